@@ -1,0 +1,75 @@
+# What there is to do here. `make help` reads like a table of contents; CI calls `make check` and `make test` only.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+export PYTHONUNBUFFERED = 1
+
+##@ The two commands
+
+demo: setup  ## set up, then the whole loop: documents -> three evaluated adapters -> answers, with a report
+	@.venv/bin/anneal demo
+
+test: setup  ## set up, then every test; skips are listed by name
+	@$(PY) -m pytest $(TESTS)
+
+##@ While working
+
+setup:  ## create .venv from the lock (once; later runs install nothing)
+	@command -v python3 >/dev/null || { echo "setup: python3 is not on PATH; Python 3.11 is needed" >&2; exit 1; }
+	@python3 deploy/local/setup.py
+
+fast: setup  ## only the tests that start no engine, no Ray and no whole loop
+	@$(PY) -m pytest -m "not vllm and not ray and not e2e" $(TESTS)
+
+format: setup  ## write the code the way ruff formats it
+	@$(PY) -m ruff check --fix --quiet
+	@$(PY) -m ruff format --quiet
+
+protos: setup  ## generate services/anneal/v1 from protos/
+	@$(PY) deploy/local/protos.py write
+
+up: setup  ## start every service on this machine (Ctrl-C stops them)
+	@.venv/bin/anneal up
+
+##@ Checks (make check runs them all)
+
+check: setup lint types imports dependencies contract yaml  ## everything that needs no running part
+	@echo "check: all passed"
+
+lint:  ## ruff: rules and format
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check --quiet || { $(PY) -m ruff format --check; exit 1; }
+
+types:  ## mypy, strict, over services and tests
+	@$(PY) -m mypy
+
+imports:  ## import-linter: who may know whom
+	@.venv/bin/lint-imports --no-cache
+
+dependencies:  ## deptry: what is imported is declared, what is declared is imported
+	@.venv/bin/deptry services --no-ansi
+
+contract:  ## buf lint, breaking changes against the last release, and fresh generated code
+	@$(PY) deploy/local/protos.py lint
+	@$(PY) deploy/local/protos.py check
+
+yaml:  ## yamllint
+	@.venv/bin/yamllint --strict $$(git ls-files '*.yaml' '*.yml')
+
+##@ Now and then
+
+bench: setup  ## measure throughputs; prints them and keeps them in benchmarks/results/
+	@$(PY) -m benchmarks
+
+lock:  ## resolve the lock deploy/envs/cpu-dev.txt again (needs uv)
+	@bash deploy/local/lock.sh
+
+clean:  ## remove what can be made again, .venv included
+	@rm -rf .venv build dist report .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find services tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
+
+.PHONY: demo test setup fast format protos up check lint types imports dependencies contract yaml bench lock clean help

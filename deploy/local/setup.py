@@ -1,0 +1,232 @@
+"""Makes `.venv` from the lock with plain pip, once. Standard library only: it runs before anything is installed.
+
+The lock pins torch's CPU build, which the public index does not carry. Either pip is already configured to find it, or
+PyTorch's own index has it: the first is tried, then the second, and the choice is printed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "deploy" / "envs" / "cpu-dev.txt"
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "installed"
+PIP_LOG = VENV / "pip.log"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+WANTED = (3, 11)
+# Installed: 4.3 GB; pip unpacks one wheel at a time beside it and keeps downloads in its cache.
+VENV_SIZE_BYTES = 7_000_000_000
+TEMP_SIZE_BYTES = 1_000_000_000
+PROGRESS_EVERY_S = 10.0
+
+
+class Stop(Exception):
+    """Set-up cannot go on; the message is the one line the user reads."""
+
+
+def say(text: str) -> None:
+    """Print one line at once, also into a pipe."""
+    print(f"setup: {text}", flush=True)
+
+
+def version_of(python: str) -> tuple[int, int] | None:
+    """The version an interpreter reports, or None where it does not run (a shim without its Python)."""
+    code = "import sys; print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    found = done.stdout.split()
+    return (int(found[0]), int(found[1])) if done.returncode == 0 and len(found) == 2 else None
+
+
+def find_python() -> str:
+    """The Python 3.11 to build on."""
+    for name in ("python3.11", sys.executable, "python3", "python"):
+        path = shutil.which(name)
+        if path and version_of(path) == WANTED:
+            return path
+    raise Stop("Python 3.11 is needed (python3.11 is not on PATH); the lock is made for it")
+
+
+def check_machine() -> None:
+    """Refuse early what would fail late."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise Stop(f"the lock is for Linux on x86-64, this is {platform.system()} on {platform.machine()}")
+    for folder, needed in ((ROOT, VENV_SIZE_BYTES), (Path(tempfile.gettempdir()), TEMP_SIZE_BYTES)):
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise Stop(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.0f} GB are needed")
+
+
+def make_venv() -> list[str]:
+    """Create `.venv` unless it works already.
+
+    Returns:
+        The command that runs pip for it. Debian splits venv's own pip into a package of its own; there the pip of the
+        Python it was made from installs into it.
+    """
+    python = find_python()
+    if version_of(str(PYTHON)) != WANTED:
+        shutil.rmtree(VENV, ignore_errors=True)
+        base = [python, "-m", "venv", str(VENV)]
+        if subprocess.run(base, capture_output=True, check=False).returncode:
+            shutil.rmtree(VENV, ignore_errors=True)
+            done = subprocess.run([*base, "--without-pip"], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise Stop(f"{python} -m venv failed: {last_line(done.stderr)}")
+    for command in ([str(PYTHON), "-m", "pip"], [python, "-m", "pip", "--python", str(PYTHON)]):
+        if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0:
+            return command
+    raise Stop(f"{python} has no pip (on Debian and Ubuntu: apt install python3.11-venv)")
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
+
+
+def reason_of(output: str) -> str:
+    """One line for why pip gave up."""
+    if "No space left on device" in output:
+        return "the disk is full"
+    missing = re.search(r"No matching distribution found for (\S+)", output)
+    if missing:
+        return f"no wheel of {missing[1]} can be found"
+    errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
+    return errors[-1].removeprefix("ERROR: ") if errors else last_line(output)
+
+
+def torch_requirement() -> str:
+    """The lock's entry for torch with its hashes: what decides which index is needed."""
+    entry = re.search(r"^torch==(?:.*\\\n)*.*$", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
+    if entry is None:
+        raise Stop(f"{LOCK.relative_to(ROOT)} pins no torch")
+    return entry[0]
+
+
+def choose_index(pip: list[str]) -> list[str]:
+    """The options under which pip finds the lock's torch: none, or PyTorch's index."""
+    requirement = torch_requirement()
+    name = requirement.split()[0]
+    refusals = []
+    with tempfile.TemporaryDirectory() as scratch:
+        probe = Path(scratch) / "torch.txt"
+        probe.write_text(requirement + "\n", encoding="utf-8")
+        for options, words in (([], "pip's own configuration"), (["--extra-index-url", TORCH_INDEX], TORCH_INDEX)):
+            command = [*pip, "install", "--dry-run", "--ignore-installed", "--no-deps", "--require-hashes", *options]
+            done = subprocess.run([*command, "-r", str(probe)], capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                say(f"{name} comes from {words}")
+                return options
+            refusals.append(f"{words}: {reason_of(done.stderr)}")
+    raise Stop(f"{name} cannot be installed ({'; '.join(refusals)})")
+
+
+def installed_count() -> int:
+    """How many distributions `.venv` holds."""
+    return sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
+
+
+@contextmanager
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command with its output in a file; it ends with us, whatever ends us."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+
+
+def install(pip: list[str], options: list[str]) -> None:
+    """Install the lock, showing how far it is."""
+    total = len(re.findall(r"^[A-Za-z0-9].*==", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+    say(f"installing {total} packages from {LOCK.relative_to(ROOT)}")
+    before = installed_count()
+    command = [*pip, "install", "--no-deps", "--require-hashes", "--no-input", "--progress-bar", "off", *options]
+    start = shown = time.monotonic()
+    with running([*command, "-r", str(LOCK)], PIP_LOG) as process:
+        while process.poll() is None:
+            time.sleep(0.2)
+            if time.monotonic() - shown >= PROGRESS_EVERY_S:
+                shown = time.monotonic()
+                output = PIP_LOG.read_text(encoding="utf-8", errors="replace")
+                fetched = len(re.findall(r"^(?:Collecting|Requirement already satisfied)", output, re.MULTILINE))
+                done = min(installed_count() - before, total)
+                say(f"{shown - start:4.0f} s: {fetched} of {total} fetched, {done} installed")
+    output = PIP_LOG.read_text(encoding="utf-8", errors="replace")
+    if process.returncode:
+        raise Stop(f"{reason_of(output)} (all of pip's output: {PIP_LOG.relative_to(ROOT)})")
+
+
+def install_project(pip: list[str]) -> None:
+    """Put `anneal` and its command into `.venv`, from where they stand."""
+    command = [*pip, "install", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--editable", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Stop(f"anneal itself did not install: {reason_of(done.stderr)}")
+
+
+def fingerprint() -> str:
+    """What was installed: the lock, the project's own metadata, and where it stands."""
+    parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
+    return "\n".join(hashlib.sha256(part).hexdigest() for part in parts)
+
+
+def set_up() -> None:
+    """Bring `.venv` to what the lock says, doing only what is missing."""
+    wanted = fingerprint()
+    have = STAMP.read_text(encoding="utf-8") if STAMP.exists() else ""
+    if have == wanted and version_of(str(PYTHON)) == WANTED:
+        return
+    pip = make_venv()
+    if have.split("\n")[0] != wanted.split("\n")[0]:
+        STAMP.unlink(missing_ok=True)
+        check_machine()
+        install(pip, choose_index(pip))
+    install_project(pip)
+    STAMP.write_text(wanted, encoding="utf-8")
+
+
+def main() -> int:
+    """Set up under a lock, so that two `make` at once do not install over each other."""
+    start = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.chdir(ROOT)
+    try:
+        with (ROOT / "deploy" / "local" / "setup.py").open() as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            set_up()
+    except Stop as refusal:
+        print(f"setup: {refusal}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"setup: {error.strerror}: {error.filename or ''}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nsetup: stopped; run it again and it goes on from there", file=sys.stderr)
+        return 130
+    say(f"ready in {time.monotonic() - start:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
