@@ -1,0 +1,1 @@
+"""The rules of evaluation: scores, error bars, paired comparisons and verdicts."""
