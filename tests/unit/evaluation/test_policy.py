@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anneal.evaluation.domain.estimates import Estimate
-from anneal.evaluation.domain.metric import Better
 from anneal.evaluation.domain.policy import Cell, Judgement, Policy, Rule, Verdict, judge
 
 B = "projects/p/benchmarks/b"
@@ -25,8 +24,8 @@ def number(low: float, high: float, *, scored: int = 100, unscored: int = 0) -> 
     )
 
 
-def verdict_of(rule: Rule, cell: Cell, **limits: float) -> Judgement:
-    return judge(Policy(rules=(rule,), **limits), {(B, "m"): cell})  # type: ignore[arg-type]
+def verdict_of(rule: Rule, cell: Cell) -> Judgement:
+    return judge(Policy(rules=(rule,)), {(B, "m"): cell})
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def verdict_of(rule: Rule, cell: Cell, **limits: float) -> Judgement:
 )
 def test_min_value(low: float, high: float, expected: Verdict) -> None:
     rule = Rule(benchmark=B, metric="m", min_value=0.5)
-    assert verdict_of(rule, Cell(estimate=number(low, high), better=Better.HIGHER)).verdict is expected
+    assert verdict_of(rule, Cell(estimate=number(low, high))).verdict is expected
 
 
 @pytest.mark.parametrize(
@@ -49,52 +48,66 @@ def test_min_value(low: float, high: float, expected: Verdict) -> None:
 )
 def test_max_value(low: float, high: float, expected: Verdict) -> None:
     rule = Rule(benchmark=B, metric="m", max_value=10)
-    assert verdict_of(rule, Cell(estimate=number(low, high), better=Better.LOWER)).verdict is expected
+    assert verdict_of(rule, Cell(estimate=number(low, high))).verdict is expected
 
 
 @pytest.mark.parametrize(
-    ("better", "low", "high", "expected"),
+    ("low", "high", "expected"),
+    [(0.001, 0.2, Verdict.GO), (0.0, 0.2, Verdict.INCONCLUSIVE), (-0.2, 0.0, Verdict.NO_GO)],
+)
+def test_min_gain(low: float, high: float, expected: Verdict) -> None:
+    rule = Rule(benchmark=B, metric="m", min_gain=0)
+    assert verdict_of(rule, Cell(estimate=number(0, 1), gain=number(low, high))).verdict is expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
     [
-        (Better.HIGHER, 0.001, 0.2, Verdict.GO),
-        (Better.HIGHER, 0.0, 0.2, Verdict.INCONCLUSIVE),
-        (Better.HIGHER, -0.2, 0.0, Verdict.NO_GO),
-        (Better.LOWER, -0.2, -0.001, Verdict.GO),
-        (Better.LOWER, -0.2, 0.0, Verdict.INCONCLUSIVE),
-        (Better.LOWER, 0.0, 0.2, Verdict.NO_GO),
+        (-0.049, 0.2, Verdict.GO),
+        (-0.05, 0.2, Verdict.INCONCLUSIVE),
+        (-0.2, -0.05, Verdict.NO_GO),
     ],
 )
-def test_gain_over_the_baseline(better: Better, low: float, high: float, expected: Verdict) -> None:
-    rule = Rule(benchmark=B, metric="m", min_gain_over_baseline=0)
-    cell = Cell(estimate=number(0, 1), better=better, difference=number(low, high))
-    assert verdict_of(rule, cell).verdict is expected
+def test_max_loss(low: float, high: float, expected: Verdict) -> None:
+    rule = Rule(benchmark=B, metric="m", max_loss=0.05)
+    assert verdict_of(rule, Cell(estimate=number(0, 1), gain=number(low, high))).verdict is expected
+
+
+def test_all_bounds_of_a_rule_must_hold() -> None:
+    rule = Rule(benchmark=B, metric="m", min_value=0.5, min_gain=0)
+    judgement = verdict_of(rule, Cell(estimate=number(0.6, 0.7), gain=number(-0.2, -0.1)))
+    assert judgement.verdict is Verdict.NO_GO
+    assert judgement.outcomes[0].explanation == (
+        "m 0.65 [0.6, 0.7] is at least 0.5; m gain over the baseline -0.15 [-0.2, -0.1] is not above 0"
+    )
 
 
 def test_no_baseline_is_inconclusive() -> None:
-    rule = Rule(benchmark=B, metric="m", min_gain_over_baseline=0)
-    judgement = verdict_of(rule, Cell(estimate=number(0, 1), better=Better.HIGHER))
+    rule = Rule(benchmark=B, metric="m", min_gain=0)
+    judgement = verdict_of(rule, Cell(estimate=number(0, 1)))
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert "no baseline" in judgement.findings[0].reason
+    assert "no baseline" in judgement.outcomes[0].explanation
 
 
 @pytest.mark.parametrize(("scored", "expected"), [(30, Verdict.GO), (29, Verdict.INCONCLUSIVE)])
 def test_too_few_scored_rows(scored: int, expected: Verdict) -> None:
     rule = Rule(benchmark=B, metric="m", min_value=0.5)
-    cell = Cell(estimate=number(0.6, 0.7, scored=scored), better=Better.HIGHER)
+    cell = Cell(estimate=number(0.6, 0.7, scored=scored))
     assert verdict_of(rule, cell).verdict is expected
 
 
 @pytest.mark.parametrize(("unscored", "expected"), [(10, Verdict.GO), (11, Verdict.INCONCLUSIVE)])
 def test_too_many_unscored_rows(unscored: int, expected: Verdict) -> None:
     rule = Rule(benchmark=B, metric="m", min_value=0.5)
-    cell = Cell(estimate=number(0.6, 0.7, scored=90, unscored=unscored), better=Better.HIGHER)
+    cell = Cell(estimate=number(0.6, 0.7, scored=90, unscored=unscored))
     assert verdict_of(rule, cell).verdict is expected
 
 
 def test_a_metric_nobody_measured_is_inconclusive() -> None:
     rule = Rule(benchmark=B, metric="other", min_value=0.5)
-    judgement = verdict_of(rule, Cell(estimate=number(0.6, 0.7), better=Better.HIGHER))
+    judgement = verdict_of(rule, Cell(estimate=number(0.6, 0.7)))
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.findings[0].reason == "other was not measured"
+    assert judgement.outcomes[0].explanation == "other was not measured on this benchmark"
 
 
 def test_one_failed_rule_outweighs_the_rest() -> None:
@@ -103,16 +116,16 @@ def test_one_failed_rule_outweighs_the_rest() -> None:
         Rule(benchmark=B, metric="m", min_value=0.65),
         Rule(benchmark=B, metric="m", min_value=0.9),
     )
-    judgement = judge(Policy(rules=rules), {(B, "m"): Cell(estimate=number(0.6, 0.7), better=Better.HIGHER)})
-    assert [finding.verdict for finding in judgement.findings] == [Verdict.GO, Verdict.INCONCLUSIVE, Verdict.NO_GO]
+    judgement = judge(Policy(rules=rules), {(B, "m"): Cell(estimate=number(0.6, 0.7))})
+    assert [outcome.verdict for outcome in judgement.outcomes] == [Verdict.GO, Verdict.INCONCLUSIVE, Verdict.NO_GO]
     assert judgement.verdict is Verdict.NO_GO
-    assert judgement.findings[2].reason == "m 0.65 [0.6, 0.7] is not at least 0.9"
+    assert judgement.outcomes[2].explanation == "m 0.65 [0.6, 0.7] is not at least 0.9"
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(-1, 1))
 def test_a_higher_bar_never_turns_a_failure_into_a_pass(low: float, width: float, bar: float) -> None:
     order = [Verdict.NO_GO, Verdict.INCONCLUSIVE, Verdict.GO]
-    cell = Cell(estimate=number(low, low + width), better=Better.HIGHER)
+    cell = Cell(estimate=number(low, low + width))
     easier = verdict_of(Rule(benchmark=B, metric="m", min_value=bar), cell).verdict
     harder = verdict_of(Rule(benchmark=B, metric="m", min_value=bar + 0.1), cell).verdict
     assert order.index(harder) <= order.index(easier)
@@ -128,5 +141,5 @@ def test_rules_and_policies_that_bound_nothing_are_refused() -> None:
     rule = Rule(benchmark=B, metric="m", min_value=0)
     with pytest.raises(ValueError, match="min_scored"):
         Policy(rules=(rule,), min_scored=1)
-    with pytest.raises(ValueError, match="max_unscored_share"):
-        Policy(rules=(rule,), max_unscored_share=1)
+    with pytest.raises(ValueError, match="finite"):
+        Rule(benchmark=B, metric="m", max_loss=float("nan"))

@@ -105,22 +105,22 @@ def estimate(scores: Iterable[Score | None], *, link: Link = Link.IDENTITY) -> E
     )
 
 
-def difference(ours: Mapping[str, Score | None], theirs: Mapping[str, Score | None]) -> Estimate:
-    """The mean of ours minus theirs over the rows (keyed by row id) that both scored.
+def difference(ours: Mapping[str, Score | None], theirs: Mapping[str, Score | None], *, sign: int = 1) -> Estimate:
+    """The mean of ours minus theirs, times `sign`, over the rows (keyed by row id) that both scored.
 
     Rows whose weights differ are unscored: a mean per token compares only where both counted the same tokens.
     A row that only one side has, or scored, counts as unscored. No link is applied: the difference of two
     perplexities is taken between their logarithms, in nats per token.
     """
     ids = ours.keys() | theirs.keys()
-    pairs = [_pair(ours.get(row_id), theirs.get(row_id)) for row_id in sorted(ids)]
+    pairs = [_pair(ours.get(row_id), theirs.get(row_id), sign) for row_id in sorted(ids)]
     return estimate(pairs)
 
 
-def _pair(ours: Score | None, theirs: Score | None) -> Score | None:
+def _pair(ours: Score | None, theirs: Score | None, sign: int) -> Score | None:
     if ours is None or theirs is None or ours.weight != theirs.weight:
         return None
-    return Score(value=ours.value - theirs.value, weight=ours.weight, group=ours.group)
+    return Score(value=sign * (ours.value - theirs.value), weight=ours.weight, group=ours.group)
 
 
 def _mean(scored: list[Score]) -> tuple[float | None, float | None, int]:

@@ -6,13 +6,13 @@ interval is on the wrong side; in between the rows at hand cannot tell, and nobo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
 from operator import ge, gt, le
 
 from anneal.evaluation.domain.estimates import Estimate
-from anneal.evaluation.domain.metric import Better
 
 
 class Verdict(Enum):
@@ -23,32 +23,43 @@ class Verdict(Enum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+DEFAULT_MIN_SCORED = 30
+"""Below this the mean of so coarse a score as exact match is not near enough to normal for Student's t."""
+
+MAX_UNSCORED_SHARE = 0.1
+"""Where more than this share of the rows could not be scored, the rest need not be like the whole."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one metric must show on one benchmark.
+    """What one metric must show on one benchmark. All bounds given must hold.
 
     Attributes:
         benchmark: the benchmark's resource name.
         metric: the metric's name.
         min_value: the number must be at least this.
         max_value: the number must be at most this.
-        min_gain_over_baseline: the gain over the baseline, counted in the metric's better direction, must be above
-            this. For perplexity the gain is in nats per token.
+        min_gain: the paired gain over the baseline must be above this; for perplexity in nats per token.
+        max_loss: the paired loss against the baseline must be below this, counted likewise.
 
     Raises:
-        ValueError: the rule bounds nothing, or no number can meet both of its bounds.
+        ValueError: the rule bounds nothing, or no number can meet its bounds.
     """
 
     benchmark: str
     metric: str
     min_value: float | None = None
     max_value: float | None = None
-    min_gain_over_baseline: float | None = None
+    min_gain: float | None = None
+    max_loss: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a rule that every model or no model passes."""
-        if self.min_value is None and self.max_value is None and self.min_gain_over_baseline is None:
-            raise ValueError("a rule needs min_value, max_value or min_gain_over_baseline")
+        bounds = (self.min_value, self.max_value, self.min_gain, self.max_loss)
+        if all(bound is None for bound in bounds):
+            raise ValueError("a rule needs min_value, max_value, min_gain or max_loss")
+        if not all(isfinite(bound) for bound in bounds if bound is not None):
+            raise ValueError("a bound is a finite number")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
             raise ValueError(f"min_value {self.min_value:g} is above max_value {self.max_value:g}")
 
@@ -60,15 +71,13 @@ class Policy:
     Attributes:
         rules: at least one.
         min_scored: a number with fewer scored rows than this proves nothing.
-        max_unscored_share: nor does one where more than this share of the rows could not be scored.
 
     Raises:
-        ValueError: there is no rule, or a limit is out of range.
+        ValueError: there is no rule, or the limit is out of range.
     """
 
     rules: tuple[Rule, ...]
-    min_scored: int = 30
-    max_unscored_share: float = 0.1
+    min_scored: int = DEFAULT_MIN_SCORED
 
     def __post_init__(self) -> None:
         """Refuse a policy that lets everything through."""
@@ -76,46 +85,36 @@ class Policy:
             raise ValueError("a policy needs at least one rule")
         if self.min_scored < 2:
             raise ValueError(f"min_scored is at least 2, not {self.min_scored}: one row has no error bar")
-        if not 0 <= self.max_unscored_share < 1:
-            raise ValueError(f"max_unscored_share is from 0 to below 1, not {self.max_unscored_share:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One metric on one benchmark: the model's number, and its difference to the baseline.
+    """One metric on one benchmark.
 
     Attributes:
         estimate: the model's own number.
-        difference: ours minus the baseline's, paired by row; None without a baseline.
-        better: which way the metric improves.
+        gain: how much better it is than the baseline, paired by row; None without a baseline.
     """
 
     estimate: Estimate
-    better: Better
-    difference: Estimate | None = None
+    gain: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one bound of one rule came to.
-
-    Attributes:
-        rule: the rule.
-        verdict: what this bound alone says.
-        reason: one sentence with the numbers.
-    """
+class RuleOutcome:
+    """What one rule came to, and why in one sentence with the numbers."""
 
     rule: Rule
     verdict: Verdict
-    reason: str
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict and what it rests on, one finding for each bound of each rule."""
+    """The verdict and the outcome of every rule it rests on, in the policy's order."""
 
     verdict: Verdict
-    findings: tuple[Finding, ...]
+    outcomes: tuple[RuleOutcome, ...]
 
 
 def judge(policy: Policy, cells: Mapping[tuple[str, str], Cell]) -> Judgement:
@@ -123,79 +122,77 @@ def judge(policy: Policy, cells: Mapping[tuple[str, str], Cell]) -> Judgement:
 
     One bound that fails makes NO-GO; otherwise one that cannot be told makes INCONCLUSIVE.
     """
-    findings = tuple(finding for rule in policy.rules for finding in _findings(policy, rule, cells))
-    verdicts = {finding.verdict for finding in findings}
-    worst = next((v for v in (Verdict.NO_GO, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.GO)
-    return Judgement(verdict=worst, findings=findings)
+    outcomes = tuple(_outcome(policy, rule, cells.get((rule.benchmark, rule.metric))) for rule in policy.rules)
+    return Judgement(verdict=_worst(outcome.verdict for outcome in outcomes), outcomes=outcomes)
 
 
-def _findings(policy: Policy, rule: Rule, cells: Mapping[tuple[str, str], Cell]) -> Sequence[Finding]:
-    cell = cells.get((rule.benchmark, rule.metric))
+def _worst(verdicts: Iterable[Verdict]) -> Verdict:
+    found = set(verdicts)
+    return next((verdict for verdict in (Verdict.NO_GO, Verdict.INCONCLUSIVE) if verdict in found), Verdict.GO)
+
+
+def _outcome(policy: Policy, rule: Rule, cell: Cell | None) -> RuleOutcome:
     if cell is None:
-        return [Finding(rule=rule, verdict=Verdict.INCONCLUSIVE, reason=f"{rule.metric} was not measured")]
-    bounds: list[tuple[str, Estimate | None, _Bound]] = []
-    if rule.min_value is not None:
-        bounds.append((rule.metric, cell.estimate, _Bound("at least", ge, rule.min_value)))
-    if rule.max_value is not None:
-        bounds.append((rule.metric, cell.estimate, _Bound("at most", le, rule.max_value)))
-    if rule.min_gain_over_baseline is not None:
-        label = f"{rule.metric} gain over the baseline"
-        bounds.append((label, _gain(cell), _Bound("above", gt, rule.min_gain_over_baseline)))
-    return [_finding(policy, rule, label, number, bound) for label, number, bound in bounds]
+        return RuleOutcome(
+            rule=rule, verdict=Verdict.INCONCLUSIVE, explanation=f"{rule.metric} was not measured on this benchmark"
+        )
+    findings = [_finding(policy, bound) for bound in _bounds(rule, cell)]
+    return RuleOutcome(
+        rule=rule,
+        verdict=_worst(verdict for verdict, _ in findings),
+        explanation="; ".join(sentence for _, sentence in findings),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
+    """One bound of a rule, and the number it is about."""
+
+    label: str
+    number: Estimate | None
     words: str
-    compare: Callable[[float, float], bool]
+    is_met: Callable[[float, float], bool]
     limit: float
 
-    def __call__(self, number: float) -> bool:
-        return self.compare(number, self.limit)
 
-    def __str__(self) -> str:
-        return f"{self.words} {self.limit:g}"
+def _bounds(rule: Rule, cell: Cell) -> list[_Bound]:
+    gain = f"{rule.metric} gain over the baseline"
+    bounds = []
+    if rule.min_value is not None:
+        bounds.append(_Bound(rule.metric, cell.estimate, "at least", ge, rule.min_value))
+    if rule.max_value is not None:
+        bounds.append(_Bound(rule.metric, cell.estimate, "at most", le, rule.max_value))
+    if rule.min_gain is not None:
+        bounds.append(_Bound(gain, cell.gain, "above", gt, rule.min_gain))
+    if rule.max_loss is not None:
+        bounds.append(_Bound(gain, cell.gain, "above", gt, -rule.max_loss))
+    return bounds
 
 
-def _finding(policy: Policy, rule: Rule, label: str, number: Estimate | None, bound: _Bound) -> Finding:
+def _finding(policy: Policy, bound: _Bound) -> tuple[Verdict, str]:
     """Decide one bound: met at both ends of the interval, at neither, or at one only."""
+    number, wanted = bound.number, f"{bound.words} {bound.limit:g}"
     doubt = _doubt(policy, number)
     if number is None or number.low is None or number.high is None or doubt is not None:
-        return Finding(rule=rule, verdict=Verdict.INCONCLUSIVE, reason=f"{label}: {doubt}")
-    shown = f"{label} {number.value:.4g} [{number.low:.4g}, {number.high:.4g}]"
-    met = (bound(number.low), bound(number.high))
-    if all(met):
-        return Finding(rule=rule, verdict=Verdict.GO, reason=f"{shown} is {bound}")
-    if not any(met):
-        return Finding(rule=rule, verdict=Verdict.NO_GO, reason=f"{shown} is not {bound}")
-    unsettled = f"{shown}: the interval does not settle whether it is {bound}"
-    return Finding(rule=rule, verdict=Verdict.INCONCLUSIVE, reason=unsettled)
+        return Verdict.INCONCLUSIVE, f"{bound.label}: {doubt}"
+    shown = f"{bound.label} {number.value:.4g} [{number.low:.4g}, {number.high:.4g}]"
+    met = {bound.is_met(end, bound.limit) for end in (number.low, number.high)}
+    if met == {True}:
+        return Verdict.GO, f"{shown} is {wanted}"
+    if met == {False}:
+        return Verdict.NO_GO, f"{shown} is not {wanted}"
+    return Verdict.INCONCLUSIVE, f"{shown}: the interval does not settle whether it is {wanted}"
 
 
 def _doubt(policy: Policy, number: Estimate | None) -> str | None:
     """Why the number proves nothing, or None."""
     if number is None:
-        return "there is no baseline"
+        return "there is no baseline to compare with"
     if number.scored < policy.min_scored:
         return f"{number.scored} scored rows, {policy.min_scored} are needed"
-    if number.unscored > policy.max_unscored_share * (number.scored + number.unscored):
-        return f"{number.unscored} of {number.scored + number.unscored} rows could not be scored"
+    rows = number.scored + number.unscored
+    if number.unscored > MAX_UNSCORED_SHARE * rows:
+        return f"{number.unscored} of {rows} rows could not be scored"
     if number.stderr is None:
         return "no error bar"
     return None
-
-
-def _gain(cell: Cell) -> Estimate | None:
-    """The difference turned so that above zero is better."""
-    number = cell.difference
-    if number is None or cell.better is not Better.LOWER:
-        return number
-    return Estimate(
-        value=None if number.value is None else -number.value,
-        stderr=number.stderr,
-        low=None if number.high is None else -number.high,
-        high=None if number.low is None else -number.low,
-        scored=number.scored,
-        unscored=number.unscored,
-        groups=number.groups,
-    )

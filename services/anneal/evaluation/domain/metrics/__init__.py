@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from anneal.evaluation.domain.metric import Metric
 from anneal.evaluation.domain.metrics.exact_match import ExactMatch
 from anneal.evaluation.domain.metrics.latency import Latency
@@ -13,21 +10,11 @@ from anneal.evaluation.domain.metrics.perplexity import Perplexity
 from anneal.evaluation.domain.metrics.rouge_l import RougeL
 from anneal.evaluation.domain.metrics.token_f1 import TokenF1
 
-METRICS: dict[str, Callable[..., Metric]] = {
-    "exact_match": ExactMatch,
-    "latency": Latency,
-    "length": Length,
-    "perplexity": Perplexity,
-    "rouge_l": RougeL,
-    "token_f1": TokenF1,
+METRICS: dict[str, Metric] = {
+    "exact_match": ExactMatch(),
+    "latency": Latency(),
+    "length": Length(),
+    "perplexity": Perplexity(),
+    "rouge_l": RougeL(),
+    "token_f1": TokenF1(),
 }
-
-
-def build(name: str, **settings: Any) -> Metric:
-    """The metric of that name.
-
-    Raises:
-        KeyError: there is no such metric.
-        TypeError: the metric knows no such setting.
-    """
-    return METRICS[name](**settings)

@@ -1,32 +1,26 @@
 """Whether the answer is the reference.
 
-Under `squad` both are compared after SQuAD's normalisation (Rajpurkar et al. 2016, arXiv:1606.05250); under `json`
-as JSON values, so that spacing and the order of an object's keys do not count; under `raw` as they stand, apart
-from white space at both ends.
+Text is compared after SQuAD's normalisation (Rajpurkar et al. 2016, arXiv:1606.05250); JSON as values, so that
+spacing and the order of an object's keys do not count.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from anneal.evaluation.domain.estimates import Link, Score
 from anneal.evaluation.domain.metric import Better
 from anneal.evaluation.domain.normalisation import normalise
 from anneal.evaluation.domain.samples import Sample
 
-Comparison = Literal["squad", "json", "raw"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactMatch:
     """Share of answers equal to their reference; higher is better, range 0-1.
 
-    An answer that is not JSON is wrong under `json`; a *reference* that is not JSON leaves the row unscored.
-
-    Attributes:
-        compare: how two answers are compared: squad, json or raw.
+    Where JSON is asked for, an answer that is none is wrong; a *reference* that is none leaves the row unscored.
     """
 
     better: ClassVar[Better] = Better.HIGHER
@@ -35,25 +29,25 @@ class ExactMatch:
     needs_answer: ClassVar[bool] = True
     needs_logprobs: ClassVar[bool] = False
 
-    compare: Comparison = "squad"
-
     def score(self, sample: Sample) -> Score | None:
         """1 for a match, 0 for none; None without an answer."""
         if sample.answer is None:
             return None
-        equal = self._equal(sample.answer, sample.reference)
+        compare = _equal_json if sample.answer_format == "json" else _equal_text
+        equal = compare(sample.answer, sample.reference)
         return None if equal is None else Score(value=float(equal), group=sample.group)
 
-    def _equal(self, answer: str, reference: str) -> bool | None:
-        if self.compare == "squad":
-            return normalise(answer) == normalise(reference)
-        if self.compare == "raw":
-            return answer.strip() == reference.strip()
-        wanted, is_json = _parse(reference)
-        if not is_json:
-            return None
-        given, is_json = _parse(answer)
-        return is_json and _typed(given) == _typed(wanted)
+
+def _equal_text(answer: str, reference: str) -> bool:
+    return normalise(answer) == normalise(reference)
+
+
+def _equal_json(answer: str, reference: str) -> bool | None:
+    wanted, is_json = _parse(reference)
+    if not is_json:
+        return None
+    given, is_json = _parse(answer)
+    return is_json and _typed(given) == _typed(wanted)
 
 
 def _parse(text: str) -> tuple[Any, bool]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from anneal.evaluation.domain.suite import Suite
-from anneal.evaluation.domain.suites.json_answers import JSON_ANSWERS
-from anneal.evaluation.domain.suites.short_answers import SHORT_ANSWERS
+from anneal.evaluation.domain.suites.answers import ANSWERS
+from anneal.evaluation.domain.suites.likelihood import LIKELIHOOD
 
 SUITES: dict[str, Suite] = {
-    "json_answers": JSON_ANSWERS,
-    "short_answers": SHORT_ANSWERS,
+    "answers": ANSWERS,
+    "likelihood": LIKELIHOOD,
 }
