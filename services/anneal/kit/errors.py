@@ -1,0 +1,122 @@
+"""Refusals: errors a caller can act on, named without any transport's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import ClassVar
+
+
+class Kind(Enum):
+    """What the caller can do about a refusal."""
+
+    INVALID = "fix the request"
+    MISSING = "name something that exists"
+    EXISTS = "choose another name"
+    NOT_YET = "change the system's state first"
+    CONFLICT = "read again, then retry"
+    DENIED = "ask for the right"
+    UNKNOWN_CALLER = "present a credential"
+    BUSY = "send the same request later"
+    DOWN = "send the same request when the service is back"
+    TOO_LATE = "allow more time"
+
+
+class Refusal(Exception):
+    """Base of every expected failure. Subclasses fix `kind` and `reason`.
+
+    `facts` holds each value the message mentions, so that no client ever parses the text.
+
+    Attributes:
+        retry_after_s: seconds after which the same request may succeed; None when waiting does not help.
+    """
+
+    kind: ClassVar[Kind]
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: str) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.facts = facts
+
+
+class Invalid(Refusal):
+    """The request itself is wrong; `violations` says where.
+
+    Attributes:
+        violations: pairs of field path, such as `spec.lora.rank`, and what is wrong with it.
+    """
+
+    kind = Kind.INVALID
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, message: str, *, violations: Sequence[tuple[str, str]] = (), **facts: str) -> None:
+        super().__init__(message, retry_after_s=None, **facts)
+        self.violations = tuple(violations)
+
+    @classmethod
+    def field(cls, path: str, description: str) -> Invalid:
+        """One wrong field."""
+        return cls(f"{path}: {description}", violations=[(path, description)])
+
+
+class Missing(Refusal):
+    """What the request names does not exist."""
+
+    kind = Kind.MISSING
+    reason = "RESOURCE_MISSING"
+
+
+class Exists(Refusal):
+    """The name is taken."""
+
+    kind = Kind.EXISTS
+    reason = "RESOURCE_EXISTS"
+
+
+class RequestIdReused(Exists):
+    """The same request id came with other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class NotYet(Refusal):
+    """The system is not in the state the request needs."""
+
+    kind = Kind.NOT_YET
+    reason = "PRECONDITION_FAILED"
+
+
+class Conflict(Refusal):
+    """Somebody else changed it in between."""
+
+    kind = Kind.CONFLICT
+    reason = "CONFLICT"
+
+
+class Denied(Refusal):
+    """The caller may not do this."""
+
+    kind = Kind.DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class Unauthenticated(Refusal):
+    """The caller did not say who it is."""
+
+    kind = Kind.UNKNOWN_CALLER
+    reason = "CREDENTIALS_MISSING"
+
+
+class Busy(Refusal):
+    """There is no room right now."""
+
+    kind = Kind.BUSY
+    reason = "RESOURCE_EXHAUSTED"
+
+
+class Down(Refusal):
+    """Something needed does not answer."""
+
+    kind = Kind.DOWN
+    reason = "SERVICE_DOWN"

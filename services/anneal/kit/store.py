@@ -1,0 +1,229 @@
+"""The object store: everything large, written once, named by digest, never overwritten.
+
+Layout: `blobs/<first 2 hex digits>/<64 hex digits>` holds the bytes with that SHA-256. A folder is stored as a *tree*:
+a JSON blob that lists its files with digest and size; the tree's digest is the digest of that JSON. `records/...`
+holds the registry's self-descriptions, the only objects named otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.store import LocalStore, from_url
+
+from anneal.kit.digests import canonical_json, digest_of_bytes, digest_of_file, hex_of
+from anneal.kit.errors import Invalid, Missing, NotYet
+
+TREE_FORMAT = "anneal-tree/1"
+
+
+class BlobMissing(Missing):
+    """The store has no bytes with that digest."""
+
+    reason = "BLOB_MISSING"
+
+
+class BlobDamaged(NotYet):
+    """The stored bytes do not have the digest they are named by."""
+
+    reason = "BLOB_DAMAGED"
+
+
+def safe_relative_path(path: str, field: str = "path") -> str:
+    """The path itself, when it stays below its root.
+
+    Raises:
+        Invalid: it is empty, absolute, holds `..`, a backslash, a NUL or an empty segment.
+    """
+    parts = path.split("/")
+    if not path or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts) or len(path) > 1024:
+        raise Invalid.field(field, f"{path[:200]!r} is not a relative path below its root")
+    return path
+
+
+class Store:
+    """Blobs and trees in a local folder or in S3, GCS or Azure, with a local cache of trees.
+
+    Every write is durable when it returns and is idempotent: the same bytes have the same name.
+    """
+
+    def __init__(self, url: str, cache: Path, options: Mapping[str, Any] | None = None) -> None:
+        """Open a store.
+
+        Args:
+            url: a folder, or `s3://bucket/prefix`, `gs://...`, `az://...`.
+            cache: local folder for materialized trees.
+            options: configuration of the object store, such as `endpoint`.
+        """
+        self.url = url
+        self.cache = cache
+        if "://" in url and not url.startswith("file://"):
+            self._backend: Any = from_url(url, **dict(options or {}))
+        else:
+            root = Path(url.removeprefix("file://")).absolute()
+            root.mkdir(parents=True, exist_ok=True)
+            self._backend = LocalStore(prefix=root, mkdir=True)
+        cache.mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def _key(digest: str) -> str:
+        name = hex_of(digest)
+        return f"blobs/{name[:2]}/{name}"
+
+    # -- blobs ---------------------------------------------------------------------------------------------------
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store bytes; returns their digest."""
+        digest = digest_of_bytes(data)
+        self._create(self._key(digest), data)
+        return digest
+
+    def put_file(self, path: Path) -> str:
+        """Store a file by streaming it; returns its digest."""
+        digest = digest_of_file(path)
+        self._create(self._key(digest), path)
+        return digest
+
+    def _create(self, key: str, data: bytes | Path) -> None:
+        try:
+            if isinstance(self._backend, LocalStore) or isinstance(data, bytes):
+                obstore.put(self._backend, key, data, mode="create")
+            elif not self._has(key):
+                obstore.put(self._backend, key, data)  # multipart uploads know no `create`; the name is the content
+        except AlreadyExistsError:
+            return
+
+    def _has(self, key: str) -> bool:
+        try:
+            obstore.head(self._backend, key)
+        except (FileNotFoundError, NotFoundError):
+            return False
+        return True
+
+    def exists(self, digest: str) -> bool:
+        """Whether the bytes with this digest are there."""
+        return self._has(self._key(digest))
+
+    def get_bytes(self, digest: str) -> bytes:
+        """The bytes with this digest, verified.
+
+        Raises:
+            BlobMissing: there are none.
+            BlobDamaged: the stored bytes have another digest.
+        """
+        try:
+            data = bytes(obstore.get(self._backend, self._key(digest)).bytes())
+        except (FileNotFoundError, NotFoundError):
+            raise BlobMissing(f"the store has nothing under {digest}", digest=digest) from None
+        if digest_of_bytes(data) != digest:
+            raise BlobDamaged(f"the bytes stored under {digest} have another digest", digest=digest)
+        return data
+
+    def stream(self, digest: str) -> Iterator[bytes]:
+        """The bytes with this digest in pieces, not verified.
+
+        Raises:
+            BlobMissing: there are none.
+        """
+        try:
+            result = obstore.get(self._backend, self._key(digest))
+        except (FileNotFoundError, NotFoundError):
+            raise BlobMissing(f"the store has nothing under {digest}", digest=digest) from None
+        for piece in result.stream():
+            yield bytes(piece)
+
+    def download(self, digest: str, target: Path) -> None:
+        """Write the bytes with this digest to a file, verified, whole or not at all.
+
+        Raises:
+            BlobMissing: there are none.
+            BlobDamaged: the stored bytes have another digest.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+        state = hashlib.sha256()
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for piece in self.stream(digest):
+                    state.update(piece)
+                    file.write(piece)
+            if "sha256:" + state.hexdigest() != digest:
+                raise BlobDamaged(f"the bytes stored under {digest} have another digest", digest=digest)
+            Path(partial).replace(target)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+    # -- trees ---------------------------------------------------------------------------------------------------
+
+    def put_tree(self, folder: Path) -> str:
+        """Store a folder's files, links not followed; returns the tree's digest."""
+        files = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                name = path.relative_to(folder).as_posix()
+                files[name] = {"digest": self.put_file(path), "size_bytes": path.stat().st_size}
+        return self.put_bytes(canonical_json({"format": TREE_FORMAT, "files": files}))
+
+    def tree(self, digest: str) -> dict[str, dict[str, Any]]:
+        """The files of a tree: path -> `{digest, size_bytes}`.
+
+        Raises:
+            BlobMissing: there is no such tree.
+            Invalid: the blob is not a tree.
+        """
+        try:
+            value = json.loads(self.get_bytes(digest))
+            if value["format"] != TREE_FORMAT:
+                raise KeyError("format")
+            return dict(value["files"])
+        except (ValueError, KeyError, TypeError):
+            raise Invalid.field("digest", f"{digest} is not a tree of files") from None
+
+    def materialize(self, digest: str) -> Path:
+        """A verified local copy of a tree, kept in the cache; safe to call from several processes at once.
+
+        Raises:
+            BlobMissing: the tree or one of its files is not there.
+            BlobDamaged: a file has another digest than the tree says.
+        """
+        target = self.cache / "trees" / hex_of(digest)
+        if target.is_dir():
+            return target
+        files = self.tree(digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+        try:
+            for name, entry in files.items():
+                self.download(entry["digest"], partial / PurePosixPath(safe_relative_path(name)))
+            try:
+                partial.replace(target)
+            except OSError:
+                if not target.is_dir():  # another process was faster; anything else is real
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return target
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def put_record(self, path: str, value: Any) -> None:
+        """Write a self-description under `records/<path>.json`; the only objects that may be replaced."""
+        obstore.put(self._backend, f"records/{safe_relative_path(path)}.json", canonical_json(value))
+
+    def records(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Every record under a prefix: path without `.json`, value."""
+        start = f"records/{prefix}".rstrip("/")
+        for batch in obstore.list(self._backend, prefix=start):
+            for entry in batch:
+                path = str(entry["path"])
+                value = json.loads(bytes(obstore.get(self._backend, path).bytes()))
+                yield path.removeprefix("records/").removesuffix(".json"), value
