@@ -1,0 +1,1 @@
+"""The synthesis service: documents in, training conversations out, within a budget."""

@@ -1,0 +1,1 @@
+"""Rules, values and tables of synthesis: no transport, no clock, no environment."""
