@@ -296,7 +296,7 @@ class RowPlace(_message.Message):
 
     @_builtins.property
     def adapter_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapter versions that were trained on this dataset version."""
+        """Adapter versions that learnt from it: trained on this dataset version, when the row is in its split `train`."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61nneal/v1/deployment.proto\x12\tanneal.v1\x1a\x1a\x61nneal/v1/evaluation.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\\\n\x06\x43\x61nary\x12\x1d\n\x0f\x61\x64\x61pter_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07percent\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\x85\x04\n\nDeployment\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0f\x61\x64\x61pter_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x06policy\x18\x03 \x01(\x0b\x32\x11.anneal.v1.PolicyB\x04\xe2\x41\x01\x02\x12\'\n\x06\x63\x61nary\x18\x04 \x01(\x0b\x32\x11.anneal.v1.CanaryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nbase_model\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nevaluation\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rpolicy_digest\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01:`\xea\x41]\n\x15\x61nneal.dev/Deployment\x12+projects/{project}/deployments/{deployment}*\x0b\x64\x65ployments2\ndeploymentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61nneal/v1/deployment.proto\x12\tanneal.v1\x1a\x1a\x61nneal/v1/evaluation.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x06\x43\x61nary\x12\x1d\n\x0f\x61\x64\x61pter_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07percent\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x64\x61pter_digest\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nevaluation\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\"\x85\x04\n\nDeployment\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0f\x61\x64\x61pter_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x06policy\x18\x03 \x01(\x0b\x32\x11.anneal.v1.PolicyB\x04\xe2\x41\x01\x02\x12\'\n\x06\x63\x61nary\x18\x04 \x01(\x0b\x32\x11.anneal.v1.CanaryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x64\x61pter_digest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nbase_model\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11\x62\x61se_model_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nevaluation\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rpolicy_digest\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01:`\xea\x41]\n\x15\x61nneal.dev/Deployment\x12+projects/{project}/deployments/{deployment}*\x0b\x64\x65ployments2\ndeploymentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANARY'].fields_by_name['percent']._serialized_options = b'\342A\001\002'
   _globals['_CANARY'].fields_by_name['adapter_digest']._loaded_options = None
   _globals['_CANARY'].fields_by_name['adapter_digest']._serialized_options = b'\342A\001\003'
+  _globals['_CANARY'].fields_by_name['evaluation']._loaded_options = None
+  _globals['_CANARY'].fields_by_name['evaluation']._serialized_options = b'\342A\001\003'
   _globals['_DEPLOYMENT'].fields_by_name['name']._loaded_options = None
   _globals['_DEPLOYMENT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_DEPLOYMENT'].fields_by_name['adapter_version']._loaded_options = None
@@ -68,7 +70,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENT']._loaded_options = None
   _globals['_DEPLOYMENT']._serialized_options = b'\352A]\n\025anneal.dev/Deployment\022+projects/{project}/deployments/{deployment}*\013deployments2\ndeployment'
   _globals['_CANARY']._serialized_start=162
-  _globals['_CANARY']._serialized_end=254
-  _globals['_DEPLOYMENT']._serialized_start=257
-  _globals['_DEPLOYMENT']._serialized_end=774
+  _globals['_CANARY']._serialized_end=280
+  _globals['_DEPLOYMENT']._serialized_start=283
+  _globals['_DEPLOYMENT']._serialized_end=800
 # @@protoc_insertion_point(module_scope)

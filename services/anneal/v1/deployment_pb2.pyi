@@ -27,22 +27,26 @@ class Canary(_message.Message):
     ADAPTER_VERSION_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
     adapter_version: _builtins.str
     """The adapter version on trial; it must have passed the same gate."""
     percent: _builtins.int
     """Its share of the requests, 1 to 99."""
     adapter_digest: _builtins.str
     """Digest of the adapter, set by the registry."""
+    evaluation: _builtins.str
+    """The evaluation that opened the gate for it, set by the registry."""
     def __init__(
         self,
         *,
         adapter_version: _builtins.str = ...,
         percent: _builtins.int = ...,
         adapter_digest: _builtins.str = ...,
+        evaluation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "adapter_version", b"adapter_version", "percent", b"percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "adapter_version", b"adapter_version", "evaluation", b"evaluation", "percent", b"percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

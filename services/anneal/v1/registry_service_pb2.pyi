@@ -1256,7 +1256,7 @@ class GetLineageRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name of a dataset version, model, adapter version, evaluation or deployment."""
+    """Resource name of a dataset version, model, adapter version, benchmark, evaluation or deployment."""
     direction: Global___LineageDirection.ValueType
     """Which way."""
     def __init__(
@@ -1285,7 +1285,9 @@ class LineageEdge(_message.Message):
     to: _builtins.str
     """What was made."""
     relation: _builtins.str
-    """How `to` uses `from`: `derived_from`, `trained_on`, `based_on`, `evaluated`, `deployed`."""
+    """How `to` uses `from`: `derived_from`, `trained_on`, `based_on`, `evaluated`, `measured_on`, `compared_with`,
+    `deployed`, `admitted_by`.
+    """
     def __init__(
         self,
         *,

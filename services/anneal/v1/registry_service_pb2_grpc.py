@@ -227,7 +227,11 @@ class RegistryServiceServicer:
     def CreateDatasetVersion(self, request, context):
         """Creates a dataset version. Creating the same content again returns the version that exists.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/MANIFEST_MISSING (its manifest is not in the store or does not balance).
+        The dataset is created with its first version. Counts are read from the manifest, whatever the caller says.
+
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        NOT_FOUND/DATASET_VERSION_MISSING (a parent), FAILED_PRECONDITION/MANIFEST_MISSING (its manifest or a file of it is
+        not in the store, or it does not balance).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,7 +258,8 @@ class RegistryServiceServicer:
     def CreateModel(self, request, context):
         """Creates a model.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED.
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,7 +313,11 @@ class RegistryServiceServicer:
     def CreateAdapterVersion(self, request, context):
         """Creates an adapter version. Creating the same content again returns the version that exists.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate), FAILED_PRECONDITION/BASE_MODEL_MISMATCH.
+        The adapter is created with its first version.
+
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate),
+        FAILED_PRECONDITION/BASE_MODEL_MISMATCH, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -362,7 +371,9 @@ class RegistryServiceServicer:
     def CreateEvaluation(self, request, context):
         """Creates an evaluation.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target does not exist).
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS,
+        ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target, the baseline or a benchmark does not exist),
+        FAILED_PRECONDITION/TARGET_MISMATCH (the target has other content), FAILED_PRECONDITION/FILES_MISSING (the rows).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -389,7 +400,8 @@ class RegistryServiceServicer:
     def CreateDeployment(self, request, context):
         """Creates a deployment.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING, FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy).
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING,
+        FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy), FAILED_PRECONDITION/BASE_MODEL_MISMATCH (of the canary).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -416,8 +428,8 @@ class RegistryServiceServicer:
     def UpdateDeployment(self, request, context):
         """Switches a deployment, in one transaction. Every adapter version named must have a GO for the policy.
 
-        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, ABORTED/ETAG_MISMATCH, FAILED_PRECONDITION/GATE_CLOSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, ABORTED/ETAG_MISMATCH,
+        FAILED_PRECONDITION/GATE_CLOSED, FAILED_PRECONDITION/BASE_MODEL_MISMATCH, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -435,7 +447,7 @@ class RegistryServiceServicer:
     def ResolveDeployment(self, request, context):
         """Finds who answers a request to a deployment, the canary's share counted in.
 
-        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING.
+        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,11 @@ class RegistryServiceStub:
     CreateDatasetVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CreateDatasetVersionRequest, _dataset_pb2.DatasetVersion]
     """Creates a dataset version. Creating the same content again returns the version that exists.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/MANIFEST_MISSING (its manifest is not in the store or does not balance).
+    The dataset is created with its first version. Counts are read from the manifest, whatever the caller says.
+
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    NOT_FOUND/DATASET_VERSION_MISSING (a parent), FAILED_PRECONDITION/MANIFEST_MISSING (its manifest or a file of it is
+    not in the store, or it does not balance).
     """
     GetDatasetVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetDatasetVersionRequest, _dataset_pb2.DatasetVersion]
     """Returns one dataset version.
@@ -72,7 +76,8 @@ class RegistryServiceStub:
     CreateModel: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CreateModelRequest, _model_pb2.Model]
     """Creates a model.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED.
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
+    NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetModelRequest, _model_pb2.Model]
     """Returns one model.
@@ -102,7 +107,11 @@ class RegistryServiceStub:
     CreateAdapterVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CreateAdapterVersionRequest, _adapter_pb2.AdapterVersion]
     """Creates an adapter version. Creating the same content again returns the version that exists.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate), FAILED_PRECONDITION/BASE_MODEL_MISMATCH.
+    The adapter is created with its first version.
+
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate),
+    FAILED_PRECONDITION/BASE_MODEL_MISMATCH, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
     """
     GetAdapterVersion: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetAdapterVersionRequest, _adapter_pb2.AdapterVersion]
     """Returns one adapter version.
@@ -132,7 +141,9 @@ class RegistryServiceStub:
     CreateEvaluation: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CreateEvaluationRequest, _evaluation_pb2.Evaluation]
     """Creates an evaluation.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target does not exist).
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS,
+    ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target, the baseline or a benchmark does not exist),
+    FAILED_PRECONDITION/TARGET_MISMATCH (the target has other content), FAILED_PRECONDITION/FILES_MISSING (the rows).
     """
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetEvaluationRequest, _evaluation_pb2.Evaluation]
     """Returns one evaluation.
@@ -147,7 +158,8 @@ class RegistryServiceStub:
     CreateDeployment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CreateDeploymentRequest, _deployment_pb2.Deployment]
     """Creates a deployment.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING, FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy).
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING,
+    FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy), FAILED_PRECONDITION/BASE_MODEL_MISMATCH (of the canary).
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetDeploymentRequest, _deployment_pb2.Deployment]
     """Returns one deployment.
@@ -162,8 +174,8 @@ class RegistryServiceStub:
     UpdateDeployment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]
     """Switches a deployment, in one transaction. Every adapter version named must have a GO for the policy.
 
-    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, ABORTED/ETAG_MISMATCH, FAILED_PRECONDITION/GATE_CLOSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, ABORTED/ETAG_MISMATCH,
+    FAILED_PRECONDITION/GATE_CLOSED, FAILED_PRECONDITION/BASE_MODEL_MISMATCH, INVALID_ARGUMENT (carries BadRequest).
     """
     DeleteDeployment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.DeleteDeploymentRequest, _empty_pb2.Empty]
     """Deletes a deployment. The adapter stays.
@@ -173,7 +185,7 @@ class RegistryServiceStub:
     ResolveDeployment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ResolveDeploymentRequest, _registry_service_pb2.ResolveDeploymentResponse]
     """Finds who answers a request to a deployment, the canary's share counted in.
 
-    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING.
+    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, INVALID_ARGUMENT (carries BadRequest).
     """
     ReadRows: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ReadRowsRequest, _registry_service_pb2.ReadRowsResponse]
     """Reads rows of a dataset version, also the removed and the quarantined ones.
@@ -214,7 +226,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CreateDatasetVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CreateDatasetVersionRequest, _dataset_pb2.DatasetVersion]  # type: ignore[assignment]
     """Creates a dataset version. Creating the same content again returns the version that exists.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/MANIFEST_MISSING (its manifest is not in the store or does not balance).
+    The dataset is created with its first version. Counts are read from the manifest, whatever the caller says.
+
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    NOT_FOUND/DATASET_VERSION_MISSING (a parent), FAILED_PRECONDITION/MANIFEST_MISSING (its manifest or a file of it is
+    not in the store, or it does not balance).
     """
     GetDatasetVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetDatasetVersionRequest, _dataset_pb2.DatasetVersion]  # type: ignore[assignment]
     """Returns one dataset version.
@@ -229,7 +245,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CreateModel: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CreateModelRequest, _model_pb2.Model]  # type: ignore[assignment]
     """Creates a model.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED.
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
+    NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetModelRequest, _model_pb2.Model]  # type: ignore[assignment]
     """Returns one model.
@@ -259,7 +276,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CreateAdapterVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CreateAdapterVersionRequest, _adapter_pb2.AdapterVersion]  # type: ignore[assignment]
     """Creates an adapter version. Creating the same content again returns the version that exists.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate), FAILED_PRECONDITION/BASE_MODEL_MISMATCH.
+    The adapter is created with its first version.
+
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate),
+    FAILED_PRECONDITION/BASE_MODEL_MISMATCH, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
     """
     GetAdapterVersion: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetAdapterVersionRequest, _adapter_pb2.AdapterVersion]  # type: ignore[assignment]
     """Returns one adapter version.
@@ -289,7 +310,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CreateEvaluation: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CreateEvaluationRequest, _evaluation_pb2.Evaluation]  # type: ignore[assignment]
     """Creates an evaluation.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target does not exist).
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS,
+    ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target, the baseline or a benchmark does not exist),
+    FAILED_PRECONDITION/TARGET_MISMATCH (the target has other content), FAILED_PRECONDITION/FILES_MISSING (the rows).
     """
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetEvaluationRequest, _evaluation_pb2.Evaluation]  # type: ignore[assignment]
     """Returns one evaluation.
@@ -304,7 +327,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     CreateDeployment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CreateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """Creates a deployment.
 
-    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING, FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy).
+    Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING,
+    FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy), FAILED_PRECONDITION/BASE_MODEL_MISMATCH (of the canary).
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """Returns one deployment.
@@ -319,8 +343,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     UpdateDeployment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """Switches a deployment, in one transaction. Every adapter version named must have a GO for the policy.
 
-    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, ABORTED/ETAG_MISMATCH, FAILED_PRECONDITION/GATE_CLOSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, ABORTED/ETAG_MISMATCH,
+    FAILED_PRECONDITION/GATE_CLOSED, FAILED_PRECONDITION/BASE_MODEL_MISMATCH, INVALID_ARGUMENT (carries BadRequest).
     """
     DeleteDeployment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.DeleteDeploymentRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a deployment. The adapter stays.
@@ -330,7 +354,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ResolveDeployment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ResolveDeploymentRequest, _registry_service_pb2.ResolveDeploymentResponse]  # type: ignore[assignment]
     """Finds who answers a request to a deployment, the canary's share counted in.
 
-    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING.
+    Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, INVALID_ARGUMENT (carries BadRequest).
     """
     ReadRows: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ReadRowsRequest, _registry_service_pb2.ReadRowsResponse]  # type: ignore[assignment]
     """Reads rows of a dataset version, also the removed and the quarantined ones.
@@ -392,7 +416,11 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_dataset_pb2.DatasetVersion, _abc.Awaitable[_dataset_pb2.DatasetVersion]]:
         """Creates a dataset version. Creating the same content again returns the version that exists.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/MANIFEST_MISSING (its manifest is not in the store or does not balance).
+        The dataset is created with its first version. Counts are read from the manifest, whatever the caller says.
+
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        NOT_FOUND/DATASET_VERSION_MISSING (a parent), FAILED_PRECONDITION/MANIFEST_MISSING (its manifest or a file of it is
+        not in the store, or it does not balance).
         """
 
     @_abc_1.abstractmethod
@@ -425,7 +453,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_pb2.Model, _abc.Awaitable[_model_pb2.Model]]:
         """Creates a model.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED.
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/MODEL_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
         """
 
     @_abc_1.abstractmethod
@@ -491,7 +520,11 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_adapter_pb2.AdapterVersion, _abc.Awaitable[_adapter_pb2.AdapterVersion]]:
         """Creates an adapter version. Creating the same content again returns the version that exists.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate), FAILED_PRECONDITION/BASE_MODEL_MISMATCH.
+        The adapter is created with its first version.
+
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate),
+        FAILED_PRECONDITION/BASE_MODEL_MISMATCH, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
         """
 
     @_abc_1.abstractmethod
@@ -557,7 +590,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evaluation_pb2.Evaluation, _abc.Awaitable[_evaluation_pb2.Evaluation]]:
         """Creates an evaluation.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target does not exist).
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/EVALUATION_EXISTS,
+        ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND (the target, the baseline or a benchmark does not exist),
+        FAILED_PRECONDITION/TARGET_MISMATCH (the target has other content), FAILED_PRECONDITION/FILES_MISSING (the rows).
         """
 
     @_abc_1.abstractmethod
@@ -590,7 +625,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """Creates a deployment.
 
-        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING, FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy).
+        Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/DEPLOYMENT_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED, NOT_FOUND/ADAPTER_VERSION_MISSING,
+        FAILED_PRECONDITION/GATE_CLOSED (no GO for that policy), FAILED_PRECONDITION/BASE_MODEL_MISMATCH (of the canary).
         """
 
     @_abc_1.abstractmethod
@@ -623,8 +659,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """Switches a deployment, in one transaction. Every adapter version named must have a GO for the policy.
 
-        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, ABORTED/ETAG_MISMATCH, FAILED_PRECONDITION/GATE_CLOSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, ABORTED/ETAG_MISMATCH,
+        FAILED_PRECONDITION/GATE_CLOSED, FAILED_PRECONDITION/BASE_MODEL_MISMATCH, INVALID_ARGUMENT (carries BadRequest).
         """
 
     @_abc_1.abstractmethod
@@ -646,7 +682,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_registry_service_pb2.ResolveDeploymentResponse, _abc.Awaitable[_registry_service_pb2.ResolveDeploymentResponse]]:
         """Finds who answers a request to a deployment, the canary's share counted in.
 
-        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING.
+        Refuses with: NOT_FOUND/DEPLOYMENT_MISSING, INVALID_ARGUMENT (carries BadRequest).
         """
 
     @_abc_1.abstractmethod
