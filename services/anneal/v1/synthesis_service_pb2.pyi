@@ -3,9 +3,12 @@
 isort:skip_file
 Synthesis: documents and seeds become instruction data."""
 
+from anneal.v1 import dataset_pb2 as _dataset_pb2
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,7 +38,9 @@ class Teacher(_message.Message):
     model: _builtins.str
     """Model name at that endpoint."""
     api_key_env: _builtins.str
-    """Name of the environment variable of the job's process that holds the key; never the key itself."""
+    """Name of the environment variable of the job's process that holds the key; never the key itself. It starts
+    with `ANNEAL_TEACHER_KEY_`, so that no request can send another secret away.
+    """
     temperature: _builtins.float
     """Sampling temperature."""
     max_tokens: _builtins.int
@@ -71,6 +76,42 @@ class Teacher(_message.Message):
 Global___Teacher: _TypeAlias = Teacher  # noqa: Y015
 
 @_typing.final
+class Novelty(_message.Message):
+    """What a new row must add to the rows there are; checked while generating."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_OVERLAP_FIELD_NUMBER: _builtins.int
+    NGRAM_WORDS_FIELD_NUMBER: _builtins.int
+    AGAINST_FIELD_NUMBER: _builtins.int
+    max_overlap: _builtins.float
+    """Highest share of a row's word n-grams that earlier rows may hold; 1 refuses equal text only.
+    Without it 0.8 for rows a teacher wrote, else 1.
+    """
+    ngram_words: _builtins.int
+    """Words per n-gram; 0 means 5."""
+    @_builtins.property
+    def against(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions of conversation datasets whose rows count as earlier rows."""
+
+    def __init__(
+        self,
+        *,
+        max_overlap: _builtins.float | None = ...,
+        ngram_words: _builtins.int = ...,
+        against: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_overlap", b"_max_overlap", "max_overlap", b"max_overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_overlap", b"_max_overlap", "against", b"against", "max_overlap", b"max_overlap", "ngram_words", b"ngram_words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_overlap: _TypeAlias = _typing.Literal["max_overlap"]  # noqa: Y015
+    _WhichOneofArgType__max_overlap: _TypeAlias = _typing.Literal["_max_overlap", b"_max_overlap"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_overlap) -> _WhichOneofReturnType__max_overlap | None: ...
+
+Global___Novelty: _TypeAlias = Novelty  # noqa: Y015
+
+@_typing.final
 class SynthesisRecipe(_message.Message):
     """How rows are made."""
 
@@ -81,12 +122,16 @@ class SynthesisRecipe(_message.Message):
     TEACHER_FIELD_NUMBER: _builtins.int
     MAX_TOTAL_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
+    MIN_GROUNDING_FIELD_NUMBER: _builtins.int
     generator: _builtins.str
     """Key of the GENERATORS table, such as `template` or `backtranslate`."""
     max_total_tokens: _builtins.int
     """Hard cap of tokens, prompts and answers together; required with a teacher."""
     max_rows: _builtins.int
     """Most rows to make; 0 means no limit."""
+    min_grounding: _builtins.float
+    """Lowest share of an answer's words that its extract must hold, for rows a teacher wrote; without it 0.6."""
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:
         """Settings of that generator; unknown ones are refused."""
@@ -94,6 +139,10 @@ class SynthesisRecipe(_message.Message):
     @_builtins.property
     def teacher(self) -> Global___Teacher:
         """The model that writes; only for generators that need one."""
+
+    @_builtins.property
+    def novelty(self) -> Global___Novelty:
+        """What a new row must add."""
 
     def __init__(
         self,
@@ -103,12 +152,16 @@ class SynthesisRecipe(_message.Message):
         teacher: Global___Teacher | None = ...,
         max_total_tokens: _builtins.int = ...,
         max_rows: _builtins.int = ...,
+        novelty: Global___Novelty | None = ...,
+        min_grounding: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["params", b"params", "teacher", b"teacher"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_grounding", b"_min_grounding", "min_grounding", b"min_grounding", "novelty", b"novelty", "params", b"params", "teacher", b"teacher"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "max_rows", b"max_rows", "max_total_tokens", b"max_total_tokens", "params", b"params", "teacher", b"teacher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_grounding", b"_min_grounding", "generator", b"generator", "max_rows", b"max_rows", "max_total_tokens", b"max_total_tokens", "min_grounding", b"min_grounding", "novelty", b"novelty", "params", b"params", "teacher", b"teacher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_grounding: _TypeAlias = _typing.Literal["min_grounding"]  # noqa: Y015
+    _WhichOneofArgType__min_grounding: _TypeAlias = _typing.Literal["_min_grounding", b"_min_grounding"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_grounding) -> _WhichOneofReturnType__min_grounding | None: ...
 
 Global___SynthesisRecipe: _TypeAlias = SynthesisRecipe  # noqa: Y015
 
@@ -155,3 +208,73 @@ class SynthesizeDatasetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SynthesizeDatasetRequest: _TypeAlias = SynthesizeDatasetRequest  # noqa: Y015
+
+@_typing.final
+class PreviewSynthesisRequest(_message.Message):
+    """Asks for a handful of rows without making a dataset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Dataset version to work from; its first documents are read."""
+    max_rows: _builtins.int
+    """Most rows wanted; 0 means 5, more than 50 means 50."""
+    @_builtins.property
+    def recipe(self) -> Global___SynthesisRecipe:
+        """How rows are made; the generator must need no teacher."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        recipe: Global___SynthesisRecipe | None = ...,
+        max_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recipe", b"recipe"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rows", b"max_rows", "recipe", b"recipe", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewSynthesisRequest: _TypeAlias = PreviewSynthesisRequest  # noqa: Y015
+
+@_typing.final
+class PreviewSynthesisResponse(_message.Message):
+    """A handful of rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
+    QUARANTINED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
+    quarantined_row_count: _builtins.int
+    """Candidates that could not be read."""
+    document_count: _builtins.int
+    """Documents read for it."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Row]:
+        """Rows that would be kept."""
+
+    @_builtins.property
+    def removals(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.RemovalCount]:
+        """Rows that would stay out, by step and reason."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[_dataset_pb2.Row] | None = ...,
+        removals: _abc.Iterable[_dataset_pb2.RemovalCount] | None = ...,
+        quarantined_row_count: _builtins.int = ...,
+        document_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_count", b"document_count", "quarantined_row_count", b"quarantined_row_count", "removals", b"removals", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewSynthesisResponse: _TypeAlias = PreviewSynthesisResponse  # noqa: Y015

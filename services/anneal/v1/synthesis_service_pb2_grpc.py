@@ -41,6 +41,11 @@ class SynthesisServiceStub:
                 request_serializer=anneal_dot_v1_dot_synthesis__service__pb2.SynthesizeDatasetRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.PreviewSynthesis = channel.unary_unary(
+                '/anneal.v1.SynthesisService/PreviewSynthesis',
+                request_serializer=anneal_dot_v1_dot_synthesis__service__pb2.PreviewSynthesisRequest.SerializeToString,
+                response_deserializer=anneal_dot_v1_dot_synthesis__service__pb2.PreviewSynthesisResponse.FromString,
+                _registered_method=True)
 
 
 class SynthesisServiceServicer:
@@ -57,6 +62,15 @@ class SynthesisServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewSynthesis(self, request, context):
+        """Shows a handful of rows of the first documents; nothing is stored.
+
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SynthesisServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +78,11 @@ def add_SynthesisServiceServicer_to_server(servicer, server):
                     servicer.SynthesizeDataset,
                     request_deserializer=anneal_dot_v1_dot_synthesis__service__pb2.SynthesizeDatasetRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'PreviewSynthesis': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewSynthesis,
+                    request_deserializer=anneal_dot_v1_dot_synthesis__service__pb2.PreviewSynthesisRequest.FromString,
+                    response_serializer=anneal_dot_v1_dot_synthesis__service__pb2.PreviewSynthesisResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +113,33 @@ class SynthesisService:
             '/anneal.v1.SynthesisService/SynthesizeDataset',
             anneal_dot_v1_dot_synthesis__service__pb2.SynthesizeDatasetRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewSynthesis(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anneal.v1.SynthesisService/PreviewSynthesis',
+            anneal_dot_v1_dot_synthesis__service__pb2.PreviewSynthesisRequest.SerializeToString,
+            anneal_dot_v1_dot_synthesis__service__pb2.PreviewSynthesisResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,11 @@ class SynthesisServiceStub:
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT (carries BadRequest).
     """
+    PreviewSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_service_pb2.PreviewSynthesisRequest, _synthesis_service_pb2.PreviewSynthesisResponse]
+    """Shows a handful of rows of the first documents; nothing is stored.
+
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+    """
 
 @_typing.type_check_only
 class SynthesisServiceAsyncStub(SynthesisServiceStub):
@@ -51,6 +56,11 @@ class SynthesisServiceAsyncStub(SynthesisServiceStub):
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT (carries BadRequest).
+    """
+    PreviewSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_service_pb2.PreviewSynthesisRequest, _synthesis_service_pb2.PreviewSynthesisResponse]  # type: ignore[assignment]
+    """Shows a handful of rows of the first documents; nothing is stored.
+
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
     """
 
 class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -66,6 +76,17 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT (carries BadRequest).
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewSynthesis(
+        self,
+        request: _synthesis_service_pb2.PreviewSynthesisRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_synthesis_service_pb2.PreviewSynthesisResponse, _abc.Awaitable[_synthesis_service_pb2.PreviewSynthesisResponse]]:
+        """Shows a handful of rows of the first documents; nothing is stored.
+
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
         """
 
 def add_SynthesisServiceServicer_to_server(servicer: SynthesisServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
