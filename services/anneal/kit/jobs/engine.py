@@ -1,0 +1,267 @@
+"""The job engine of a service: accepts orders, keeps attempts running, gives up the lost ones, publishes results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
+
+from anneal.kit import logs
+from anneal.kit.errors import Refusal
+from anneal.kit.jobs import codec
+from anneal.kit.jobs.launcher import Attempt, Launcher
+from anneal.kit.jobs.states import State
+from anneal.kit.jobs.store import Job, JobStore
+from anneal.kit.metrics import Metrics
+from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
+from anneal.kit.runtime import JobKind
+from anneal.kit.settings import JobOptions
+from anneal.v1 import job_service_pb2 as pb
+
+TICK_S = 0.25
+START_LEASE_S = 120.0
+
+
+class Jobs:
+    """Long-running jobs of one server."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        launcher: Launcher,
+        metrics: Metrics,
+        options: JobOptions,
+        *,
+        scratch: Path,
+        config: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """Make the engine.
+
+        Args:
+            store: where jobs are kept.
+            launcher: starts processes.
+            metrics: where states are counted.
+            options: limits.
+            scratch: folder whose subfolders survive the attempts of an operation.
+            config: what every job process is told: host, store, addresses, token.
+        """
+        self.store = store
+        self.options = options
+        self.metrics = metrics
+        self._launcher = launcher
+        self._scratch = scratch
+        self._config = config
+        self._kinds: dict[str, JobKind] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._log = logs.logger("jobs")
+
+    def register(self, kind: JobKind) -> None:
+        """Make a kind of job known."""
+        self._kinds[kind.name] = kind
+
+    def kind(self, name: str) -> JobKind:
+        """A kind by its name."""
+        return self._kinds[name]
+
+    # -- orders --------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, kind: str, request: Message, *, project: str, request_id: str = ""
+    ) -> operations_pb2.Operation:
+        """Accept an order and answer at once.
+
+        Args:
+            kind: a registered kind.
+            request: the order; its body will get exactly this message.
+            project: `projects/{project}`, the parent of the operation.
+            request_id: the same id within 24 h returns the same operation.
+
+        Raises:
+            RequestIdReused: the id was used for other content.
+        """
+        packed = any_pb2.Any()
+        packed.Pack(request, deterministic=True)
+        job = await self.store.accept(
+            project=project,
+            kind=kind,
+            request=packed.SerializeToString(deterministic=True),
+            request_id=request_id,
+            max_attempts=self._kinds[kind].max_attempts or self.options.max_attempts,
+        )
+        self._wake.set()
+        return codec.encode_operation(job)
+
+    async def cancel(self, name: str) -> None:
+        """Ask a job to stop."""
+        await self.store.ask_cancel(name)
+        self._wake.set()
+
+    # -- what the job's process says -----------------------------------------------------------------------------
+
+    async def complete(self, name: str, token: str, result: any_pb2.Any) -> None:
+        """Publish a result, then end the job. A refused publication fails the job.
+
+        Raises:
+            AttemptFenced: the token is not the living attempt's.
+            Refusal: what the publication refused with.
+        """
+        job = await self.store.check_token(name, token)
+        kind = self._kinds[job.kind]
+        if kind.publish is not None:
+            try:
+                published = await kind.publish(unpack(result), name)
+            except Refusal as refusal:
+                await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
+                raise
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise  # the job's process asks again
+                await self.fail(name, token, status_of(error), retryable=False, cancelled=False)
+                raise
+            result = any_pb2.Any()
+            result.Pack(published)
+        await self.store.complete(name, token, result.SerializeToString())
+        self._wake.set()
+
+    async def fail(self, name: str, token: str, error: Any, *, retryable: bool, cancelled: bool) -> None:
+        """End an attempt without a result.
+
+        Raises:
+            AttemptFenced: the token is not the living attempt's.
+        """
+        await self.store.fail(
+            name,
+            token,
+            error=error.SerializeToString(),
+            text=error.message,
+            retryable=retryable,
+            cancelled=cancelled,
+            backoff_base_s=self.options.backoff_s,
+        )
+        self._wake.set()
+
+    async def heartbeat(self, name: str, token: str, batch: int, events: list[pb.JobEvent]) -> bool:
+        """Store what happened, export what was measured; True when the job was asked to stop.
+
+        Raises:
+            AttemptFenced: the token is not the living attempt's.
+        """
+        progress = next((e.progress for e in reversed(events) if e.HasField("progress")), None)
+        cancel, is_new = await self.store.heartbeat(
+            name,
+            token,
+            batch=batch,
+            events=[event.SerializeToString() for event in events],
+            progress=None if progress is None else progress.SerializeToString(),
+            lease_s=self.options.lease_s,
+        )
+        if is_new:
+            kind = name.rsplit("/", 1)[-1].rsplit("-", 1)[0]
+            for event in events:
+                if event.HasField("metric"):
+                    m = event.metric
+                    self.metrics.job_metric(kind, name, m.name, m.value, m.labels, counter=m.counter)
+        return cancel
+
+    # -- supervision ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start supervising; jobs that were running when the server died go on from their checkpoints."""
+        await self.store.create_tables()
+        self._task = asyncio.create_task(self._supervise())
+
+    async def stop(self) -> None:
+        """Stop supervising and end the processes; the jobs go on at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.to_thread(self._launcher.stop)
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                await self._tick()
+            except Exception:  # noqa: BLE001 - supervision outlives a database that is away for a while
+                self._log.exception("supervision failed; trying again")
+                await asyncio.sleep(1.0)
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    async def _tick(self) -> None:
+        kinds = list(self._kinds)
+        active = await self.store.active(kinds)
+        running = 0
+        for job in active:
+            running += not await self._look_after(job)
+        waiting = await self.store.waiting(kinds)
+        for job in waiting[: max(0, self.options.max_running - running)]:
+            await self._launch(job)
+        await self._count(waiting)
+
+    async def _look_after(self, job: Job) -> bool:
+        """Give an attempt up when its process is gone or its lease ran out; True when it was."""
+        ended = self._launcher.ended(job.name, job.attempt)
+        now = self.store._clock()
+        if ended is not None:
+            text = ended.text
+        elif job.lease_until < now:
+            text = f"attempt {job.attempt} sent no heartbeat for too long"
+            await asyncio.to_thread(self._launcher.kill, job.name)
+        else:
+            return False
+        status = internal_status(f"the job failed {job.attempt} times; the last time {text}")
+        return await self.store.lose(
+            job.name,
+            job.attempt,
+            error=status.SerializeToString(),
+            text=text,
+            backoff_base_s=self.options.backoff_s,
+        )
+
+    async def _launch(self, job: Job) -> None:
+        launched = await self.store.launch(job.name, START_LEASE_S)
+        if launched is None:
+            return
+        job, claim = launched
+        kind = self._kinds[job.kind]
+        scratch = self._scratch / job.name.rsplit("/", 1)[-1]
+        scratch.mkdir(parents=True, exist_ok=True)
+        config = {
+            **self._config(),
+            "operation": job.name,
+            "claim": claim,
+            "body": kind.body,
+            "request_type": f"{kind.request.__module__}:{kind.request.__name__}",
+            "scratch": str(scratch),
+            "options": dict(kind.options()),
+        }
+        attempt = Attempt(operation=job.name, attempt=job.attempt, config=config)
+        # Not in a worker thread: Linux would tie the child's life to that thread, not to this process.
+        self._launcher.launch(attempt)
+
+    async def _count(self, waiting: list[Job]) -> None:
+        counts = {(kind, state): n for kind, state, n in await self.store.counts()}
+        for kind in self._kinds:
+            for state in State:
+                self.metrics.jobs.labels(kind, state.name).set(counts.get((kind, state), 0))
+        oldest = min((job.create_time for job in waiting), default=None)
+        self.metrics.job_queue_age.set(0 if oldest is None else max(0.0, self.store._clock() - oldest))
+
+
+def unpack(packed: any_pb2.Any) -> Message:
+    """The message inside an Any, whatever known type it has."""
+    descriptor = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
+    message = message_factory.GetMessageClass(descriptor)()
+    packed.Unpack(message)
+    return message

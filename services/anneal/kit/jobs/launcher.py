@@ -1,0 +1,141 @@
+"""Starts the process of an attempt. Here: a subprocess of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What a process needs to know to start.
+
+    Attributes:
+        operation: name of the operation.
+        attempt: number of the attempt, from 1.
+        config: everything `anneal.kit.jobs.run` reads, as JSON values.
+    """
+
+    operation: str
+    attempt: int
+    config: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended without saying so itself."""
+
+    text: str
+
+
+class Launcher(Protocol):
+    """Starts, looks after and kills the processes of attempts."""
+
+    def launch(self, attempt: Attempt) -> None:
+        """Start the process of an attempt."""
+
+    def ended(self, operation: str, attempt: int) -> Ended | None:
+        """How the process of an attempt ended; None while it runs or when this launcher does not know it."""
+
+    def kill(self, operation: str) -> None:
+        """End the process of an operation, gently first."""
+
+    def stop(self) -> None:
+        """End every process."""
+
+
+class SubprocessLauncher:
+    """One subprocess an attempt, in a process group of its own, logging to a file; it dies with its parent."""
+
+    def __init__(self, logs: Path, *, grace_s: float = 10.0) -> None:
+        self._logs = logs
+        self._grace_s = grace_s
+        self._running: dict[str, tuple[int, subprocess.Popen[bytes], Path]] = {}
+
+    def launch(self, attempt: Attempt) -> None:
+        """Start the process; what an attempt before left running is ended first."""
+        self.kill(attempt.operation)
+        folder = self._logs / attempt.operation.rsplit("/", 1)[-1]
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / f"attempt-{attempt.attempt}.log"
+        environment = {**os.environ, "ANNEAL_JOB": json.dumps(attempt.config)}
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "anneal.kit.jobs.run"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self._running[attempt.operation] = (attempt.attempt, process, log)
+
+    def ended(self, operation: str, attempt: int) -> Ended | None:
+        """How the process ended, once it has."""
+        known = self._running.get(operation)
+        if known is None or known[0] != attempt:
+            return None
+        code = known[1].poll()
+        if code is None:
+            return None
+        del self._running[operation]
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return Ended(f"the job's process {how}; {_last_line(known[2])}")
+
+    def kill(self, operation: str) -> None:
+        """SIGTERM to the process group, SIGKILL after the grace."""
+        known = self._running.pop(operation, None)
+        if known is not None:
+            _end([known[1]], self._grace_s)
+
+    def stop(self) -> None:
+        """End every process at once."""
+        processes = [process for _, process, _ in self._running.values()]
+        self._running.clear()
+        _end(processes, self._grace_s)
+
+
+def _end(processes: list[subprocess.Popen[bytes]], grace_s: float) -> None:
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        _signal(process, signal.SIGKILL)  # the group may outlive its leader
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_bytes()[-4000:].decode("utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return f"its last line was: {lines[-1][:300]}" if lines else "it left no log"
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask Linux to send SIGTERM when the parent dies; elsewhere the lost heartbeat does the same later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)

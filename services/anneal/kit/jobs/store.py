@@ -1,0 +1,478 @@
+"""Where jobs are kept. Every state change is one transaction, and no other module changes a job's state."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from anneal.kit.errors import Denied, Missing, NotYet, RequestIdReused
+from anneal.kit.jobs.states import Attempts, Event, State, backoff_s, move
+
+REQUEST_ID_LIFE_S = 24 * 3600
+
+
+class Base(DeclarativeBase):
+    """The job store's tables."""
+
+
+class JobRow(Base):
+    """A job. Times are seconds since the epoch; messages are serialized protobuf."""
+
+    __tablename__ = "jobs"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    project: Mapped[str] = mapped_column(String(80))
+    kind: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(12))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    request: Mapped[bytes] = mapped_column(LargeBinary)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    request_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    request_id: Mapped[str] = mapped_column(String(64), default="")
+    claim_hash: Mapped[str] = mapped_column(String(64), default="")
+    token_hash: Mapped[str] = mapped_column(String(64), default="")
+    lease_until: Mapped[float] = mapped_column(Float, default=0.0)
+    not_before: Mapped[float] = mapped_column(Float, default=0.0)
+    last_batch: Mapped[int] = mapped_column(Integer, default=0)
+    last_sequence: Mapped[int] = mapped_column(Integer, default=0)
+    progress: Mapped[bytes | None] = mapped_column(LargeBinary)
+    result: Mapped[bytes | None] = mapped_column(LargeBinary)
+    error: Mapped[bytes | None] = mapped_column(LargeBinary)
+    last_failure: Mapped[str] = mapped_column(String(2000), default="")
+    create_time: Mapped[float] = mapped_column(Float)
+    start_time: Mapped[float | None] = mapped_column(Float)
+    end_time: Mapped[float | None] = mapped_column(Float)
+
+    __table_args__ = (
+        Index("jobs_by_state", "state", "not_before"),
+        Index("jobs_by_project", "project", "create_time", "name"),
+    )
+
+
+class EventRow(Base):
+    """Something that happened in a job; `sequence` rises by one from 1."""
+
+    __tablename__ = "job_events"
+
+    operation: Mapped[str] = mapped_column(ForeignKey("jobs.name", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(Integer, primary_key=True)
+    time: Mapped[float] = mapped_column(Float)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class OperationMissing(Missing):
+    """There is no such operation."""
+
+    reason = "OPERATION_MISSING"
+
+
+class OperationNotDone(NotYet):
+    """The operation has not ended."""
+
+    reason = "OPERATION_NOT_DONE"
+
+
+class ClaimInvalid(Denied):
+    """The claim is not the one this attempt was launched with, or was used."""
+
+    reason = "CLAIM_INVALID"
+
+
+class AttemptFenced(Denied):
+    """The attempt was given up; what it says counts no more."""
+
+    reason = "ATTEMPT_FENCED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it was read."""
+
+    name: str
+    project: str
+    kind: str
+    state: State
+    attempt: int
+    max_attempts: int
+    request: bytes
+    request_id: str
+    lease_until: float
+    last_sequence: int
+    progress: bytes | None
+    result: bytes | None
+    error: bytes | None
+    last_failure: str
+    create_time: float
+    start_time: float | None
+    end_time: float | None
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _job(row: Any) -> Job:
+    values: dict[str, Any] = {name: getattr(row, name) for name in Job.__dataclass_fields__}
+    return Job(**{**values, "state": State[row.state]})
+
+
+class JobStore:
+    """Jobs and their events in a database. The clock is given, so that tests can turn it."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        encode_state: Callable[[State], bytes],
+        *,
+        clock: Callable[[], float] = time.time,
+        on_change: Callable[[str, str, State, float], None] = lambda *_: None,
+    ) -> None:
+        """Make the store.
+
+        Args:
+            engine: the database.
+            encode_state: a state change as a serialized `JobEvent` without sequence and time.
+            clock: seconds since the epoch.
+            on_change: called after every state change with name, kind, new state and the job's age in seconds.
+        """
+        self._engine = engine
+        self._encode_state = encode_state
+        self._clock = clock
+        self._on_change = on_change
+
+    async def create_tables(self) -> None:
+        """Create what is missing."""
+        async with self._engine.begin() as db:
+            await db.run_sync(Base.metadata.create_all)
+
+    # -- accepting -----------------------------------------------------------------------------------------------
+
+    async def accept(self, *, project: str, kind: str, request: bytes, request_id: str, max_attempts: int) -> Job:
+        """Accept an order. The same `request_id` within 24 h returns the job that exists.
+
+        Raises:
+            RequestIdReused: the same id came with another kind or other content.
+        """
+        now = self._clock()
+        request_hash = hashlib.sha256(kind.encode() + b"\0" + request).hexdigest()
+        key = f"{project}/{request_id}" if request_id else None
+        for last_try in (False, True):
+            try:
+                async with self._engine.begin() as db:
+                    if key is not None and (known := await self._by_key(db, key, now)) is not None:
+                        if not hmac.compare_digest(known.request_hash, request_hash):
+                            raise RequestIdReused(
+                                f"request_id {request_id} was used for another request", request_id=request_id
+                            )
+                        return _job(known)
+                    name = f"{project}/operations/{kind}-{uuid.uuid4().hex[:12]}"
+                    values = {
+                        "name": name,
+                        "project": project,
+                        "kind": kind,
+                        "state": State.QUEUED.name,
+                        "max_attempts": max_attempts,
+                        "request": request,
+                        "request_hash": request_hash,
+                        "request_key": key,
+                        "request_id": request_id,
+                        "create_time": now,
+                    }
+                    await db.execute(insert(JobRow).values(**{**_defaults(), **values}))
+                    await self._say_state(db, name, State.QUEUED)
+                    row = (await db.execute(select(JobRow.__table__).where(JobRow.name == name))).one()
+                self._on_change(name, kind, State.QUEUED, 0.0)
+                return _job(row)
+            except IntegrityError:
+                if last_try:  # somebody else took the same request id in between; the second look finds it
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _by_key(self, db: AsyncConnection, key: str, now: float) -> Any:
+        expired = now - REQUEST_ID_LIFE_S
+        await db.execute(
+            update(JobRow).where(JobRow.request_key == key, JobRow.create_time < expired).values(request_key=None)
+        )
+        return (await db.execute(select(JobRow.__table__).where(JobRow.request_key == key))).one_or_none()
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def get(self, name: str) -> Job:
+        """One job.
+
+        Raises:
+            OperationMissing: there is none of that name.
+        """
+        async with self._engine.connect() as db:
+            return await self._read(db, name)
+
+    async def _read(self, db: AsyncConnection, name: str, *, lock: bool = False) -> Job:
+        query = select(JobRow.__table__).where(JobRow.name == name)
+        row = (await db.execute(query.with_for_update() if lock else query)).one_or_none()
+        if row is None:
+            raise OperationMissing(f"there is no operation {name}", operation=name)
+        return _job(row)
+
+    async def page(
+        self, project: str, *, size: int, after: tuple[float, str] | None = None, kind: str = ""
+    ) -> list[Job]:
+        """Jobs of a project, newest first, `size` at most, after a (create_time, name) cursor."""
+        query = select(JobRow.__table__).where(JobRow.project == project)
+        if kind:
+            query = query.where(JobRow.kind == kind)
+        if after is not None:
+            earlier = JobRow.create_time < after[0]
+            same = (JobRow.create_time == after[0]) & (JobRow.name < after[1])
+            query = query.where(earlier | same)
+        query = query.order_by(JobRow.create_time.desc(), JobRow.name.desc()).limit(size)
+        async with self._engine.connect() as db:
+            return [_job(row) for row in (await db.execute(query)).all()]
+
+    async def events(self, name: str, from_sequence: int, limit: int = 500) -> list[tuple[int, float, bytes]]:
+        """Events of a job from a sequence number on: sequence, time, serialized event."""
+        query = (
+            select(EventRow.sequence, EventRow.time, EventRow.payload)
+            .where(EventRow.operation == name, EventRow.sequence >= from_sequence)
+            .order_by(EventRow.sequence)
+            .limit(limit)
+        )
+        async with self._engine.connect() as db:
+            return [(s, t, p) for s, t, p in (await db.execute(query)).all()]
+
+    async def counts(self) -> list[tuple[str, State, int]]:
+        """Jobs by kind and state."""
+        query = select(JobRow.kind, JobRow.state, func.count()).group_by(JobRow.kind, JobRow.state)
+        async with self._engine.connect() as db:
+            return [(kind, State[state], n) for kind, state, n in (await db.execute(query)).all()]
+
+    async def waiting(self, kinds: Sequence[str]) -> list[Job]:
+        """Jobs whose next attempt is due, oldest first."""
+        states = [State.QUEUED.name, State.RETRYING.name]
+        query = (
+            select(JobRow.__table__)
+            .where(JobRow.state.in_(states), JobRow.not_before <= self._clock(), JobRow.kind.in_(list(kinds)))
+            .order_by(JobRow.create_time)
+        )
+        async with self._engine.connect() as db:
+            return [_job(row) for row in (await db.execute(query)).all()]
+
+    async def active(self, kinds: Sequence[str]) -> list[Job]:
+        """Jobs that have an attempt."""
+        states = [State.RUNNING.name, State.CANCELLING.name]
+        query = select(JobRow.__table__).where(JobRow.state.in_(states), JobRow.kind.in_(list(kinds)))
+        async with self._engine.connect() as db:
+            return [_job(row) for row in (await db.execute(query)).all()]
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    async def launch(self, name: str, lease_s: float) -> tuple[Job, str] | None:
+        """Start an attempt: the job and the claim its process must show; None when another host was faster."""
+        claim = secrets.token_urlsafe(24)
+        async with self._engine.begin() as db:
+            job = await self._read(db, name, lock=True)
+            if job.state not in (State.QUEUED, State.RETRYING):
+                return None
+            now = self._clock()
+            values = {
+                "attempt": job.attempt + 1,
+                "claim_hash": _hash(claim),
+                "token_hash": "",
+                "lease_until": now + lease_s,
+                "last_batch": 0,
+                "start_time": now if job.start_time is None else job.start_time,
+            }
+            changed = await self._move(db, job, Event.LAUNCHED, **values)
+        self._changed(changed)
+        return changed, claim
+
+    async def claim(self, name: str, claim: str, lease_s: float) -> tuple[Job, str]:
+        """Give the attempt its token, once.
+
+        Raises:
+            OperationMissing: there is no such job.
+            ClaimInvalid: the claim is wrong, was used, or its attempt is over.
+        """
+        token = secrets.token_urlsafe(24)
+        async with self._engine.begin() as db:
+            job = await self._read(db, name, lock=True)
+            row = (await db.execute(select(JobRow.claim_hash).where(JobRow.name == name))).one()
+            if not row.claim_hash or not hmac.compare_digest(row.claim_hash, _hash(claim)) or not job.state.has_attempt:
+                raise ClaimInvalid(f"this claim on {name} is not valid", operation=name)
+            values = {"claim_hash": "", "token_hash": _hash(token), "lease_until": self._clock() + lease_s}
+            await db.execute(update(JobRow).where(JobRow.name == name).values(**values))
+        return job, token
+
+    async def check_token(self, name: str, token: str) -> Job:
+        """The job, when the token is its living attempt's.
+
+        Raises:
+            AttemptFenced: it is not.
+        """
+        async with self._engine.connect() as db:
+            return await self._fenced(db, name, token)
+
+    async def _fenced(self, db: AsyncConnection, name: str, token: str, *, lock: bool = False) -> Job:
+        job = await self._read(db, name, lock=lock)
+        row = (await db.execute(select(JobRow.token_hash).where(JobRow.name == name))).one()
+        if not job.state.has_attempt or not row.token_hash or not hmac.compare_digest(row.token_hash, _hash(token)):
+            raise AttemptFenced(f"this attempt of {name} was given up", operation=name)
+        return job
+
+    async def heartbeat(
+        self, name: str, token: str, *, batch: int, events: Iterable[bytes], progress: bytes | None, lease_s: float
+    ) -> tuple[bool, bool]:
+        """Extend the lease and store a batch of events once.
+
+        Returns:
+            Whether the job was asked to stop, and whether the batch was new.
+
+        Raises:
+            AttemptFenced: the token is not the living attempt's.
+        """
+        async with self._engine.begin() as db:
+            job = await self._fenced(db, name, token, lock=True)
+            values: dict[str, Any] = {"lease_until": self._clock() + lease_s}
+            row = (await db.execute(select(JobRow.last_batch).where(JobRow.name == name))).one()
+            is_new = batch > row.last_batch
+            if is_new:
+                values["last_batch"] = batch
+                if progress is not None:
+                    values["progress"] = progress
+                await self._say(db, name, list(events))
+            await db.execute(update(JobRow).where(JobRow.name == name).values(**values))
+        return job.state is State.CANCELLING, is_new
+
+    async def complete(self, name: str, token: str, result: bytes) -> None:
+        """End a job with its result.
+
+        Raises:
+            AttemptFenced: the token is not the living attempt's.
+        """
+        async with self._engine.begin() as db:
+            job = await self._fenced(db, name, token, lock=True)
+            changed = await self._move(db, job, Event.COMPLETED, result=result, token_hash="")
+        self._changed(changed)
+
+    async def fail(
+        self, name: str, token: str, *, error: bytes, text: str, retryable: bool, cancelled: bool, backoff_base_s: float
+    ) -> None:
+        """End an attempt without a result.
+
+        Raises:
+            AttemptFenced: the token is not the living attempt's.
+        """
+        async with self._engine.begin() as db:
+            job = await self._fenced(db, name, token, lock=True)
+            event = Event.STOPPED if cancelled else Event.LOST if retryable else Event.REFUSED
+            changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
+        self._changed(changed)
+
+    async def lose(self, name: str, attempt: int, *, error: bytes, text: str, backoff_base_s: float) -> bool:
+        """Give an attempt up because its process died or its lease ran out; False when it is over already."""
+        async with self._engine.begin() as db:
+            job = await self._read(db, name, lock=True)
+            if job.attempt != attempt or not job.state.has_attempt:
+                return False
+            changed = await self._end_attempt(
+                db, job, Event.LOST, error=error, text=text, backoff_base_s=backoff_base_s
+            )
+        self._changed(changed)
+        return True
+
+    async def _end_attempt(
+        self, db: AsyncConnection, job: Job, event: Event, *, error: bytes, text: str, backoff_base_s: float
+    ) -> Job:
+        after = move(job.state, event, Attempts(job.attempt, job.max_attempts))
+        values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000]}
+        if after is State.RETRYING:
+            values["not_before"] = self._clock() + backoff_s(job.attempt, backoff_base_s)
+        if after is State.FAILED:
+            values["error"] = error
+        return await self._move(db, job, event, **values)
+
+    async def ask_cancel(self, name: str) -> State:
+        """Ask a job to stop; an ended one stays as it is.
+
+        Raises:
+            OperationMissing: there is none of that name.
+        """
+        async with self._engine.begin() as db:
+            job = await self._read(db, name, lock=True)
+            if job.state.is_final or job.state is State.CANCELLING:
+                return job.state
+            changed = await self._move(db, job, Event.CANCEL_ASKED)
+        self._changed(changed)
+        return changed.state
+
+    async def forget(self, name: str) -> None:
+        """Delete an ended job with its events.
+
+        Raises:
+            OperationMissing: there is none of that name.
+            OperationNotDone: it has not ended.
+        """
+        async with self._engine.begin() as db:
+            job = await self._read(db, name, lock=True)
+            if not job.state.is_final:
+                raise OperationNotDone(f"{name} has not ended: cancel it first", operation=name)
+            await db.execute(delete(EventRow).where(EventRow.operation == name))
+            await db.execute(delete(JobRow).where(JobRow.name == name))
+
+    # -- inside a transaction ------------------------------------------------------------------------------------
+
+    async def _move(self, db: AsyncConnection, job: Job, event: Event, **values: Any) -> Job:
+        after = move(job.state, event, Attempts(job.attempt, job.max_attempts))
+        if after.is_final:
+            values["end_time"] = self._clock()
+        await db.execute(update(JobRow).where(JobRow.name == job.name).values(state=after.name, **values))
+        if after is not job.state:
+            await self._say_state(db, job.name, after)
+        return await self._read(db, job.name)
+
+    async def _say_state(self, db: AsyncConnection, name: str, state: State) -> None:
+        await self._say(db, name, [self._encode_state(state)])
+
+    async def _say(self, db: AsyncConnection, name: str, payloads: Sequence[bytes]) -> None:
+        if not payloads:
+            return
+        last = (await db.execute(select(JobRow.last_sequence).where(JobRow.name == name))).scalar_one()
+        now = self._clock()
+        rows = [
+            {"operation": name, "sequence": last + i, "time": now, "payload": payload}
+            for i, payload in enumerate(payloads, start=1)
+        ]
+        await db.execute(insert(EventRow), rows)
+        await db.execute(update(JobRow).where(JobRow.name == name).values(last_sequence=last + len(rows)))
+
+    def _changed(self, job: Job) -> None:
+        self._on_change(job.name, job.kind, job.state, self._clock() - job.create_time)
+
+
+def _defaults() -> dict[str, Any]:
+    """Column defaults, spelled out for Core inserts."""
+    zeros = {"attempt": 0, "lease_until": 0.0, "not_before": 0.0, "last_batch": 0, "last_sequence": 0}
+    return {**zeros, "claim_hash": "", "token_hash": "", "last_failure": ""}

@@ -1,0 +1,105 @@
+"""Prometheus metrics of one process. RPC names are those of go-grpc-middleware, which dashboards know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+JOB_COUNTERS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "rows": ("anneal_rows_total", "Rows by verdict (kept, removed, quarantined) and reason.", ("verdict", "reason")),
+    "tokens": ("anneal_job_tokens_total", "Tokens a job used, by use (train, prompt, completion).", ("use",)),
+    "bytes": ("anneal_job_bytes_total", "Bytes a job read.", ()),
+    "answers": ("anneal_job_answers_total", "Answers of a model to a job, by outcome.", ("outcome",)),
+}
+JOB_GAUGES: Mapping[str, tuple[str, str]] = {
+    "train_loss": ("anneal_training_loss", "Training loss, nats per token."),
+    "validation_loss": ("anneal_training_validation_loss", "Validation loss, nats per token."),
+    "tokens_per_second": ("anneal_training_tokens_per_second", "Training speed, tokens per second."),
+    "grad_norm": ("anneal_training_grad_norm", "Norm of the gradient before clipping."),
+    "learning_rate": ("anneal_training_learning_rate", "Learning rate."),
+    "memory_bytes": ("anneal_training_memory_bytes", "Peak memory of the training process."),
+}
+
+
+class Metrics:
+    """The metrics every process has, on a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        reg = self.registry
+        self._started = Counter("grpc_server_started_total", "RPCs started on the server.", _RPC, registry=reg)
+        self._handled = Counter(
+            "grpc_server_handled_total", "RPCs completed on the server.", (*_RPC, "grpc_code"), registry=reg
+        )
+        self._received = Counter("grpc_server_msg_received_total", "Messages received.", _RPC, registry=reg)
+        self._sent = Counter("grpc_server_msg_sent_total", "Messages sent.", _RPC, registry=reg)
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds", "Time to handle an RPC.", _RPC, registry=reg, buckets=_LATENCY_S
+        )
+        self._in_flight = Gauge("anneal_rpc_in_flight", "RPCs being handled.", ("grpc_service",), registry=reg)
+        self.jobs = Gauge("anneal_jobs", "Jobs by kind and state.", ("kind", "state"), registry=reg)
+        self.job_transitions = Counter(
+            "anneal_job_transitions_total", "State changes of jobs.", ("kind", "state"), registry=reg
+        )
+        self.job_seconds = Histogram(
+            "anneal_job_seconds",
+            "Time from accepting a job to its end.",
+            ("kind", "state"),
+            registry=reg,
+            buckets=(1, 3, 10, 30, 60, 180, 600, 1800, 3600, 14400, 86400),
+        )
+        self.job_queue_age = Gauge("anneal_job_queue_age_seconds", "Age of the oldest waiting job.", registry=reg)
+        self._counters = {
+            key: Counter(name, text, ("kind", *labels), registry=reg)
+            for key, (name, text, labels) in JOB_COUNTERS.items()
+        }
+        self._gauges = {
+            key: Gauge(name, text, ("kind", "operation"), registry=reg) for key, (name, text) in JOB_GAUGES.items()
+        }
+
+    @contextmanager
+    def rpc(self, rpc_type: str, service: str, method: str) -> Iterator[RpcRecord]:
+        """Count and time one RPC; the code it ended with is set on the record."""
+        labels = (rpc_type, service, method)
+        record = RpcRecord(self._received.labels(*labels).inc, self._sent.labels(*labels).inc)
+        self._started.labels(*labels).inc()
+        start = perf_counter()
+        with self._in_flight.labels(service).track_inprogress():
+            try:
+                yield record
+            finally:
+                self._handled.labels(*labels, record.code).inc()
+                self._seconds.labels(*labels).observe(perf_counter() - start)
+
+    def job_metric(
+        self, kind: str, operation: str, name: str, value: float, labels: Mapping[str, str], *, counter: bool
+    ) -> None:
+        """Export what a job measured, when its name is in the tables above; other names live in the job's events."""
+        if counter and name in self._counters:
+            known = {label: labels.get(label, "") for label in JOB_COUNTERS[name][2]}
+            self._counters[name].labels(kind=kind, **known).inc(value)
+        elif not counter and name in self._gauges:
+            self._gauges[name].labels(kind=kind, operation=operation).set(value)
+
+    def forget_job(self, kind: str, operation: str) -> None:
+        """Drop a finished job's readings, so that labels do not grow without end."""
+        for gauge in self._gauges.values():
+            try:
+                gauge.remove(kind, operation)
+            except KeyError:
+                continue
+
+
+class RpcRecord:
+    """What one RPC did: messages both ways, and its code."""
+
+    def __init__(self, received: Callable[[], None], sent: Callable[[], None]) -> None:
+        self.received = received
+        self.sent = sent
+        self.code = "OK"

@@ -1,0 +1,1 @@
+"""gRPC for every service: the server, its one interceptor, statuses, channels."""

@@ -1,0 +1,233 @@
+"""The one server interceptor: credentials, checks, errors, metrics and one log line for every RPC."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.api import field_behavior_pb2
+from google.protobuf import unknown_fields
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from anneal.kit import logs
+from anneal.kit.errors import Invalid, Refusal, Unauthenticated
+from anneal.kit.metrics import Metrics, RpcRecord
+from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
+
+_OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+
+
+def check_message(message: Message) -> None:
+    """Check what the contract says of every request: no unknown fields, and REQUIRED fields are there.
+
+    Raises:
+        Invalid: with every violation named.
+    """
+    violations: list[tuple[str, str]] = []
+    _collect(message, "", violations)
+    if violations:
+        text = "; ".join(f"{path}: {what}" for path, what in violations)
+        raise Invalid(text, violations=violations)
+
+
+def _collect(message: Message, path: str, violations: list[tuple[str, str]]) -> None:
+    fields: Any = unknown_fields.UnknownFieldSet(message)
+    for unknown in fields:
+        violations.append((f"{path}#{unknown.field_number}", f"{message.DESCRIPTOR.name} has no such field"))
+    for field in message.DESCRIPTOR.fields:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
+        value = getattr(message, field.name)
+        here = path + field.name
+        if field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
+            present = message.HasField(field.name) if field.has_presence else bool(value) or _zero_is_a_value(field)
+            if not present:
+                violations.append((here, "is required"))
+                continue
+        if field.message_type is None or field.message_type.full_name.startswith("google."):
+            continue
+        if field.is_repeated:
+            for index, item in enumerate(value):
+                _collect(item, f"{here}[{index}].", violations)
+        elif message.HasField(field.name):
+            _collect(value, f"{here}.", violations)
+
+
+def _zero_is_a_value(field: Any) -> bool:
+    """Numbers and booleans without presence: zero may be meant; the domain decides. Enums may not be zero."""
+    return field.cpp_type not in (
+        FieldDescriptor.CPPTYPE_STRING,
+        FieldDescriptor.CPPTYPE_ENUM,
+        FieldDescriptor.CPPTYPE_MESSAGE,
+    )
+
+
+class KitInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every RPC. Servicers behind it catch nothing."""
+
+    def __init__(
+        self, metrics: Metrics, *, tokens: Sequence[str] = (), max_concurrent: int = 256, max_seconds: float = 3600
+    ) -> None:
+        """Make the interceptor.
+
+        Args:
+            metrics: where RPCs are counted.
+            tokens: bearer tokens that are accepted; empty accepts everybody.
+            max_concurrent: RPCs handled at once; one more is refused as busy.
+            max_seconds: a unary RPC without a deadline of its own gets this one.
+        """
+        self._metrics = metrics
+        self._tokens = tuple(tokens)
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._max_seconds = max_seconds
+        self._log = logs.logger("rpc")
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Replace the handler by one that runs inside `_guarded`."""
+        handler = await continuation(handler_call_details)
+        details: Any = handler_call_details
+        _, service, method = str(details.method).split("/", 2)
+        if handler is None or service.startswith("grpc."):
+            return handler
+        refused = self._credential_problem(service, details.invocation_metadata)
+        kind = {
+            (False, False): ("unary", "unary_unary", grpc.unary_unary_rpc_method_handler),
+            (False, True): ("server_stream", "unary_stream", grpc.unary_stream_rpc_method_handler),
+            (True, False): ("client_stream", "stream_unary", grpc.stream_unary_rpc_method_handler),
+            (True, True): ("bidi_stream", "stream_stream", grpc.stream_stream_rpc_method_handler),
+        }[(handler.request_streaming, handler.response_streaming)]
+        rpc_type, attribute, make = kind
+        inner = getattr(handler, attribute)
+        guard = _Guard(self._metrics, self._slots, self._log, (rpc_type, service, method), refused, self._max_seconds)
+        wrap = guard.streaming if handler.response_streaming else guard.unary
+        return make(
+            wrap(inner, handler.request_streaming),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _credential_problem(self, service: str, metadata: Any) -> Refusal | None:
+        if not self._tokens or service in _OPEN_SERVICES:
+            return None
+        given = next((str(value) for key, value in metadata or () if key == "authorization"), "")
+        token = given.removeprefix("Bearer ").strip().encode()
+        if any(hmac.compare_digest(token, known.encode()) for known in self._tokens):
+            return None
+        return Unauthenticated("this server wants `authorization: Bearer <token>`, and this token is not one it knows")
+
+
+class _Guard:
+    """Runs one RPC's handler with counting, limits and errors turned into statuses."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        slots: asyncio.Semaphore,
+        log: Any,
+        labels: tuple[str, str, str],
+        refused: Refusal | None,
+        max_seconds: float,
+    ) -> None:
+        self._metrics, self._slots, self._log = metrics, slots, log
+        self._labels, self._refused, self._max_seconds = labels, refused, max_seconds
+
+    def unary(self, inner: Any, request_streaming: bool) -> Any:
+        async def run(request: Any, context: Any) -> Any:
+            with self._metrics.rpc(*self._labels) as record:
+                return await self._settle(
+                    record, context, self._answer(inner, request, request_streaming, context, record)
+                )
+
+        return run
+
+    async def _answer(self, inner: Any, request: Any, streaming: bool, context: Any, record: RpcRecord) -> Any:
+        async with self._slot():
+            left = context.time_remaining()
+            async with asyncio.timeout(None if left is not None else self._max_seconds):
+                answer = await inner(self._checked(request, streaming, record), context)
+        record.sent()
+        return answer
+
+    def streaming(self, inner: Any, request_streaming: bool) -> Any:
+        async def run(request: Any, context: Any) -> None:
+            async def produce() -> None:
+                async with self._slot():
+                    async for message in inner(self._checked(request, request_streaming, record), context):
+                        record.sent()
+                        await context.write(message)
+
+            with self._metrics.rpc(*self._labels) as record:
+                await self._settle(record, context, produce())
+
+        return run
+
+    def _slot(self) -> asyncio.Semaphore:
+        if self._refused is not None:
+            raise self._refused
+        return self._slots
+
+    def _checked(self, request: Any, streaming: bool, record: RpcRecord) -> Any:
+        if not streaming:
+            record.received()
+            check_message(request)
+            return request
+        return self._checked_stream(request, record)
+
+    async def _checked_stream(self, requests: AsyncIterator[Any], record: RpcRecord) -> AsyncIterator[Any]:
+        async for request in requests:
+            record.received()
+            check_message(request)
+            yield request
+
+    async def _settle(self, record: RpcRecord, context: Any, work: Any) -> Any:
+        """Await the work; turn what goes wrong into a status."""
+        start = time.perf_counter()
+        status: status_pb2.Status
+        try:
+            answer = await work
+        except asyncio.CancelledError:
+            record.code = "CANCELLED"
+            self._line(record, start)
+            raise
+        except grpc.aio.AbortError:
+            record.code = context.code().name if context.code() else "UNKNOWN"
+            raise
+        except Refusal as refusal:
+            status = encode_refusal(refusal)
+        except grpc.aio.AioRpcError as error:
+            status = self._passed_on(error)
+        except TimeoutError:
+            status = status_pb2.Status(code=grpc.StatusCode.DEADLINE_EXCEEDED.value[0], message="it took too long")
+        except Exception:  # noqa: BLE001 - the one place where a bug becomes INTERNAL
+            self._log.exception("bug", service=self._labels[1], method=self._labels[2])
+            status = internal_status("this is a bug of the server; its log has the trace")
+        else:
+            self._line(record, start)
+            return answer
+        record.code = next(code.name for code in grpc.StatusCode if code.value[0] == status.code)
+        self._line(record, start, message=status.message)
+        await context.abort_with_status(rpc_status.to_status(status))
+
+    def _passed_on(self, error: grpc.aio.AioRpcError) -> status_pb2.Status:
+        """What another service refused is refused with its own words; what broke there is our bug."""
+        passed = status_of(error)
+        if passed.details or error.code() in RETRYABLE:
+            return passed
+        self._log.error("bug", downstream=error.code().name, text=error.details())
+        return internal_status("another service of Anneal failed; its log has the trace")
+
+    def _line(self, record: RpcRecord, start: float, **more: str) -> None:
+        level = self._log.info if record.code not in ("INTERNAL", "UNKNOWN") else self._log.error
+        ms = round((time.perf_counter() - start) * 1000, 1)
+        level("rpc", service=self._labels[1], method=self._labels[2], code=record.code, ms=ms, **more)

@@ -1,0 +1,239 @@
+"""The gRPC server of a process: services, health, reflection, operations; drained before it goes down."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from anneal.kit import logs
+from anneal.kit.jobs import codec
+from anneal.kit.jobs.engine import Jobs
+from anneal.kit.jobs.launcher import SubprocessLauncher
+from anneal.kit.jobs.servicers import JobHostServicer, JobServicer, OperationsServicer
+from anneal.kit.jobs.states import State
+from anneal.kit.jobs.store import JobStore
+from anneal.kit.metrics import Metrics
+from anneal.kit.rpc.channels import Channels
+from anneal.kit.rpc.interceptor import KitInterceptor
+from anneal.kit.runtime import Runtime, Service
+from anneal.kit.settings import ServiceSettings
+from anneal.kit.sql import open_engine
+from anneal.kit.store import Store
+from anneal.v1 import job_host_service_pb2_grpc, job_service_pb2_grpc
+
+JOB_SERVICES = ("google.longrunning.Operations", "anneal.v1.JobService", "anneal.v1.JobHostService")
+Build = Callable[[Runtime], Service]
+
+
+class PortTaken(OSError):
+    """The address cannot be bound."""
+
+
+class Host:
+    """One process's server: any number of services on one port, with the job engine and health beside them."""
+
+    def __init__(self, settings: ServiceSettings, builds: Sequence[Build], *, local: Sequence[str] = ()) -> None:
+        """Make the host; nothing runs before `start`.
+
+        Args:
+            settings: the process's settings.
+            builds: each makes one service from the runtime.
+            local: services that live on this very server; their address becomes its own.
+        """
+        self.settings = settings
+        self._builds = builds
+        self._local = tuple(local)
+        self._log = logs.logger("server")
+        self.port = 0
+        self.metrics_port: int | None = None
+        self.services: list[Service] = []
+
+    @property
+    def address(self) -> str:
+        """`host:port` that clients on this machine use."""
+        host = self.settings.grpc.host
+        return f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{self.port}"
+
+    async def start(self) -> None:
+        """Bind, build, serve.
+
+        Raises:
+            PortTaken: the address is in use or not ours.
+        """
+        settings = self.settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        tokens = settings.bearer_tokens()
+        token = tokens[0] if tokens else ""
+        metrics = Metrics()
+        interceptor = KitInterceptor(metrics, tokens=tokens, max_concurrent=settings.grpc.max_concurrent)
+        self._server = grpc.aio.server(
+            interceptors=[interceptor],
+            options=[
+                ("grpc.max_receive_message_length", settings.grpc.max_message_bytes),
+                ("grpc.max_send_message_length", 64 << 20),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            ],
+        )
+        self._bind()
+        addresses = {**settings.addresses, **dict.fromkeys(self._local, self.address)}
+        self.store = Store(settings.store_url(), settings.data_dir / "cache", settings.store.options)
+        self._engine = open_engine(settings.sql_url("jobs"))
+        self.jobs = self._make_jobs(metrics, addresses, token)
+        self.channels = Channels(addresses, token)
+        self.runtime = Runtime(
+            settings=settings, store=self.store, jobs=self.jobs, metrics=metrics, channels=self.channels
+        )
+        self.services = [build(self.runtime) for build in self._builds]
+        self._health = health_aio.HealthServicer()
+        self._register()
+        await self._server.start()
+        await self.jobs.start()
+        for service in self.services:
+            await service.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._serve_metrics(metrics)
+        self._log.info("serving", address=self.address, services=[service.name for service in self.services])
+
+    def _bind(self) -> None:
+        wanted = f"{self.settings.grpc.host}:{self.settings.grpc.port}"
+        try:
+            self.port = self._server.add_insecure_port(wanted)
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise PortTaken(
+                errno.EADDRINUSE, f"cannot listen on {wanted}: the port is taken or the address is not ours"
+            )
+
+    def _make_jobs(self, metrics: Metrics, addresses: dict[str, str], token: str) -> Jobs:
+        settings = self.settings
+
+        def changed(_name: str, kind: str, state: State, age_s: float) -> None:
+            metrics.job_transitions.labels(kind, state.name).inc()
+            if state.is_final:
+                metrics.job_seconds.labels(kind, state.name).observe(age_s)
+                metrics.forget_job(kind, _name)
+
+        def config() -> dict[str, Any]:
+            return {
+                "host": self.address,
+                "token": token,
+                "addresses": addresses,
+                "store_url": settings.store_url(),
+                "store_options": settings.store.options,
+                "cache": str(settings.data_dir / "cache"),
+            }
+
+        return Jobs(
+            JobStore(self._engine, codec.encode_state, on_change=changed),
+            SubprocessLauncher(settings.data_dir / "logs"),
+            metrics,
+            settings.jobs,
+            scratch=settings.data_dir / "scratch",
+            config=config,
+        )
+
+    def _register(self) -> None:
+        server = self._server
+        operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(self.jobs), server)
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(JobServicer(self.jobs), server)
+        job_host_service_pb2_grpc.add_JobHostServiceServicer_to_server(JobHostServicer(self.jobs), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for service in self.services:
+            service.add(server)
+            for kind in service.kinds:
+                self.jobs.register(kind)
+        reflection.enable_server_reflection(
+            [
+                *self.grpc_services(),
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ],
+            server,
+        )
+
+    def grpc_services(self) -> list[str]:
+        """Full names of every gRPC service here."""
+        return [*JOB_SERVICES, *(name for service in self.services for name in service.grpc_services)]
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", *self.grpc_services()):
+            await self._health.set(name, status)
+
+    def _serve_metrics(self, metrics: Metrics) -> None:
+        options = self.settings.metrics
+        if options.port is not None:
+            try:
+                server, _ = start_http_server(options.port, options.host, metrics.registry)
+            except OSError as error:
+                raise PortTaken(
+                    error.errno, f"cannot serve metrics on {options.host}:{options.port}: {error.strerror}"
+                ) from None
+            self._metrics_server = server
+            self.metrics_port = int(server.server_port)
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, let running RPCs end, end the jobs' processes, close everything."""
+        await self._health.enter_graceful_shutdown()
+        for service in reversed(self.services):
+            await service.stop()
+        await self.jobs.stop()
+        await self._server.stop(self.settings.grpc.drain_s)
+        await self.channels.close()
+        await self._engine.dispose()
+        if self.metrics_port is not None:
+            self._metrics_server.shutdown()
+            self._metrics_server.server_close()
+
+
+async def wait_for_signal() -> str:
+    """Wait for SIGINT or SIGTERM; returns its name."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[str] = loop.create_future()
+
+    def tell(name: str) -> None:
+        if not told.done():
+            told.set_result(name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, tell, number.name)
+    return await told
+
+
+async def serve(settings: ServiceSettings, build: Build) -> None:
+    """Run one service until it is told to stop: what a service's `__main__` calls."""
+    logs.configure(json_lines=settings.log_json, level=settings.log_level)
+    host = Host(settings, [build])
+    await host.start()
+    try:
+        await wait_for_signal()
+    finally:
+        await host.stop()
+
+
+def main(settings: ServiceSettings, build: Build) -> None:
+    """`asyncio.run(serve(...))`, with one clear line for what an operator can mend."""
+    try:
+        asyncio.run(serve(settings, build))
+    except PortTaken as error:
+        raise SystemExit(f"anneal: {error.strerror}") from None
+
+
+def free_space_bytes(folder: Path) -> int:
+    """Bytes free below a folder."""
+    stats = os.statvfs(folder)
+    return stats.f_bavail * stats.f_frsize

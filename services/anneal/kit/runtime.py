@@ -1,0 +1,81 @@
+"""What a service is built from, and what its `bootstrap.build` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from anneal.kit.metrics import Metrics
+from anneal.kit.rpc.channels import Channels
+from anneal.kit.settings import ServiceSettings
+from anneal.kit.store import Store
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from anneal.kit.jobs.engine import Jobs
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobKind:
+    """A kind of long job.
+
+    Attributes:
+        name: such as `curate`.
+        request: message type of the order.
+        body: `module:function` of the job's body, called in a process of its own as `body(ctx, request) -> result`.
+        publish: turns the body's result into the named resource, in the service's own process; must be idempotent.
+        options: JSON values the body finds in `ctx.options`, such as the address of a Ray runtime.
+        max_attempts: attempts in all; None takes the setting.
+    """
+
+    name: str
+    request: type[Message]
+    body: str
+    publish: Callable[[Any, str], Awaitable[Message]] | None = None
+    options: Callable[[], Mapping[str, Any]] = dict
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service, ready to be put on a server.
+
+    Attributes:
+        name: such as `curation`.
+        add: registers its servicers on a server.
+        grpc_services: full names of the gRPC services, for health and reflection.
+        kinds: its kinds of long jobs.
+        start: runs after the server is up.
+        stop: runs before it goes down.
+    """
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+    grpc_services: Sequence[str]
+    kinds: Sequence[JobKind] = ()
+    start: Callable[[], Awaitable[None]] = _nothing
+    stop: Callable[[], Awaitable[None]] = _nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What the composition root gives to a service's `bootstrap.build`."""
+
+    settings: ServiceSettings
+    store: Store
+    jobs: Jobs
+    metrics: Metrics
+    channels: Channels
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """An asyncio channel to another service."""
+        return self.channels.get(service)

@@ -1,0 +1,41 @@
+"""One way to open a database: SQLite or PostgreSQL, by the same SQLAlchemy models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """An engine whose transactions are whole and durable.
+
+    SQLite runs with a write-ahead log, waits for other writers, checks foreign keys, writes through to the disk
+    (`synchronous=FULL`: NORMAL loses acknowledged rows at a power cut) and takes its write lock when a transaction
+    begins, so that reading first and writing later cannot fail half-way.
+
+    Args:
+        url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "busy_timeout=15000", "foreign_keys=ON", "synchronous=FULL"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

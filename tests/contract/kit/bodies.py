@@ -1,0 +1,30 @@
+"""Bodies of jobs for the job engine's own tests; they run in real processes."""
+
+from __future__ import annotations
+
+import time
+
+from anneal.kit.errors import Invalid
+from anneal.kit.jobs.context import JobContext
+from anneal.v1 import curation_service_pb2 as pb
+from anneal.v1 import dataset_pb2
+
+
+def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.DatasetVersion:
+    """Count to ten on disk, slowly where `sources[0]` says so; each number is written once over all attempts."""
+    how = request.sources[0]
+    if how == "refuse":
+        raise Invalid.field("sources[0]", "asks to be refused")
+    if how == "crash":
+        raise RuntimeError("a bug")
+    notes = ctx.scratch / "notes"
+    done = len(notes.read_text().split()) if notes.exists() else 0
+    for i in range(done, 10):
+        ctx.check()
+        with notes.open("a") as file:
+            file.write(f"{i} ")
+        ctx.progress(i + 1, 10, "numbers")
+        ctx.count("rows", 1, verdict="kept", reason="")
+        time.sleep({"slow": 0.2, "slower": 1.0}.get(how, 0.0))
+    ctx.log(f"attempt {ctx.attempt} is done")
+    return dataset_pb2.DatasetVersion(digest=notes.read_text(), row_count=10)

@@ -1,0 +1,216 @@
+"""The job engine over real channels and real processes: idempotent, watchable, cancellable, resumable, fenced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import status_pb2
+
+from anneal.kit.rpc.channels import open_aio_channel
+from anneal.kit.rpc.server import Host
+from anneal.kit.rpc.status import refusal_of
+from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.kit.testing import hosted
+from anneal.v1 import curation_service_pb2 as curation
+from anneal.v1 import dataset_pb2
+from anneal.v1 import job_host_service_pb2 as host_pb
+from anneal.v1 import job_host_service_pb2_grpc as host_grpc
+from anneal.v1 import job_service_pb2 as pb
+from anneal.v1 import job_service_pb2_grpc as pb_grpc
+
+PROJECT = "projects/test"
+
+
+async def _publish(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
+    named = dataset_pb2.DatasetVersion()
+    named.CopyFrom(result)
+    named.operation = operation
+    return named
+
+
+def build(runtime: Runtime) -> Service:
+    kind = JobKind(
+        name="count",
+        request=curation.CurateDatasetRequest,
+        body="tests.contract.kit.bodies:work",
+        publish=_publish,
+        max_attempts=3,
+    )
+    return Service(name="test", add=lambda _server: None, grpc_services=(), kinds=(kind,))
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    async with hosted(tmp_path, [build]) as running:
+        yield running
+
+
+@pytest.fixture
+async def channel(host: Host) -> AsyncIterator[grpc.aio.Channel]:
+    async with open_aio_channel(host.address) as opened:
+        yield opened
+
+
+def order(how: str) -> curation.CurateDatasetRequest:
+    return curation.CurateDatasetRequest(parent=PROJECT, dataset_id="d", sources=[how])
+
+
+async def wait(channel: grpc.aio.Channel, name: str, seconds: int = 30) -> operations_pb2.Operation:
+    stub = operations_pb2_grpc.OperationsStub(channel)
+    request = operations_pb2.WaitOperationRequest(name=name, timeout=duration_pb2.Duration(seconds=seconds))
+    return await stub.WaitOperation(request)
+
+
+def metadata(operation: operations_pb2.Operation) -> pb.JobMetadata:
+    found = pb.JobMetadata()
+    assert operation.metadata.Unpack(found)
+    return found
+
+
+def result(operation: operations_pb2.Operation) -> dataset_pb2.DatasetVersion:
+    found = dataset_pb2.DatasetVersion()
+    assert operation.response.Unpack(found), operation
+    return found
+
+
+async def first_progress(host: Host, name: str) -> int:
+    """Wait until the job has reported progress; returns the pid of its process."""
+    async with asyncio.timeout(30):
+        while (await host.jobs.store.get(name)).progress is None:
+            await asyncio.sleep(0.05)
+    return next(
+        child.pid for child in psutil.Process().children(recursive=True) if "anneal.kit.jobs.run" in child.cmdline()
+    )
+
+
+async def test_a_job_ends_with_its_published_result(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+    assert not accepted.done
+    ended = await wait(channel, accepted.name)
+    assert result(ended).operation == accepted.name
+    assert metadata(ended).state == pb.JobState.JOB_STATE_SUCCEEDED
+    assert metadata(ended).progress.done == 10
+    events = [m async for m in pb_grpc.JobServiceStub(channel).WatchJob(pb.WatchJobRequest(name=accepted.name))]
+    assert [m.event.sequence for m in events[:-1]] == list(range(1, len(events)))
+    assert events[-1].operation.done
+    assert any(m.event.log.text == "attempt 1 is done" for m in events)
+    later = pb.WatchJobRequest(name=accepted.name, from_sequence=events[-2].event.sequence)
+    assert len([m async for m in pb_grpc.JobServiceStub(channel).WatchJob(later)]) == 2
+    value = host.runtime.metrics.registry.get_sample_value
+    assert value("anneal_rows_total", {"kind": "count", "verdict": "kept", "reason": ""}) == 10
+
+
+async def test_the_same_request_id_is_the_same_job(host: Host) -> None:
+    first, second = await asyncio.gather(
+        *(host.jobs.submit("count", order("fast"), project=PROJECT, request_id="r") for _ in range(2))
+    )
+    assert first.name == second.name
+    with pytest.raises(Exception, match="request_id r was used for another request") as refused:
+        await host.jobs.submit("count", order("slow"), project=PROJECT, request_id="r")
+    assert refused.value.reason == "REQUEST_ID_REUSED"  # type: ignore[attr-defined]
+
+
+async def test_a_killed_process_resumes_and_doubles_nothing(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
+    os.kill(await first_progress(host, accepted.name), signal.SIGKILL)
+    ended = await wait(channel, accepted.name)
+    assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+    assert metadata(ended).attempt == 2
+    assert "SIGKILL" in metadata(ended).last_failure
+
+
+async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
+    async with hosted(tmp_path, [build]) as host:
+        accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
+        await first_progress(host, accepted.name)
+    async with hosted(tmp_path, [build]) as host, open_aio_channel(host.address) as channel:
+        ended = await wait(channel, accepted.name)
+        assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+
+
+async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("slower"), project=PROJECT)
+    await first_progress(host, accepted.name)
+    stub = operations_pb2_grpc.OperationsStub(channel)
+    await stub.CancelOperation(operations_pb2.CancelOperationRequest(name=accepted.name))
+    ended = await wait(channel, accepted.name)
+    assert ended.error.code == grpc.StatusCode.CANCELLED.value[0]
+    await stub.DeleteOperation(operations_pb2.DeleteOperationRequest(name=accepted.name))
+    with pytest.raises(grpc.aio.AioRpcError) as missing:
+        await stub.GetOperation(operations_pb2.GetOperationRequest(name=accepted.name))
+    refusal = refusal_of(missing.value)
+    assert refusal is not None
+    assert refusal.reason == "OPERATION_MISSING"
+
+
+async def test_the_requests_fault_is_not_retried(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("refuse"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert ended.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert metadata(ended).attempt == 1
+
+
+async def test_a_bug_is_retried_then_told(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("crash"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert metadata(ended).attempt == 3
+    assert ended.error.code == grpc.StatusCode.INTERNAL.value[0]
+    assert "RuntimeError: a bug" in ended.error.message
+
+
+async def test_a_zombie_can_change_nothing(host: Host, channel: grpc.aio.Channel) -> None:
+    stub = host_grpc.JobHostServiceStub(channel)
+    accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
+    await first_progress(host, accepted.name)
+    calls: list[tuple[Any, Any]] = [
+        (stub.Heartbeat, host_pb.HeartbeatRequest(operation=accepted.name, attempt_token="old", batch=1)),
+        (
+            stub.CompleteJob,
+            host_pb.CompleteJobRequest(operation=accepted.name, attempt_token="old", result=any_pb2.Any()),
+        ),
+        (
+            stub.FailJob,
+            host_pb.FailJobRequest(operation=accepted.name, attempt_token="old", error=status_pb2.Status(code=13)),
+        ),
+        (stub.ClaimJob, host_pb.ClaimJobRequest(operation=accepted.name, claim="old")),
+    ]
+    for call, request in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as fenced:
+            await call(request)
+        assert fenced.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert not (await wait(channel, accepted.name)).HasField("error")
+
+
+async def test_lists_page_and_refuse_foreign_tokens(host: Host, channel: grpc.aio.Channel) -> None:
+    made = {(await host.jobs.submit("count", order("fast"), project=PROJECT)).name for _ in range(3)}
+    stub = operations_pb2_grpc.OperationsStub(channel)
+    first = await stub.ListOperations(operations_pb2.ListOperationsRequest(name=PROJECT, page_size=2))
+    second = await stub.ListOperations(
+        operations_pb2.ListOperationsRequest(name=PROJECT, page_size=2, page_token=first.next_page_token)
+    )
+    assert {o.name for o in (*first.operations, *second.operations)} == made
+    assert not second.next_page_token
+    bad = operations_pb2.ListOperationsRequest(name="projects/other", page_token=first.next_page_token)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.ListOperations(bad)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for name in made:
+        await wait(channel, name)
+
+
+async def test_unknown_fields_and_missing_ones_are_named(channel: grpc.aio.Channel) -> None:
+    call: Any = channel.unary_unary("/anneal.v1.JobHostService/ClaimJob")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(b"\x98\x06\x01", timeout=5)  # field 99 as a varint
+    refusal: Any = refusal_of(refused.value)
+    assert {path for path, _ in refusal.violations} == {"#99", "operation", "claim"}
