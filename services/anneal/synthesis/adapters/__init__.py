@@ -1,0 +1,1 @@
+"""What synthesis touches outside: a teacher's endpoint, a journal on disk."""
