@@ -205,6 +205,7 @@ class Estimate(_message.Message):
     CI_HIGH_FIELD_NUMBER: _builtins.int
     SCORED_COUNT_FIELD_NUMBER: _builtins.int
     UNSCORED_COUNT_FIELD_NUMBER: _builtins.int
+    GROUP_COUNT_FIELD_NUMBER: _builtins.int
     value: _builtins.float
     """The value; absent when no row was scored."""
     stderr: _builtins.float
@@ -217,6 +218,8 @@ class Estimate(_message.Message):
     """Rows with a score."""
     unscored_count: _builtins.int
     """Rows without a score, with a cause in the rows' file."""
+    group_count: _builtins.int
+    """Independent groups behind the error bar: rows of one source count as one group, where there are enough sources."""
     def __init__(
         self,
         *,
@@ -226,10 +229,11 @@ class Estimate(_message.Message):
         ci_high: _builtins.float | None = ...,
         scored_count: _builtins.int = ...,
         unscored_count: _builtins.int = ...,
+        group_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_stderr", b"_stderr", "_value", b"_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "stderr", b"stderr", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_stderr", b"_stderr", "_value", b"_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "scored_count", b"scored_count", "stderr", b"stderr", "unscored_count", b"unscored_count", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_stderr", b"_stderr", "_value", b"_value", "ci_high", b"ci_high", "ci_low", b"ci_low", "group_count", b"group_count", "scored_count", b"scored_count", "stderr", b"stderr", "unscored_count", b"unscored_count", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ci_high: _TypeAlias = _typing.Literal["ci_high"]  # noqa: Y015
     _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
@@ -261,6 +265,7 @@ class MetricResult(_message.Message):
     ESTIMATE_FIELD_NUMBER: _builtins.int
     GAIN_FIELD_NUMBER: _builtins.int
     HIGHER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
     benchmark: _builtins.str
     """Benchmark resource name."""
     metric: _builtins.str
@@ -275,6 +280,10 @@ class MetricResult(_message.Message):
     def gain(self) -> Global___Estimate:
         """The paired gain over the baseline, positive is better; absent without a baseline."""
 
+    @_builtins.property
+    def baseline(self) -> Global___Estimate:
+        """The baseline's own value; absent without a baseline."""
+
     def __init__(
         self,
         *,
@@ -283,14 +292,49 @@ class MetricResult(_message.Message):
         estimate: Global___Estimate | None = ...,
         gain: Global___Estimate | None = ...,
         higher_is_better: _builtins.bool = ...,
+        baseline: Global___Estimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "gain", b"gain"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "estimate", b"estimate", "gain", b"gain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "estimate", b"estimate", "gain", b"gain", "higher_is_better", b"higher_is_better", "metric", b"metric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "benchmark", b"benchmark", "estimate", b"estimate", "gain", b"gain", "higher_is_better", b"higher_is_better", "metric", b"metric"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MetricResult: _TypeAlias = MetricResult  # noqa: Y015
+
+@_typing.final
+class ContaminationCheck(_message.Message):
+    """Whether one training set of the target was decontaminated against one benchmark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BENCHMARK_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    DECONTAMINATED_FIELD_NUMBER: _builtins.int
+    REMOVED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    benchmark: _builtins.str
+    """Benchmark resource name."""
+    dataset_version: _builtins.str
+    """Dataset version the target was trained on."""
+    decontaminated: _builtins.bool
+    """True when its training rows were compared with this benchmark's rows."""
+    removed_row_count: _builtins.int
+    """Training rows removed for overlap with any benchmark."""
+    def __init__(
+        self,
+        *,
+        benchmark: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        decontaminated: _builtins.bool = ...,
+        removed_row_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["benchmark", b"benchmark", "dataset_version", b"dataset_version", "decontaminated", b"decontaminated", "removed_row_count", b"removed_row_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContaminationCheck: _TypeAlias = ContaminationCheck  # noqa: Y015
 
 @_typing.final
 class RuleResult(_message.Message):
@@ -343,6 +387,7 @@ class Evaluation(_message.Message):
     ROWS_DIGEST_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CONTAMINATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/evaluations/{evaluation}`."""
     target: _builtins.str
@@ -377,6 +422,10 @@ class Evaluation(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it became visible."""
 
+    @_builtins.property
+    def contamination(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContaminationCheck]:
+        """What decontamination says about the target's training sets, to be read beside the scores."""
+
     def __init__(
         self,
         *,
@@ -393,10 +442,11 @@ class Evaluation(_message.Message):
         rows_digest: _builtins.str = ...,
         operation: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        contamination: _abc.Iterable[Global___ContaminationCheck] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model_digest", b"base_model_digest", "baseline", b"baseline", "create_time", b"create_time", "name", b"name", "operation", b"operation", "policy", b"policy", "policy_digest", b"policy_digest", "results", b"results", "rows_digest", b"rows_digest", "rule_results", b"rule_results", "target", b"target", "target_digest", b"target_digest", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model_digest", b"base_model_digest", "baseline", b"baseline", "contamination", b"contamination", "create_time", b"create_time", "name", b"name", "operation", b"operation", "policy", b"policy", "policy_digest", b"policy_digest", "results", b"results", "rows_digest", b"rows_digest", "rule_results", b"rule_results", "target", b"target", "target_digest", b"target_digest", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,7 @@ class EvaluateModelRequest(_message.Message):
     MAX_ROWS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SUITE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     evaluation_id: _builtins.str
@@ -48,6 +49,8 @@ class EvaluateModelRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    suite: _builtins.str
+    """Metrics to measure instead of the benchmarks' own, a key of the SUITES table."""
     @_builtins.property
     def benchmarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Benchmarks to run, by resource name."""
@@ -68,10 +71,11 @@ class EvaluateModelRequest(_message.Message):
         max_rows: _builtins.int = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        suite: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "benchmarks", b"benchmarks", "evaluation_id", b"evaluation_id", "max_rows", b"max_rows", "parent", b"parent", "policy", b"policy", "request_id", b"request_id", "target", b"target", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "benchmarks", b"benchmarks", "evaluation_id", b"evaluation_id", "max_rows", b"max_rows", "parent", b"parent", "policy", b"policy", "request_id", b"request_id", "suite", b"suite", "target", b"target", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
