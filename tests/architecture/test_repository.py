@@ -1,0 +1,70 @@
+"""What holds for the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.architecture.contract import rpcs
+from tests.architecture.repository import ROOT, tracked_files
+
+MAX_SIZE_BYTES = 30_000_000
+# Built from pieces, so that this file is no finding of its own.
+MACHINE_PATH = re.compile(rb"(?<![\w.~}/-])/(?:" + b"|".join([b"root", b"home", b"Users", b"work", b"mnt"]) + rb")/\w")
+
+
+def targets() -> set[str]:
+    """Every target the Makefile explains."""
+    return set(re.findall(r"^([a-z][a-z-]*):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_no_tracked_file_names_a_place_on_one_machine() -> None:
+    named = []
+    for file in tracked_files():
+        content = file.read_bytes()
+        if b"\0" not in content[:8192] and MACHINE_PATH.search(content):
+            named.append(str(file.relative_to(ROOT)))
+    assert named == []
+
+
+def test_no_tracked_file_is_larger_than_the_base_model_may_be() -> None:
+    assert [str(file) for file in tracked_files() if file.stat().st_size > MAX_SIZE_BYTES] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+def test_the_make_targets_a_page_names_exist(page: str) -> None:
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", (ROOT / page).read_text(encoding="utf-8")))
+    assert named <= targets() | {"help"}
+
+
+def test_ci_calls_make_targets_only() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith(("#", "set ", "cd ", "make "))] == []
+
+
+def test_the_readme_lists_every_rpc() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+Service)` \| (.*?) \| .* \|$", readme, re.MULTILINE)}
+    listed = {(service, name) for service, cell in rows.items() for name in re.findall(r"`(\w+)`", cell)}
+    assert listed == {(rpc.service, rpc.name) for rpc in rpcs()}
+
+
+def test_every_test_is_collected() -> None:
+    lost = [
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "tests").rglob("*.py")
+        if not file.name.startswith("test_")
+        and re.search(r"^(?:async )?def test_", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert lost == []
+
+
+def test_the_lock_lacks_exactly_what_it_leaves_out() -> None:
+    left_out = set((ROOT / "deploy" / "envs" / "cpu-excludes.txt").read_text(encoding="utf-8").split())
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], check=False, capture_output=True, text=True)
+    complaints = re.findall(r"requires (\S+?),? which is not installed", done.stdout)
+    assert {name.rstrip(",") for name in complaints} <= left_out
+    assert "has requirement" not in done.stdout
