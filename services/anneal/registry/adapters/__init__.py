@@ -1,0 +1,1 @@
+"""What the registry meets outside: a database and the object store."""

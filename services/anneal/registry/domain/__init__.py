@@ -1,0 +1,1 @@
+"""Rules and values of the registry: no I/O, no clock, no transport."""
