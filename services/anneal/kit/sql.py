@@ -8,13 +8,17 @@ from typing import Any
 from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+READING = {"anneal_reading": True}
+"""Execution options of connections that only read: in SQLite they neither wait for a writer nor hold one up."""
+
 
 def open_engine(url: str) -> AsyncEngine:
     """An engine whose transactions are whole and durable.
 
     SQLite runs with a write-ahead log, waits for other writers, checks foreign keys, writes through to the disk
     (`synchronous=FULL`: NORMAL loses acknowledged rows at a power cut) and takes its write lock when a transaction
-    begins, so that reading first and writing later cannot fail half-way.
+    begins, so that reading first and writing later cannot fail half-way. `engine.execution_options(**READING)` takes no
+    such lock.
 
     Args:
         url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
@@ -36,6 +40,7 @@ def open_engine(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reading = connection.get_execution_options().get("anneal_reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
