@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from anneal.registry.adapters.sql.engine import WRITING
+from anneal.kit.sql import READING, open_engine
+from anneal.registry.adapters.sql.migrate import migrate
 from anneal.registry.adapters.sql.tables import OutboxTable
 from anneal.registry.adapters.sql.transactions import Reader, Writer
 
@@ -26,19 +27,35 @@ class Catalog:
     Every change leaves its self-description in an outbox, in the same transaction; `flush` hands them over.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._writing = engine.execution_options(**{WRITING: True})
+    def __init__(self, url: str, *, migrates: bool = True) -> None:
+        """Name the database; nothing is opened before it is used.
+
+        Args:
+            url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
+            migrates: bring its tables up to date before the first use.
+        """
+        self._writing = open_engine(url)
+        self._reading = self._writing.execution_options(**READING)
         self._flushing = asyncio.Lock()
+        self._preparing = asyncio.Lock()
+        self._is_prepared = not migrates
+
+    async def prepare(self) -> None:
+        """Bring the tables up to date, once. A request that comes before the start has ended waits here."""
+        async with self._preparing:
+            if not self._is_prepared:
+                await migrate(self._writing)
+                self._is_prepared = True
 
     async def close(self) -> None:
         """Let go of every connection."""
-        await self._engine.dispose()
+        await self._writing.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
         """A transaction that only reads."""
-        async with AsyncSession(self._engine) as session:
+        await self.prepare()
+        async with AsyncSession(self._reading) as session:
             yield Reader(session)
 
     async def change(self, unit: Callable[[Writer], Awaitable[T]], *, dry: bool = False) -> T:
@@ -50,6 +67,7 @@ class Catalog:
             unit: what to do; it may run several times.
             dry: undo everything at the end.
         """
+        await self.prepare()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with AsyncSession(self._writing) as session, session.begin() as transaction:
@@ -64,8 +82,9 @@ class Catalog:
 
     async def flush(self, hand_over: Callable[[str, Any], Awaitable[None]]) -> None:
         """Hand over every waiting self-description, oldest first, and forget it once it was taken."""
+        await self.prepare()
         async with self._flushing:
-            async with AsyncSession(self._engine) as session:
+            async with AsyncSession(self._reading) as session:
                 waiting = list(await session.scalars(select(OutboxTable).order_by(OutboxTable.id)))
             for row in waiting:
                 await hand_over(row.path, json.loads(row.value))

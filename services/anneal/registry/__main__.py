@@ -1,0 +1,11 @@
+"""Run the registry: settings, bootstrap, serve, drain."""
+
+from __future__ import annotations
+
+from anneal.kit.rpc.server import main
+from anneal.registry.bootstrap import build
+from anneal.registry.settings import Settings
+
+if __name__ == "__main__":
+    settings = Settings()
+    main(settings, lambda runtime: build(runtime, settings.registry))
