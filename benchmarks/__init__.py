@@ -1,0 +1,1 @@
+"""What is measured, how, and the last results: one module per subject, run by `make bench`."""

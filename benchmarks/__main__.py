@@ -1,0 +1,39 @@
+"""Runs the benchmarks, each in a process of its own: `python -m benchmarks [subject ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+SUBJECTS = ("ingest", "dedup", "training", "serving")
+
+
+def main() -> int:
+    """Run what was asked for, in order; a failure is told at the end and does not stop the rest."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "subjects", nargs="*", metavar="subject", help=f"of {', '.join(SUBJECTS)}; all when none is named"
+    )
+    wanted = parser.parse_args().subjects or SUBJECTS
+    unknown = [subject for subject in wanted if subject not in SUBJECTS]
+    if unknown:
+        parser.error(f"no such benchmark: {', '.join(unknown)}")
+    failed = []
+    for subject in wanted:
+        print(f"bench: {subject}", flush=True)
+        start = time.monotonic()
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{subject}"], check=False).returncode:
+            failed.append(subject)
+        print(f"bench: {subject} took {time.monotonic() - start:.0f} s", flush=True)
+    if failed:
+        print(f"bench: failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
