@@ -23,6 +23,10 @@ async def _nothing() -> None:
     return None
 
 
+async def _unheard(_service: str, _serving: bool) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobKind:
     """A kind of long job.
@@ -67,7 +71,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What the composition root gives to a service's `bootstrap.build`."""
+    """What the composition root gives to a service's `bootstrap.build`.
+
+    Attributes:
+        report_health: tells the health service that a gRPC service (full name) does or does not serve. The whole
+            server serves while each of its services does.
+    """
 
     settings: ServiceSettings
     store: Store
@@ -75,6 +84,7 @@ class Runtime:
     metrics: Metrics
     channels: Channels
     extras: dict[str, Any] = field(default_factory=dict)
+    report_health: Callable[[str, bool], Awaitable[None]] = _unheard
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """An asyncio channel to another service."""

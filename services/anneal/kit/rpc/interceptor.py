@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -163,9 +164,12 @@ class _Guard:
         async def run(request: Any, context: Any) -> None:
             async def produce() -> None:
                 async with self._slot():
-                    async for message in inner(self._checked(request, request_streaming, record), context):
-                        record.sent()
-                        await context.write(message)
+                    answers = inner(self._checked(request, request_streaming, record), context)
+                    # Closed at once when the client goes away between two messages: what makes them ends then.
+                    async with aclosing(answers):
+                        async for message in answers:
+                            record.sent()
+                            await context.write(message)
 
             with self._metrics.rpc(*self._labels) as record:
                 await self._settle(record, context, produce())

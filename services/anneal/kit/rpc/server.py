@@ -59,6 +59,7 @@ class Host:
         self.port = 0
         self.metrics_port: int | None = None
         self.services: list[Service] = []
+        self._ailing: frozenset[str] = frozenset()
 
     @property
     def address(self) -> str:
@@ -95,7 +96,12 @@ class Host:
         self.jobs = self._make_jobs(metrics, addresses, token)
         self.channels = Channels(addresses, token)
         self.runtime = Runtime(
-            settings=settings, store=self.store, jobs=self.jobs, metrics=metrics, channels=self.channels
+            settings=settings,
+            store=self.store,
+            jobs=self.jobs,
+            metrics=metrics,
+            channels=self.channels,
+            report_health=self._report_health,
         )
         self.services = [build(self.runtime) for build in self._builds]
         self._health = health_aio.HealthServicer()
@@ -173,6 +179,12 @@ class Host:
     async def _set_health(self, status: Any) -> None:
         for name in ("", *self.grpc_services()):
             await self._health.set(name, status)
+
+    async def _report_health(self, service: str, serving: bool) -> None:
+        self._ailing = self._ailing - {service} if serving else self._ailing | {service}
+        for name, well in ((service, serving), ("", not self._ailing)):
+            status = health_pb2.HealthCheckResponse
+            await self._health.set(name, status.SERVING if well else status.NOT_SERVING)
 
     def _serve_metrics(self, metrics: Metrics) -> None:
         options = self.settings.metrics
