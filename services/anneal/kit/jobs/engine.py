@@ -98,6 +98,13 @@ class Jobs:
         self._wake.set()
         return codec.encode_operation(job)
 
+    async def knows(self, project: str, request_id: str) -> bool:
+        """Whether `submit` has seen this request id.
+
+        An order that comes again gets its first answer and is not checked again: what it was to make may exist by now.
+        """
+        return bool(request_id) and await self.store.has_request(project, request_id)
+
     async def cancel(self, name: str) -> None:
         """Ask a job to stop."""
         await self.store.ask_cancel(name)

@@ -221,6 +221,11 @@ class JobStore:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    async def has_request(self, project: str, request_id: str) -> bool:
+        """Whether an order with this id was accepted in the last 24 h."""
+        async with self._engine.begin() as db:
+            return await self._by_key(db, f"{project}/{request_id}", self._clock()) is not None
+
     async def get(self, name: str) -> Job:
         """One job.
 
