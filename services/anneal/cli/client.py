@@ -1,0 +1,231 @@
+"""A client of a running Anneal: stubs, uploads, and waiting for long-running operations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from anneal.kit.rpc.channels import open_channel
+from anneal.v1 import (
+    curation_service_pb2_grpc,
+    evaluation_service_pb2_grpc,
+    inference_service_pb2_grpc,
+    ingestion_service_pb2_grpc,
+    job_service_pb2_grpc,
+    registry_service_pb2_grpc,
+    synthesis_service_pb2_grpc,
+    training_service_pb2_grpc,
+)
+from anneal.v1 import ingestion_service_pb2 as ingestion_pb
+from anneal.v1 import job_service_pb2 as jobs
+
+CHUNK_BYTES = 1 << 19
+WATCH_TRIES = 30
+
+M = TypeVar("M", bound=Message)
+OnEvent = Callable[[jobs.JobEvent], None]
+
+
+class OperationFailed(Exception):
+    """A long-running operation ended with an error."""
+
+    def __init__(self, operation: operations_pb2.Operation) -> None:
+        super().__init__(operation.error.message)
+        self.operation = operation
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished operation: its result, and whether it was found finished already."""
+
+    operation: operations_pb2.Operation
+    skipped: bool
+
+
+class Client:
+    """Calls every service behind one address."""
+
+    def __init__(self, address: str, *, project: str = "default", token: str = "") -> None:
+        self.address = address
+        self.parent = f"projects/{project}"
+        self.channel = open_channel(address, token)
+
+    @cached_property
+    def registry(self) -> registry_service_pb2_grpc.RegistryServiceStub:
+        """Names, deployments, lineage."""
+        return registry_service_pb2_grpc.RegistryServiceStub(self.channel)
+
+    @cached_property
+    def ingestion(self) -> ingestion_service_pb2_grpc.IngestionServiceStub:
+        """Files to datasets."""
+        return ingestion_service_pb2_grpc.IngestionServiceStub(self.channel)
+
+    @cached_property
+    def synthesis(self) -> synthesis_service_pb2_grpc.SynthesisServiceStub:
+        """Datasets to instruction data."""
+        return synthesis_service_pb2_grpc.SynthesisServiceStub(self.channel)
+
+    @cached_property
+    def curation(self) -> curation_service_pb2_grpc.CurationServiceStub:
+        """Filters, duplicates, splits."""
+        return curation_service_pb2_grpc.CurationServiceStub(self.channel)
+
+    @cached_property
+    def training(self) -> training_service_pb2_grpc.TrainingServiceStub:
+        """Plans and training."""
+        return training_service_pb2_grpc.TrainingServiceStub(self.channel)
+
+    @cached_property
+    def inference(self) -> inference_service_pb2_grpc.InferenceServiceStub:
+        """Answers."""
+        return inference_service_pb2_grpc.InferenceServiceStub(self.channel)
+
+    @cached_property
+    def evaluation(self) -> evaluation_service_pb2_grpc.EvaluationServiceStub:
+        """Scores and verdicts."""
+        return evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel)
+
+    @cached_property
+    def jobs(self) -> job_service_pb2_grpc.JobServiceStub:
+        """Events of jobs."""
+        return job_service_pb2_grpc.JobServiceStub(self.channel)
+
+    @cached_property
+    def operations(self) -> Any:
+        """Long-running operations."""
+        return operations_pb2_grpc.OperationsStub(self.channel)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.channel.close()
+
+    # -- long-running operations ---------------------------------------------------------------------------------
+
+    def pages(self, call: Callable[[Any], Any], request: Any, field: str) -> Iterator[Any]:
+        """Every item of a paged list."""
+        while True:
+            answer = call(request)
+            yield from getattr(answer, field)
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
+    def run(self, call: Callable[[Any], Any], request: Any, kind: str, result: M, on_event: OnEvent) -> Done:
+        """Order a job, or find the finished one that did exactly this, and unpack its result.
+
+        Args:
+            call: the stub's method.
+            request: the order; its request_id is set here.
+            kind: the job's kind, to look among finished ones.
+            result: an empty message of the result's type; filled.
+            on_event: told of everything that happens.
+
+        Raises:
+            OperationFailed: the job ended with an error.
+        """
+        found = self.find_done(kind, request)
+        if found is None:
+            request.request_id = str(uuid.uuid4())
+            operation = self.wait(call(request).name, on_event)
+        else:
+            operation = found
+        operation.response.Unpack(result)
+        return Done(operation, skipped=found is not None)
+
+    def find_done(self, kind: str, request: Message) -> operations_pb2.Operation | None:
+        """The newest operation of a kind that succeeded with exactly this request, request_id aside."""
+        wanted = _without_id(json_format.MessageToDict(request, preserving_proto_field_name=True))
+        query = operations_pb2.ListOperationsRequest(name=self.parent, filter=f"kind={kind}", page_size=200)
+        for operation in self.pages(self.operations.ListOperations, query, "operations"):
+            if not operation.done or operation.HasField("error"):
+                continue
+            metadata = jobs.JobMetadata()
+            operation.metadata.Unpack(metadata)
+            if _without_id(json.loads(metadata.request_json)) == wanted:
+                found: operations_pb2.Operation = operation
+                return found
+        return None
+
+    def wait(self, name: str, on_event: OnEvent) -> operations_pb2.Operation:
+        """Watch a job to its end; after a broken connection it goes on where it was.
+
+        Raises:
+            OperationFailed: it ended with an error.
+        """
+        next_sequence = 1
+        for tries in range(WATCH_TRIES):
+            try:
+                for message in self.jobs.WatchJob(jobs.WatchJobRequest(name=name, from_sequence=next_sequence)):
+                    if message.HasField("operation"):
+                        if message.operation.HasField("error"):
+                            raise OperationFailed(message.operation)
+                        return message.operation
+                    on_event(message.event)
+                    next_sequence = message.event.sequence + 1
+            except grpc.RpcError as error:
+                broken: Any = error
+                if broken.code() is not grpc.StatusCode.UNAVAILABLE or tries == WATCH_TRIES - 1:
+                    raise
+                time.sleep(1.0)
+        raise AssertionError("unreachable")
+
+    # -- uploads -------------------------------------------------------------------------------------------------
+
+    def upload(
+        self, path: Path, name: str, on_bytes: Callable[[int, int], None] = lambda *_: None
+    ) -> ingestion_pb.Upload:
+        """Send a file; the same file again sends nothing, a cut upload goes on where it stopped.
+
+        Args:
+            path: the file.
+            name: its path inside the collection.
+            on_bytes: told of bytes sent and bytes in all.
+        """
+        state = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+        digest, size = state.hexdigest(), path.stat().st_size
+        upload_id = f"u-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{digest[:24]}"
+        offset = 0
+        try:
+            known = self.ingestion.GetUpload(ingestion_pb.GetUploadRequest(name=f"{self.parent}/uploads/{upload_id}"))
+            if known.complete:
+                return known
+            offset = known.committed_bytes
+        except grpc.RpcError as error:
+            missing: Any = error
+            if missing.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+        header = ingestion_pb.UploadHeader(
+            parent=self.parent, upload_id=upload_id, path=name, size_bytes=size, digest=f"sha256:{digest}"
+        )
+
+        def messages() -> Iterator[ingestion_pb.UploadDocumentsRequest]:
+            yield ingestion_pb.UploadDocumentsRequest(header=header)
+            sent = offset
+            with path.open("rb") as file:
+                file.seek(sent)
+                while block := file.read(CHUNK_BYTES):
+                    yield ingestion_pb.UploadDocumentsRequest(chunk=ingestion_pb.UploadChunk(offset=sent, data=block))
+                    sent += len(block)
+                    on_bytes(sent, size)
+
+        return self.ingestion.UploadDocuments(messages())
+
+
+def _without_id(request: dict[str, Any]) -> dict[str, Any]:
+    """A request as JSON without what differs between two equal orders, and without its type."""
+    return {key: value for key, value in request.items() if key not in ("request_id", "@type")}

@@ -1,0 +1,214 @@
+"""The recipe of a run: what goes in, what is made of it, and what it must show. Checked before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from anneal.kit import names
+from anneal.kit.errors import Invalid
+from anneal.v1 import curation_service_pb2 as curation
+from anneal.v1 import evaluation_pb2 as evaluation
+from anneal.v1 import training_service_pb2 as training
+
+M = TypeVar("M", bound=Message)
+
+
+class RecipeUnreadable(Exception):
+    """The recipe cannot be used; the text says where and why."""
+
+
+def _id(value: str) -> str:
+    try:
+        return names.check_id(value, "id")
+    except Invalid as error:
+        raise ValueError(str(error)) from None
+
+
+Id = Annotated[str, AfterValidator(_id)]
+
+
+class Part(BaseModel):
+    """Base of all parts: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BaseModelSource(Part):
+    """The base model: a folder beside the recipe, or a Hub id."""
+
+    id: Id
+    folder: Path | None = None
+    hub_id: str = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> BaseModelSource:
+        if (self.folder is None) == (not self.hub_id):
+            raise ValueError("give either `folder` or `hub_id`")
+        return self
+
+
+class Documents(Part):
+    """The documents: files beside the recipe, and which of their members count."""
+
+    dataset: Id
+    files: list[Path] = Field(min_length=1)
+    include: list[str] = []
+    license: str = ""
+
+
+class Task(Part):
+    """One task: how its rows are made, and how answers to it are scored.
+
+    Attributes:
+        name: id of its datasets, benchmark, adapter and deployment.
+        template: the task for the `template` generator, or the name of one in `tasks_file`.
+        steps: curation steps of this task only, after the shared ones.
+        metrics: keys of the METRICS table.
+        max_tokens: longest answer in tokens.
+        answer_format: `text` or `json`.
+        policy: rules on this task's own benchmark; `benchmark` is filled in.
+        training: settings that differ from the shared ones.
+    """
+
+    name: Id
+    template: str | dict[str, Any]
+    steps: list[dict[str, Any]] = []
+    metrics: list[str] = Field(min_length=1)
+    max_tokens: int = Field(default=64, ge=1)
+    answer_format: str = "text"
+    policy: list[dict[str, Any]] = Field(min_length=1)
+    training: dict[str, Any] = {}
+
+
+class Ask(Part):
+    """How many test rows each deployment is asked."""
+
+    questions: int = Field(default=2, ge=1)
+
+
+class Recipe(Part):
+    """A whole run.
+
+    Attributes:
+        title: heading of the report.
+        project: where everything gets its name.
+        base_model: what is trained on.
+        documents: what goes in.
+        tasks_file: YAML file of task templates beside the recipe.
+        tasks: what is made of the documents.
+        curation: steps for every task, before its own; they end with the split.
+        decontamination: settings of the step that compares training rows with every task's test rows.
+        training: `anneal.v1.TrainingSpec` for every task.
+        min_scored_rows: fewest scored rows for a verdict.
+        evaluation_rows: most rows per benchmark; 0 means all.
+        ask: what the deployments are asked at the end.
+    """
+
+    title: str
+    project: Id
+    base_model: BaseModelSource
+    documents: Documents
+    tasks_file: Path | None = None
+    tasks: list[Task] = Field(min_length=1)
+    curation: list[dict[str, Any]] = Field(min_length=1)
+    decontamination: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    min_scored_rows: int = 30
+    evaluation_rows: int = Field(default=0, ge=0)
+    ask: Ask = Ask()
+
+
+class Loaded:
+    """A recipe with its folder, its files checked and its parts as messages."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        templates = _templates(self.path(recipe.tasks_file)) if recipe.tasks_file else {}
+        self._templates = {task.name: _template_of(task, templates) for task in recipe.tasks}
+        for file in [*recipe.documents.files, *([recipe.base_model.folder] if recipe.base_model.folder else [])]:
+            if not self.path(file).exists():
+                raise RecipeUnreadable(f"{self.path(file)} does not exist (named in the recipe)")
+        for task in recipe.tasks:
+            self.training_spec(task)
+            self.policy(task, "projects/p/benchmarks/b")
+            self.steps(task)
+
+    def path(self, path: Path) -> Path:
+        """A path of the recipe, which is relative to the recipe's own folder."""
+        return (self.folder / path).resolve()
+
+    def template(self, task: Task) -> dict[str, Any]:
+        """The task for the `template` generator."""
+        return self._templates[task.name]
+
+    def training_spec(self, task: Task) -> training.TrainingSpec:
+        """How to train a task's adapter."""
+        return _message(
+            {**self.recipe.training, **task.training}, training.TrainingSpec(), f"training of task {task.name}"
+        )
+
+    def policy(self, task: Task, benchmark: str) -> evaluation.Policy:
+        """What a task's adapter must show."""
+        rules = [{**rule, "benchmark": benchmark} for rule in task.policy]
+        value = {"rules": rules, "min_scored_rows": self.recipe.min_scored_rows}
+        return _message(value, evaluation.Policy(), f"policy of task {task.name}")
+
+    def steps(self, task: Task) -> list[curation.CurationStep]:
+        """The curation steps of a task."""
+        where = f"curation of task {task.name}"
+        return [_message(step, curation.CurationStep(), where) for step in [*task.steps, *self.recipe.curation]]
+
+
+def _message(value: dict[str, Any], message: M, where: str) -> M:
+    try:
+        return json_format.ParseDict(value, message)
+    except json_format.ParseError as error:
+        raise RecipeUnreadable(f"{where}: {error}") from None
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeUnreadable(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RecipeUnreadable(f"{path} is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise RecipeUnreadable(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _templates(path: Path) -> dict[str, dict[str, Any]]:
+    value = _yaml(path)
+    try:
+        return {str(task["name"]): task for task in value["tasks"]}
+    except (KeyError, TypeError):
+        raise RecipeUnreadable(f"{path} has no list `tasks` whose entries have a `name`") from None
+
+
+def _template_of(task: Task, templates: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    if isinstance(task.template, dict):
+        return task.template
+    if task.template not in templates:
+        known = ", ".join(sorted(templates)) or "none"
+        raise RecipeUnreadable(f"task {task.name}: there is no template {task.template!r} (there are: {known})")
+    return templates[task.template]
+
+
+def load(path: Path) -> Loaded:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeUnreadable: it cannot be read, or names files or templates that are not there.
+        pydantic.ValidationError: a key is unknown, missing or of the wrong type.
+    """
+    value = _yaml(path)
+    if not isinstance(value, dict):
+        raise RecipeUnreadable(f"{path} is not a mapping of keys to values")
+    return Loaded(Recipe(**value), path.resolve().parent)

@@ -1,0 +1,141 @@
+"""Commands that run the system itself: up, run, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anneal.cli.app import DEFAULT_ADDRESS, DEFAULT_HTTP, Session, app, data_dir
+from anneal.cli.client import Client
+from anneal.cli.loop.recipe import Loaded, load
+from anneal.cli.loop.run import Loop
+from anneal.cli.output import Output, explain
+from anneal.cli.report.page import write
+from anneal.cli.up import CannotStart, Local, run_until_signal, state_of
+
+START_S = 120.0
+STOP_S = 60.0
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Option("--data-dir", help="Folder for everything it keeps.")] = None,
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free port.")] = int(DEFAULT_ADDRESS.rsplit(":", 1)[1]),
+    http_port: Annotated[int, typer.Option(help="0 takes a free port.")] = int(DEFAULT_HTTP.rsplit(":", 1)[1]),
+    model_folder: Annotated[
+        list[Path] | None, typer.Option(help="Folder base models may be imported from; any when not given.")
+    ] = None,
+) -> None:
+    """Start every service on this machine, on loopback only. Ctrl-C stops everything."""
+    session: Session = context.obj
+    folders = tuple(path.resolve() for path in model_folder or [Path("/")])
+    local = Local(folder or data_dir(), grpc_port=grpc_port, http_port=http_port, model_folders=folders)
+    asyncio.run(run_until_signal(local, session.output.line))
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="The recipe.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path("report"),
+) -> None:
+    """Run a recipe against the running system; what was done before with the same inputs is skipped."""
+    session: Session = context.obj
+    loaded = load(recipe)
+    project = loaded.recipe.project if session.project == "default" else session.project
+    client = Client(session.address, project=project, token=session.token)
+    _loop(client, session.http, loaded, session.output, out)
+
+
+def _loop(client: Client, http: str, loaded: Loaded, output: Output, out: Path) -> None:
+    """Run the loop and write its report, also when it fails."""
+    start = time.perf_counter()
+    loop = Loop(client, http, loaded, output, command=shlex.join(["anneal", *sys.argv[1:]]))
+    try:
+        loop.run()
+    except KeyboardInterrupt:
+        loop.report.outcome = "interrupted"
+        raise
+    except Exception as error:
+        loop.report.outcome, loop.report.failure = "failed", explain(error)
+        raise
+    finally:
+        loop.report.seconds = time.perf_counter() - start
+        page = write(loop.report, out)
+        output.line(f"report: {page} ({loop.report.seconds:.0f} s)")
+    if output.as_json:
+        output.json(json.loads(loop.report.model_dump_json()))
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Option(help="The recipe.")] = Path("examples/python-docs/recipe.yaml"),
+    folder: Annotated[Path, typer.Option("--data-dir", help="Folder for everything it keeps.")] = Path("build/demo"),
+    out: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path("report"),
+) -> None:
+    """Start the system, run a recipe to the end, write the report, stop the system."""
+    session: Session = context.obj
+    start = time.perf_counter()
+    loaded = load(recipe)
+    with _system(folder, session.output) as state:
+        client = Client(state["grpc"], project=loaded.recipe.project)
+        _loop(client, state["http"], loaded, session.output, out)
+    session.output.line(f"demo: {time.perf_counter() - start:.0f} s; everything that was started is stopped")
+
+
+@contextmanager
+def _system(folder: Path, output: Output) -> Iterator[dict[str, Any]]:
+    """A running `anneal up` in a process of its own; stopped at the end, also after Ctrl-C."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "anneal.cli",
+        "up",
+        "--data-dir",
+        str(folder),
+        "--grpc-port",
+        "0",
+        "--http-port",
+        "0",
+    ]
+    log = folder / "up.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        state = _started(process, folder, log)
+        output.line(f"anneal up: gRPC {state['grpc']}, HTTP http://{state['http']}/v1, data {folder}")
+        yield state
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _started(process: subprocess.Popen[bytes], folder: Path, log: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        state = state_of(folder)
+        if state is not None and state["pid"] == process.pid:
+            return state
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise CannotStart(lines[-1].removeprefix("anneal: ") if lines else f"it ended with {process.returncode}")
+        time.sleep(0.1)
+    raise CannotStart(f"it did not start within {START_S:.0f} s; its log is {log}")

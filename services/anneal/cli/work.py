@@ -1,0 +1,284 @@
+"""Commands that start work: ingest, synthesize, curate, plan, train, evaluate, chat; and those that look after jobs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import yaml
+from google.longrunning import operations_pb2
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from anneal.cli.app import Session, app
+from anneal.cli.output import as_dict
+from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, model_pb2
+from anneal.v1 import curation_service_pb2 as curation
+from anneal.v1 import evaluation_service_pb2 as evaluation
+from anneal.v1 import inference_service_pb2 as inference
+from anneal.v1 import ingestion_service_pb2 as ingestion
+from anneal.v1 import job_service_pb2 as jobs_pb
+from anneal.v1 import synthesis_service_pb2 as synthesis
+from anneal.v1 import training_service_pb2 as training
+
+M = TypeVar("M", bound=Message)
+Dataset = Annotated[str, typer.Argument(help="Id of the dataset that gets the new version.")]
+SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON file with the settings.", exists=True, dir_okay=False)]
+
+
+def _read(path: Path, message: M) -> M:
+    """A YAML or JSON file as a message; unknown fields and wrong types are named."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{path} is not YAML or JSON: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{path} is not a mapping of fields to values")
+    try:
+        return json_format.ParseDict(value, message)
+    except json_format.ParseError as error:
+        raise typer.BadParameter(f"{path}: {error}") from None
+
+
+def _run(session: Session, title: str, call: Any, request: Any, kind: str, result: Message) -> None:
+    with session.output.job(title) as watcher:
+        session.client().run(call, request, kind, result, watcher)
+    session.output.message(result)
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    dataset: Dataset,
+    files: Annotated[list[Path], typer.Argument(help="Files or archives.", exists=True, dir_okay=False)],
+    rows: Annotated[bool, typer.Option("--rows", help="The file holds examples, not documents.")] = False,
+    format: Annotated[str, typer.Option(help="Row format with --rows; detected when empty.")] = "",
+    include: Annotated[list[str] | None, typer.Option(help="Glob of paths that count.")] = None,
+    license: Annotated[str, typer.Option(help="SPDX id written into every row.")] = "",
+    chunk: Annotated[int, typer.Option(help="Cut documents into chunks of this many characters.", min=0)] = 0,
+) -> None:
+    """Upload files and turn them into a dataset."""
+    session: Session = context.obj
+    client = session.client()
+    uploads = [client.upload(path, path.name).name for path in files]
+    made = dataset_pb2.DatasetVersion()
+    if rows:
+        if len(uploads) != 1:
+            raise typer.BadParameter("--rows takes one file")
+        order = ingestion.ImportDatasetRequest(
+            parent=client.parent, dataset_id=dataset, upload=uploads[0], format=format, license=license
+        )
+        _run(session, "import", client.ingestion.ImportDataset, order, "import", made)
+        return
+    request = ingestion.IngestDocumentsRequest(
+        parent=client.parent, dataset_id=dataset, uploads=uploads, include=include or [], license=license
+    )
+    if chunk:
+        request.chunking.max_characters = chunk
+    _run(session, "ingest", client.ingestion.IngestDocuments, request, "ingest", made)
+
+
+@app.command()
+def synthesize(context: typer.Context, dataset: Dataset, source: str, recipe: SpecFile) -> None:
+    """Make instruction data from a dataset version by a synthesis recipe."""
+    session: Session = context.obj
+    client = session.client()
+    request = synthesis.SynthesizeDatasetRequest(
+        parent=client.parent, dataset_id=dataset, source=session.version("datasets", source)
+    )
+    request.recipe.CopyFrom(_read(recipe, synthesis.SynthesisRecipe()))
+    made = dataset_pb2.DatasetVersion()
+    _run(session, "synthesize", client.synthesis.SynthesizeDataset, request, "synthesize", made)
+
+
+@app.command()
+def curate(
+    context: typer.Context,
+    dataset: Dataset,
+    pipeline: SpecFile,
+    source: Annotated[list[str], typer.Argument(help="Dataset versions to read.")],
+) -> None:
+    """Run a pipeline (a file with `steps`) over dataset versions."""
+    session: Session = context.obj
+    client = session.client()
+    request = _read(pipeline, curation.CurateDatasetRequest())
+    request.parent, request.dataset_id = client.parent, dataset
+    request.sources.extend(session.version("datasets", name) for name in source)
+    made = dataset_pb2.DatasetVersion()
+    _run(session, "curate", client.curation.CurateDataset, request, "curate", made)
+
+
+Base = Annotated[str, typer.Option("--base-model", help="Registered model, a folder, or a Hub id (owner/name).")]
+Spec = Annotated[Path | None, typer.Option("--spec", help="YAML file with a TrainingSpec.", exists=True)]
+Method = Annotated[str, typer.Option(help="lora or full, when there is no --spec.")]
+
+
+def _base(session: Session, client: Any, value: str) -> str:
+    """The resource name of a base model; a folder or a Hub id is imported first."""
+    folder = Path(value)
+    if value.startswith("projects/") or ("/" not in value and not folder.is_dir()):
+        return session.name("models", value)
+    made = model_pb2.Model()
+    tail = value.rstrip("/").rsplit("/", 1)[-1].split("@")[0].lower()
+    model_id = "".join(c if c.isalnum() else "-" for c in tail).strip("-")
+    request = training.ImportModelRequest(parent=client.parent, model_id=model_id)
+    if folder.is_dir():
+        request.folder = str(folder.resolve())
+    else:
+        request.hub_id = value
+    with session.output.job("import base model") as watcher:
+        client.run(client.training.ImportModel, request, "import_model", made, watcher)
+    return made.name
+
+
+def _spec(spec: Path | None, method: str) -> training.TrainingSpec:
+    return training.TrainingSpec(method=method) if spec is None else _read(spec, training.TrainingSpec())
+
+
+@app.command()
+def plan(
+    context: typer.Context, datasets: list[str], base_model: Base, spec: Spec = None, method: Method = "lora"
+) -> None:
+    """Tell what a training job would cost, before it does."""
+    session: Session = context.obj
+    client = session.client()
+    request = training.PlanTrainingRequest(
+        parent=client.parent,
+        base_model=_base(session, client, base_model),
+        dataset_versions=[session.version("datasets", name) for name in datasets],
+        spec=_spec(spec, method),
+    )
+    session.output.message(client.training.PlanTraining(request, timeout=600))
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    output: Annotated[str, typer.Argument(help="Id of the adapter (or, method full, of the model).")],
+    datasets: list[str],
+    base_model: Base,
+    spec: Spec = None,
+    method: Method = "lora",
+) -> None:
+    """Train an adapter on dataset versions."""
+    session: Session = context.obj
+    client = session.client()
+    settings = _spec(spec, method)
+    request = training.CreateTrainingJobRequest(
+        parent=client.parent,
+        base_model=_base(session, client, base_model),
+        dataset_versions=[session.version("datasets", name) for name in datasets],
+        spec=settings,
+        output_id=output,
+    )
+    made: Message = model_pb2.Model() if settings.method == "full" else adapter_pb2.AdapterVersion()
+    _run(session, "train", client.training.CreateTrainingJob, request, "train", made)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    evaluation_id: Annotated[str, typer.Argument(help="Id of the new evaluation.")],
+    target: Annotated[str, typer.Argument(help="Adapter id or version; with --model a model id.")],
+    benchmark: Annotated[list[str], typer.Option(help="Benchmark; may be given several times.")],
+    model: Annotated[bool, typer.Option("--model", help="The target is a base model.")] = False,
+    baseline: Annotated[str, typer.Option(help="Evaluation to pair with.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="YAML file with a Policy.", exists=True)] = None,
+) -> None:
+    """Score a model or an adapter on benchmarks, and judge it by a policy."""
+    session: Session = context.obj
+    client = session.client()
+    request = evaluation.EvaluateModelRequest(
+        parent=client.parent,
+        evaluation_id=evaluation_id,
+        target=session.name("models", target) if model else session.version("adapters", target),
+        benchmarks=[session.name("benchmarks", name) for name in benchmark],
+        baseline=session.name("evaluations", baseline) if baseline else "",
+    )
+    if policy is not None:
+        request.policy.CopyFrom(_read(policy, evaluation_pb2.Policy()))
+    _run(session, "evaluate", client.evaluation.EvaluateModel, request, "evaluate", evaluation_pb2.Evaluation())
+
+
+@app.command()
+def chat(
+    context: typer.Context,
+    deployment: Annotated[str, typer.Argument(help="Deployment id.")],
+    message: Annotated[str, typer.Argument(help="What to say; read from standard input when it is `-`.")],
+    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+) -> None:
+    """Ask a deployment, and print the answer as it comes."""
+    session: Session = context.obj
+    text = sys.stdin.read() if message == "-" else message
+    request = inference.ChatRequest(
+        target=inference.InferenceTarget(deployment=session.name("deployments", deployment)),
+        messages=[inference.ChatMessage(role="user", content=text)],
+        sampling=inference.SamplingParams(temperature=temperature, max_tokens=max_tokens),
+    )
+    stub = session.client().inference
+    if session.output.as_json:
+        session.output.message(stub.Chat(request))
+        return
+    for piece in stub.StreamChat(request):
+        sys.stdout.write(piece.text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+jobs = typer.Typer(help="List, watch and cancel long-running jobs.", no_args_is_help=True)
+app.add_typer(jobs, name="jobs")
+Operation = Annotated[str, typer.Argument(help="Operation id or full name.")]
+
+
+@jobs.command("list")
+def list_jobs(
+    context: typer.Context,
+    kind: Annotated[str, typer.Option(help="Only this kind.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+) -> None:
+    """List the project's jobs, newest first."""
+    session: Session = context.obj
+    client = session.client()
+    request = operations_pb2.ListOperationsRequest(
+        name=client.parent, filter=f"kind={kind}" if kind else "", page_size=limit
+    )
+    found = []
+    for operation in client.operations.ListOperations(request).operations:
+        metadata = jobs_pb.JobMetadata()
+        operation.metadata.Unpack(metadata)
+        found.append((operation.name, metadata))
+    if session.output.as_json:
+        session.output.json([{"name": name, **as_dict(metadata)} for name, metadata in found])
+        return
+    for name, metadata in found:
+        state = jobs_pb.JobState.Name(metadata.state).removeprefix("JOB_STATE_")
+        done = (
+            f"{metadata.progress.done}/{metadata.progress.total} {metadata.progress.unit}"
+            if metadata.HasField("progress")
+            else ""
+        )
+        session.output.line(f"{name:<60} {state:<11} attempt {metadata.attempt}  {done}  {metadata.last_failure}")
+    if not found:
+        session.output.line("none")
+
+
+@jobs.command()
+def watch(context: typer.Context, operation: Operation) -> None:
+    """Follow a job to its end."""
+    session: Session = context.obj
+    name = session.name("operations", operation)
+    with session.output.job(name.rsplit("/", 1)[-1]) as watcher:
+        ended = session.client().wait(name, watcher)
+    session.output.message(ended)
+
+
+@jobs.command()
+def cancel(context: typer.Context, operation: Operation) -> None:
+    """Ask a job to stop."""
+    session: Session = context.obj
+    name = session.name("operations", operation)
+    session.client().operations.CancelOperation(operations_pb2.CancelOperationRequest(name=name))
+    session.output.line(f"{name} was asked to stop")
