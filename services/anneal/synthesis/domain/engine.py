@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -122,18 +123,19 @@ class Checks:
 
 async def synthesize(
     generator: Generator, rows: Iterable[Mapping[str, Any]], checks: Checks, classroom: Classroom | None = None
-) -> AsyncIterator[Outcome]:
+) -> AsyncGenerator[Outcome, None]:
     """Everything the generator makes of the rows, checked, in the order of the input.
 
     The order never depends on which call ends first, so equal answers make equal datasets.
     """
-    async for found in _answered(generator, generator.propose(rows), classroom):
-        yield checks(found) if isinstance(found, Draft) else found
+    async with aclosing(_answered(generator, generator.propose(rows), classroom)) as answered:
+        async for found in answered:
+            yield checks(found) if isinstance(found, Draft) else found
 
 
 async def _answered(
     generator: Generator, proposals: Iterator[Outcome | Question], classroom: Classroom | None
-) -> AsyncIterator[Outcome]:
+) -> AsyncGenerator[Outcome, None]:
     waiting: deque[Outcome | tuple[Call, asyncio.Task[Reply | Malformed | None]]] = deque()
     under_way = 0
     try:

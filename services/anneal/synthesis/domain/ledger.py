@@ -36,6 +36,7 @@ class Spending:
 
     Attributes:
         assumed_tokens: part of `spent_tokens` nobody reported: lost calls, endpoints that do not count.
+        prompt_tokens, completion_tokens: what the endpoint reported of the answered calls.
         calls: answered calls that cost something.
         reused: answers taken from the journal instead of asking again.
         failed_attempts: attempts that brought no answer, refused ones included.
@@ -46,6 +47,8 @@ class Spending:
     budget_tokens: int
     spent_tokens: int = 0
     assumed_tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     calls: int = 0
     reused: int = 0
     failed_attempts: int = 0
@@ -107,6 +110,8 @@ class Ledger:
             self.spending.failed_attempts += 1
         else:
             self.spending.calls += 1
+            self.spending.prompt_tokens += reply.prompt_tokens or 0
+            self.spending.completion_tokens += reply.completion_tokens or 0
             self._replies[key] = reply
 
     def _recall(self) -> None:

@@ -1,0 +1,13 @@
+"""`python -m anneal.synthesis`: settings, bootstrap, serve, drain."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from anneal.kit.rpc.server import main
+from anneal.synthesis.bootstrap import build
+from anneal.synthesis.settings import SynthesisSettings
+
+if __name__ == "__main__":
+    settings = SynthesisSettings()
+    main(settings, partial(build, teacher=settings.teacher))
