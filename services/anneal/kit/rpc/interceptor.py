@@ -28,17 +28,19 @@ _OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflec
 def check_message(message: Message) -> None:
     """Check what the contract says of every request: no unknown fields, and REQUIRED fields are there.
 
+    An update names in its mask what it changes; the resource in it may leave out the rest (AIP-203).
+
     Raises:
         Invalid: with every violation named.
     """
     violations: list[tuple[str, str]] = []
-    _collect(message, "", violations)
+    _collect(message, "", violations, is_partial="update_mask" in message.DESCRIPTOR.fields_by_name)
     if violations:
         text = "; ".join(f"{path}: {what}" for path, what in violations)
         raise Invalid(text, violations=violations)
 
 
-def _collect(message: Message, path: str, violations: list[tuple[str, str]]) -> None:
+def _collect(message: Message, path: str, violations: list[tuple[str, str]], *, is_partial: bool) -> None:
     fields: Any = unknown_fields.UnknownFieldSet(message)
     for unknown in fields:
         violations.append((f"{path}#{unknown.field_number}", f"{message.DESCRIPTOR.name} has no such field"))
@@ -47,7 +49,8 @@ def _collect(message: Message, path: str, violations: list[tuple[str, str]]) -> 
             continue
         value = getattr(message, field.name)
         here = path + field.name
-        if field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
+        is_required = field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        if is_required and not (is_partial and path.count(".") == 1):
             present = message.HasField(field.name) if field.has_presence else bool(value) or _zero_is_a_value(field)
             if not present:
                 violations.append((here, "is required"))
@@ -56,9 +59,9 @@ def _collect(message: Message, path: str, violations: list[tuple[str, str]]) -> 
             continue
         if field.is_repeated:
             for index, item in enumerate(value):
-                _collect(item, f"{here}[{index}].", violations)
+                _collect(item, f"{here}[{index}].", violations, is_partial=is_partial)
         elif message.HasField(field.name):
-            _collect(value, f"{here}.", violations)
+            _collect(value, f"{here}.", violations, is_partial=is_partial)
 
 
 def _zero_is_a_value(field: Any) -> bool:
