@@ -180,13 +180,13 @@ class World(NamedTuple):
         return await self.stub.CreateBenchmark(request)
 
     def new_evaluation(
-        self, target: adapter_pb2.AdapterVersion, verdict: evaluation_pb2.Verdict.ValueType = GO, **changes: Any
+        self, judged: adapter_pb2.AdapterVersion, /, verdict: evaluation_pb2.Verdict.ValueType = GO, **changes: Any
     ) -> evaluation_pb2.Evaluation:
         """An evaluation of an adapter version under `POLICY`."""
         values: dict[str, Any] = {
-            "target": target.name,
-            "target_digest": target.digest,
-            "base_model_digest": target.base_model_digest,
+            "target": judged.name,
+            "target_digest": judged.digest,
+            "base_model_digest": judged.base_model_digest,
             "policy": POLICY,
             "policy_digest": policy_digest(POLICY),
             "verdict": verdict,
@@ -196,10 +196,10 @@ class World(NamedTuple):
         return evaluation_pb2.Evaluation(**{**values, **changes})
 
     async def evaluate(
-        self, target: adapter_pb2.AdapterVersion, evaluation_id: str = "e1", **changes: Any
+        self, judged: adapter_pb2.AdapterVersion, /, evaluation_id: str = "e1", **changes: Any
     ) -> evaluation_pb2.Evaluation:
         """Keep an evaluation of an adapter version; a GO unless changed."""
-        given = self.new_evaluation(target, **changes)
+        given = self.new_evaluation(judged, **changes)
         request = pb.CreateEvaluationRequest(parent=PROJECT, evaluation_id=evaluation_id, evaluation=given)
         return await self.stub.CreateEvaluation(request)
 

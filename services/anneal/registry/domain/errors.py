@@ -186,4 +186,4 @@ def missing(kind: Kind, name: str) -> Missing:
 
 def exists(kind: Kind, name: str) -> Exists:
     """The refusal for a name that is taken."""
-    return _EXISTS[kind](f"there already is a {kind.words} {name}", name=name)
+    return _EXISTS[kind](f"the {kind.words} {name} exists already", name=name)
