@@ -192,6 +192,19 @@ async def test_only_the_fields_of_the_mask_change(world: World) -> None:
     assert (await update(world, wanted, "policy")).adapter_version == before.adapter_version
 
 
+async def test_fields_outside_the_mask_may_be_left_out(world: World) -> None:
+    settled, before = await deployed(world)
+    better = await second_version(world, settled)
+    changed = await update(world, Deployment(name=NAME, adapter_version=better.name), "adapter_version")
+    assert (changed.adapter_version, changed.policy) == (better.name, before.policy)
+    after = await update(world, Deployment(name=NAME), "canary")
+    assert after.adapter_version == better.name
+    assert await violation(update(world, Deployment(name=NAME), "adapter_version")) == "deployment.adapter_version"
+    nameless = evaluation_pb2.Policy(rules=[evaluation_pb2.PolicyRule(min_value=1.0)])
+    call = update(world, Deployment(name=NAME, policy=nameless), "policy")
+    assert await violation(call) == "deployment.policy.rules[0].benchmark"
+
+
 async def test_masks_and_names_are_checked(world: World) -> None:
     _, before = await deployed(world)
     assert await violation(update(world, before, "adapter_digest")) == "update_mask"
