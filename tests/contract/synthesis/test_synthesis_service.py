@@ -10,8 +10,8 @@ from google.longrunning import operations_pb2
 
 from anneal.v1 import dataset_pb2
 from anneal.v1 import synthesis_service_pb2 as pb
-from tests.contract.synthesis.conftest import TASK, House, make_recipe, order, refusal
 from tests.fixtures.openai_server import completion, failure, openai_server
+from tests.fixtures.synthesis_house import TASK, House, make_recipe, order, refusal
 from tests.unit.synthesis import documents as pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
