@@ -19,6 +19,7 @@ _MARK = re.compile(r"([.!?\u2026]+)([\"'\u201d\u2019)\]}\u00bb]*)(?=\s|$)")
 _SPACE = re.compile(r"\s+")
 _CODE = re.compile(r"`[^`]+`")
 _INITIAL = re.compile(r"[A-Z]")
+_BRACKET = re.compile(r"[()\[\]{}]")
 _OPENING = "([{\"'\u201c\u2018\u00ab"
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 
@@ -79,7 +80,7 @@ def boundaries(line: str) -> list[int]:
 
 
 def _ends(line: str, mark: re.Match[str], brackets: list[tuple[int, int]], starts: list[int]) -> bool:
-    before, following = line[: mark.start()], line[mark.end() :].lstrip()[:1]
+    before, following = line[: mark.start()], line[mark.end() + 1 : mark.end() + 2]
     if not before.strip(_OPENING) or before.rstrip(_OPENING)[-1:].isspace() or _inside(mark.end(), brackets, starts):
         return False
     signs = mark.group(1)
@@ -112,14 +113,15 @@ def _closed_brackets(line: str) -> list[tuple[int, int]]:
     pairs = [code.span() for code in _CODE.finditer(line)]
     prose = _CODE.sub(lambda code: "x" * len(code.group()), line)
     stack: list[tuple[str, int]] = []
-    for position, sign in enumerate(prose):
+    for found in _BRACKET.finditer(prose):
+        sign, position = found.group(), found.start()
         if sign in _OPEN:
             stack.append((_OPEN[sign], position))
-        elif sign in _OPEN.values():
-            depth = next((i for i in range(len(stack) - 1, -1, -1) if stack[i][0] == sign), None)
-            if depth is not None:
-                pairs.append((stack[depth][1], position + 1))
-                del stack[depth:]
+            continue
+        depth = next((i for i in range(len(stack) - 1, -1, -1) if stack[i][0] == sign), None)
+        if depth is not None:
+            pairs.append((stack[depth][1], position + 1))
+            del stack[depth:]
     outermost: list[tuple[int, int]] = []
     for start, end in sorted(pairs):
         if not outermost or start >= outermost[-1][1]:
