@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
     """
     recipe = codec.decode_recipe(request.recipe)
     inputs = pin_inputs(ctx, request.source, recipe)
-    source = DatasetReader(ctx.store, inputs[request.source])
-    checks = make_checks(recipe, ctx.store, [inputs[name] for name in recipe.against])
+    source = DatasetReader(ctx.store, inputs[0].digest)
+    checks = make_checks(recipe, ctx.store, [version.digest for version in inputs[1:]])
     writer = DatasetWriter(ctx.store, "conversation")
     sink = DatasetSink(writer, lambda verdict, reason, n: ctx.count("rows", n, verdict=verdict, reason=reason))
     try:
@@ -52,10 +52,9 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
     if not sink.rows_in and not (spending and spending.not_asked):
         raise NothingToWorkOn(f"no part of {request.source} meets the recipe's conditions", source=request.source)
     sink.flush()
-    parents = [inputs[request.source], *(inputs[name] for name in recipe.against)]
     manifest = writer.finish(
         rows_in=sink.rows_in,
-        parents=parents,
+        parents=[version.digest for version in inputs],
         steps=[codec.encode_step(request.recipe)],
         statistics={"spending": asdict(spending)} if spending else None,
     )
@@ -63,25 +62,33 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
         name=f"{request.parent}/datasets/{request.dataset_id}/versions/{manifest.digest.removeprefix('sha256:')[:12]}",
         digest=manifest.digest,
         kind=dataset_pb2.DATASET_KIND_CONVERSATION,
-        parents=[],
+        parents=[version.name for version in inputs],
         operation=ctx.operation,
         recipe_json=codec.encode_recipe_json(request),
     )
 
 
-def pin_inputs(ctx: JobContext, source: str, recipe: Recipe) -> dict[str, str]:
-    """Digest by name of every dataset version the job reads; what `latest` meant first it means in every attempt."""
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A dataset version the job reads."""
+
+    name: str
+    digest: str
+
+
+def pin_inputs(ctx: JobContext, source: str, recipe: Recipe) -> list[Input]:
+    """The source, then what it is compared with; what `latest` meant first it means in every attempt."""
     pinned = ctx.scratch / "inputs.json"
     if pinned.exists():
-        found: dict[str, str] = json.loads(pinned.read_text())
-        return found
+        return [Input(**version) for version in json.loads(pinned.read_text())]
     registry = registry_service_pb2_grpc.RegistryServiceStub(ctx.channel("registry"))
-    inputs = {
-        name: registry.GetDatasetVersion(registry_service_pb2.GetDatasetVersionRequest(name=name)).digest
+    found = [
+        registry.GetDatasetVersion(registry_service_pb2.GetDatasetVersionRequest(name=name))
         for name in (source, *recipe.against)
-    }
+    ]
+    inputs = [Input(version.name, version.digest) for version in found]
     fresh = pinned.with_suffix(".new")
-    fresh.write_text(json.dumps(inputs))
+    fresh.write_text(json.dumps([asdict(version) for version in inputs]))
     fresh.replace(pinned)
     return inputs
 

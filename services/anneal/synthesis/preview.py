@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 
 from anneal.kit.datasets import DatasetReader
@@ -17,10 +18,10 @@ from anneal.v1 import synthesis_service_pb2 as pb
 MAX_DOCUMENTS = 32
 
 
-def preview(store: Store, digest: str, recipe: Recipe, max_rows: int) -> pb.PreviewSynthesisResponse:
-    """Rows of the first documents; blocking, for a thread."""
-    checks = make_checks(recipe, store, [])
-    documents = list(islice(read_rows(DatasetReader(store, digest)), MAX_DOCUMENTS))
+def preview(store: Store, digests: Sequence[str], recipe: Recipe, max_rows: int) -> pb.PreviewSynthesisResponse:
+    """Rows of the first version's first documents, compared with the other versions; blocking, for a thread."""
+    checks = make_checks(recipe, store, digests[1:])
+    documents = list(islice(read_rows(DatasetReader(store, digests[0])), MAX_DOCUMENTS))
     rows, removed, quarantined = [], Counter[tuple[str, str]](), 0
     for found in recipe.generator.propose(documents):
         if isinstance(found, Draft):

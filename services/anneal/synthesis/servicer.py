@@ -36,8 +36,8 @@ class SynthesisServicer(SynthesisServiceServicer):
     async def PreviewSynthesis(self, request: pb.PreviewSynthesisRequest, context: Any) -> pb.PreviewSynthesisResponse:
         """Show a handful of rows."""
         recipe, max_rows = codec.decode_preview(request)
-        (source,) = await self._look_up([request.source])
-        return await asyncio.to_thread(preview, self._store, source.digest, recipe, max_rows)
+        versions = await self._look_up([request.source, *recipe.against])
+        return await asyncio.to_thread(preview, self._store, [version.digest for version in versions], recipe, max_rows)
 
     async def _look_up(self, names: Iterable[str]) -> list[dataset_pb2.DatasetVersion]:
         return [await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=name)) for name in names]

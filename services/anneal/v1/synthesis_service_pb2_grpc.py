@@ -53,7 +53,9 @@ class SynthesisServiceServicer:
     """
 
     def SynthesizeDataset(self, request, context):
-        """Makes rows. The operation resolves to the new `DatasetVersion`.
+        """Makes rows. The operation resolves to the new `DatasetVersion`; it fails with
+        FAILED_PRECONDITION/NOTHING_TO_WORK_ON where no part of the source meets the recipe's conditions, and with
+        FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT (carries BadRequest).

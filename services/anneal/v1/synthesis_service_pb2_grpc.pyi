@@ -35,7 +35,9 @@ class SynthesisServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SynthesisServiceAsyncStub: ...
     SynthesizeDataset: _grpc.UnaryUnaryMultiCallable[_synthesis_service_pb2.SynthesizeDatasetRequest, _operations_pb2.Operation]
-    """Makes rows. The operation resolves to the new `DatasetVersion`.
+    """Makes rows. The operation resolves to the new `DatasetVersion`; it fails with
+    FAILED_PRECONDITION/NOTHING_TO_WORK_ON where no part of the source meets the recipe's conditions, and with
+    FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT (carries BadRequest).
@@ -52,7 +54,9 @@ class SynthesisServiceAsyncStub(SynthesisServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SynthesizeDataset: _aio.UnaryUnaryMultiCallable[_synthesis_service_pb2.SynthesizeDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Makes rows. The operation resolves to the new `DatasetVersion`.
+    """Makes rows. The operation resolves to the new `DatasetVersion`; it fails with
+    FAILED_PRECONDITION/NOTHING_TO_WORK_ON where no part of the source meets the recipe's conditions, and with
+    FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT (carries BadRequest).
@@ -72,7 +76,9 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _synthesis_service_pb2.SynthesizeDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Makes rows. The operation resolves to the new `DatasetVersion`.
+        """Makes rows. The operation resolves to the new `DatasetVersion`; it fails with
+        FAILED_PRECONDITION/NOTHING_TO_WORK_ON where no part of the source meets the recipe's conditions, and with
+        FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT (carries BadRequest).

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from anneal.synthesis.domain.engine import synthesize
 from anneal.synthesis.domain.generators import GENERATORS
 from anneal.synthesis.domain.generators.backtranslate import Backtranslate
 from anneal.synthesis.domain.rows import Draft, Malformed
@@ -191,6 +193,18 @@ async def test_the_budget_is_never_passed_and_what_was_not_asked_is_counted() ->
     assert spending.calls == len(found)
     assert spending.calls + spending.not_asked == 30
     assert spending.not_asked > 0
+
+
+async def test_leaving_early_pays_for_the_calls_under_way() -> None:
+    teacher = ScriptedTeacher(lambda call, _: reply((f"Q {call.key}", "A.")))
+    room = classroom(teacher, MemoryJournal())
+    generator = Backtranslate.model_validate({"over": "spans", "min_extract_characters": 1})
+    async with aclosing(synthesize(generator, pages(8), checks(), room)) as outcomes:
+        async for _ in outcomes:
+            break
+    spending = room.ledger.spending
+    assert spending.calls + spending.failed_attempts == len(teacher.asked) > 1
+    assert spending.assumed_tokens > 0
 
 
 async def test_a_broken_document_between_good_ones_keeps_its_place() -> None:

@@ -30,6 +30,15 @@ async def test_a_lost_call_costs_its_whole_price_and_a_refused_one_nothing() -> 
     assert ledger.spending.failed_attempts == 2
 
 
+async def test_an_endpoint_that_takes_more_than_was_set_aside_gets_more_set_aside() -> None:
+    ledger = Ledger(200, MemoryJournal())
+    await (await ledger.reserve("a", 40)).settle(reply())  # it took 50
+    with pytest.raises(BudgetSpent):
+        await ledger.reserve("b", 141)  # 150 are left, 151 would be set aside
+    await (await ledger.reserve("b", 140)).settle(reply(prompt=130))
+    assert ledger.spending.spent_tokens == 200
+
+
 async def test_the_last_token_can_be_spent_and_not_one_more() -> None:
     ledger = Ledger(100, MemoryJournal())
     await (await ledger.reserve("a", 100)).give_back()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anneal.kit.datasets import DatasetReader
@@ -13,7 +13,7 @@ from anneal.synthesis.domain.novelty import NoveltyIndex
 from anneal.synthesis.domain.recipe import Recipe
 
 
-def make_checks(recipe: Recipe, store: Store, against: list[str]) -> Checks:
+def make_checks(recipe: Recipe, store: Store, against: Sequence[str]) -> Checks:
     """The checks of a run, knowing the rows there are."""
     novelty = NoveltyIndex(max_overlap=recipe.max_overlap, ngram=recipe.ngram_words)
     for digest in against:

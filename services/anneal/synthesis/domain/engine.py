@@ -80,7 +80,7 @@ class Classroom:
         except (TeacherBusy, CallRefused, TeacherRefused):
             await reservation.give_back()
             raise
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             await reservation.lose()
             raise
         await reservation.settle(reply)

@@ -63,6 +63,7 @@ class Ledger:
         self.spending = Spending(budget_tokens=budget_tokens)
         self._journal = journal
         self._held = 0
+        self._margin = 0
         self._number = 0
         self._changed = asyncio.Condition()
         self._replies: dict[str, Reply] = {}
@@ -77,10 +78,13 @@ class Ledger:
     async def reserve(self, key: str, tokens: int) -> Reservation:
         """Set tokens aside, waiting for calls under way to give back what they do not need.
 
+        An endpoint that once took more than was set aside gets that much more for every later call.
+
         Raises:
             BudgetSpent: not even then would there be enough.
         """
         async with self._changed:
+            tokens += self._margin
             while self._left < tokens:
                 if not self._held:
                     raise BudgetSpent(f"{tokens} tokens wanted, {self._left} left of {self.spending.budget_tokens}")
@@ -96,6 +100,7 @@ class Ledger:
             ended = {"event": "ended", "number": number, "key": key, "tokens": spent, "known": known}
             self._journal.append({**ended, "reply": asdict(reply) if reply else None})
             self._held -= held
+            self._margin += max(0, spent - held)
             self._count(key, spent, known, reply)
             self._changed.notify_all()
 
