@@ -1,0 +1,11 @@
+"""Run evaluation: settings, bootstrap, serve, drain."""
+
+from __future__ import annotations
+
+from anneal.evaluation.bootstrap import build
+from anneal.evaluation.settings import Settings
+from anneal.kit.rpc.server import main
+
+if __name__ == "__main__":
+    settings = Settings()
+    main(settings, lambda runtime: build(runtime, settings.evaluation))

@@ -1,0 +1,111 @@
+"""Asking the serving service: one greedy answer, and the probability of the reference."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from time import perf_counter
+from typing import TypeVar
+
+import grpc
+
+from anneal.evaluation.domain.answers import NOTHING_TO_COMPARE, Answer
+from anneal.evaluation.domain.plan import Target, Task
+from anneal.evaluation.domain.questions import Question
+from anneal.kit.rpc.status import RETRYABLE, refusal_of
+from anneal.v1 import inference_service_pb2 as pb
+from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
+
+_T = TypeVar("_T")
+_FINISH = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
+MAX_BACKOFF_S = 8.0
+
+
+class Serving:
+    """The serving service as evaluation sees it.
+
+    A question the service calls invalid, such as a prompt longer than the context, is that question's own fault: its
+    answer is absent and says why. Where there is no room or no server right now, it is asked again. All else ends the
+    evaluation.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, *, deadline_s: float, tries: int = 8, backoff_s: float = 0.25
+    ) -> None:
+        self._stub = InferenceServiceStub(channel)
+        self._deadline_s, self._tries, self._backoff_s = deadline_s, tries, backoff_s
+
+    async def answer(
+        self, target: Target, task: Task, question: Question, *, needs_answer: bool, needs_logprobs: bool
+    ) -> Answer:
+        """What the target makes of the question."""
+        if question.reference is None:
+            return NOTHING_TO_COMPARE
+        answer = Answer()
+        asked = pb.InferenceTarget(base_model_digest=target.base_digest, adapter_digest=target.adapter_digest)
+        messages = [pb.ChatMessage(role=role, content=content) for role, content in question.messages]
+        if needs_answer:
+            answer = await self._or_cause(answer, lambda: self._chat(asked, messages, task, question))
+        if needs_logprobs:
+            answer = await self._or_cause(answer, lambda: self._score(answer, asked, messages, question))
+        return answer
+
+    async def _chat(
+        self, asked: pb.InferenceTarget, messages: list[pb.ChatMessage], task: Task, question: Question
+    ) -> Answer:
+        request = pb.ChatRequest(
+            target=asked,
+            messages=messages,
+            sampling=pb.SamplingParams(temperature=0.0, max_tokens=task.max_tokens),
+            tools_json=question.tools,
+        )
+        start = perf_counter()
+        said = await self._stub.Chat(request, timeout=self._deadline_s)
+        return Answer(
+            text=said.text,
+            finish_reason=_FINISH.get(said.finish_reason, ""),
+            tokens=said.usage.completion_tokens,
+            latency_s=perf_counter() - start,
+        )
+
+    async def _score(
+        self, answer: Answer, asked: pb.InferenceTarget, messages: list[pb.ChatMessage], question: Question
+    ) -> Answer:
+        request = pb.ScoreRequest(
+            target=asked,
+            chat=pb.ChatContext(messages=messages, tools_json=question.tools),
+            continuation=question.reference or "",
+        )
+        scored = await self._stub.Score(request, timeout=self._deadline_s)
+        logprobs = tuple(token.logprob for token in scored.tokens if token.HasField("logprob"))
+        if len(logprobs) < len(scored.tokens) or not logprobs:
+            return replace(answer, cause="LOGPROB_MISSING")
+        return replace(answer, reference_logprobs=logprobs)
+
+    async def _or_cause(self, before: Answer, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, or the one before with the reason why nothing could be added to it."""
+        try:
+            return await self._patiently(ask)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+            refusal = refusal_of(error)
+            return replace(before, cause="INVALID_REQUEST" if refusal is None else refusal.reason)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask until there is room, a bounded number of times."""
+        for tried in range(1, self._tries + 1):
+            try:
+                return await ask()
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in RETRYABLE or tried == self._tries:
+                    raise
+                refusal = refusal_of(error)
+                wait = min(MAX_BACKOFF_S, self._backoff_s * 2**tried)
+                if refusal is not None and refusal.retry_after_s is not None:
+                    wait = max(wait, refusal.retry_after_s)
+            # Full jitter, so that 32 askers do not come back at once.
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+        raise AssertionError("unreachable: the last try returns or raises")
