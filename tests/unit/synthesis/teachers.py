@@ -36,10 +36,14 @@ Script = Callable[[Call, int], Reply | Exception]
 
 
 class ScriptedTeacher:
-    """Answers by a function of the call and how often it was asked; the first answers come last."""
+    """Answers by a function of the call and how often it was asked; the first answers come last.
 
-    def __init__(self, script: Script) -> None:
+    It thinks for a minute about calls that are `slow`.
+    """
+
+    def __init__(self, script: Script, *, slow: Callable[[Call], bool] = lambda call: False) -> None:
         self._script = script
+        self._slow = slow
         self.asked: list[str] = []
         self.under_way = self.most_under_way = 0
 
@@ -47,7 +51,7 @@ class ScriptedTeacher:
         self.asked.append(call.key)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        await asyncio.sleep(0.002 / len(self.asked))
+        await asyncio.sleep(60 if self._slow(call) else 0.002 / len(self.asked))
         self.under_way -= 1
         found = self._script(call, self.asked.count(call.key))
         if isinstance(found, Exception):

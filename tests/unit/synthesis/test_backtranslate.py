@@ -196,15 +196,18 @@ async def test_the_budget_is_never_passed_and_what_was_not_asked_is_counted() ->
 
 
 async def test_leaving_early_pays_for_the_calls_under_way() -> None:
-    teacher = ScriptedTeacher(lambda call, _: reply((f"Q {call.key}", "A.")))
+    teacher = ScriptedTeacher(
+        lambda call, _: reply((f"Q {call.key}", "A.")), slow=lambda call: call.question.passage.name != "f0"
+    )
     room = classroom(teacher, MemoryJournal())
     generator = Backtranslate.model_validate({"over": "spans", "min_extract_characters": 1})
     async with aclosing(synthesize(generator, pages(8), checks(), room)) as outcomes:
         async for _ in outcomes:
             break
     spending = room.ledger.spending
-    assert spending.calls + spending.failed_attempts == len(teacher.asked) > 1
-    assert spending.assumed_tokens > 0
+    assert (spending.calls, spending.failed_attempts, len(teacher.asked)) == (1, 3, 4)
+    assert spending.spent_tokens == spending.assumed_tokens + 50
+    assert spending.assumed_tokens > 300
 
 
 async def test_a_broken_document_between_good_ones_keeps_its_place() -> None:

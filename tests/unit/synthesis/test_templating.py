@@ -31,18 +31,47 @@ def test_an_unknown_field_is_refused_and_the_known_ones_are_named() -> None:
     "source",
     [
         "{{ name.__class__ }}",
-        "{{ name.upper() }}",
-        "{{ name.format(1) }}",
         "{{ name * 9999999 }}",
+        "{{ name + name }}",
         "{{ '%9999999999d' % 1 }}",
         "{{ 9 ** 999999999 }}",
-        "{% macro m() %}x{% endmacro %}{{ m() }}",
         "{{ row.missing }}",
+        "{% for sign in name %}{{ sign }}{% endfor %}",
+        "{% for one in row.many %}{{ one }}{% endfor %}",
+        "{{ row.long | replace('', row.long) }}",
+        "{{ row.many | join(row.long) }}",
     ],
 )
-def test_templates_can_neither_call_nor_blow_up_nor_reach_inside(source: str) -> None:
+def test_templates_can_neither_blow_up_nor_reach_inside(source: str) -> None:
     with pytest.raises(BadTemplate):
-        Prompt(source).render({"name": "n", "row": {}})
+        Prompt(source).render({"name": "n", "row": {"long": "x" * 1_000, "many": [1] * 1_001}})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ name.upper() }}",
+        "{{ name.format(1) }}",
+        "{{ name ~ name }}",
+        "{% set a = name %}{{ a }}",
+        "{% macro m() %}x{% endmacro %}",
+        "{% include 'x' %}",
+        "{% import 'x' as y %}",
+        "{% extends 'x' %}",
+        "{% block b %}{% endblock %}",
+        "{% filter upper %}x{% endfilter %}",
+        "{% for a in params %}{% for b in params %}x{% endfor %}{% endfor %}",
+        "{% for a in params recursive %}x{% endfor %}",
+    ],
+)
+def test_what_only_programs_need_is_refused_at_once_with_its_line(source: str) -> None:
+    with pytest.raises(BadTemplate, match=r"^line 2: "):
+        Prompt("\n" + source)
+
+
+def test_a_loop_runs_over_a_list_and_a_condition_chooses() -> None:
+    prompt = Prompt("{% for p in params %}{{ p }}{% if not loop.last %}, {% endif %}{% endfor %}")
+    assert prompt.render({"params": ["a", "b"]}) == "a, b"
 
 
 @pytest.mark.parametrize("name", ["range", "lipsum", "cycler", "namespace", "joiner", "dict"])
@@ -52,9 +81,9 @@ def test_the_usual_globals_are_gone(name: str) -> None:
 
 
 def test_endless_output_stops() -> None:
-    source = "{% for a in body %}{% for b in body %}{{ body }}{% endfor %}{% endfor %}"
+    source = "{% for one in params %}{{ body }}{% endfor %}"
     with pytest.raises(BadTemplate, match="characters"):
-        Prompt(source).render({"body": "x" * 1_000})
+        Prompt(source).render({"params": ["p"] * 1_000, "body": "x" * 1_000})
 
 
 def test_a_template_has_a_longest_length() -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -18,10 +18,11 @@ from anneal.synthesis.domain import sentences
 
 MAX_TEMPLATE_CHARACTERS = 8_000
 MAX_RENDERED_CHARACTERS = 200_000
+MAX_LOOP_ITEMS = 1_000
 
 _FIELDS = "name type signature params entry body section level title text document row extract pairs instruction answer"
 FIELDS = frozenset(_FIELDS.split())
-_FILTERS = "capitalize default first join last length lower replace title trim upper"
+_FILTERS = "capitalize default first last length lower title trim upper"
 
 
 class BadTemplate(ValueError):
@@ -33,7 +34,7 @@ class BadTemplate(ValueError):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(("*", "**", "%"))
+    intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def is_safe_callable(self, obj: Any) -> bool:
         return False
@@ -42,6 +43,28 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         if not (isinstance(left, int) and isinstance(right, int)) or operator == "**":
             raise SecurityError(f"operator {operator!r} works on whole numbers only")
         return super().call_binop(context, operator, left, right)
+
+
+def _items(value: Any) -> Any:
+    """What a loop runs over: a list of fair length, never the characters of a text."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) > MAX_LOOP_ITEMS:
+        raise SecurityError(f"a loop runs over a list of at most {MAX_LOOP_ITEMS} items")
+    return value
+
+
+def _replace(value: Any, old: Any, new: Any) -> str:
+    text, old, new = str(value), str(old), str(new)
+    if len(text) + text.count(old) * len(new) > MAX_RENDERED_CHARACTERS:
+        raise SecurityError("replace makes the text too long")
+    replaced: str = text.replace(old, new)
+    return replaced
+
+
+def _join(items: Any, separator: str = "") -> str:
+    parts = [str(item) for item in _items(items)]
+    if sum(map(len, parts)) + len(parts) * len(separator) > MAX_RENDERED_CHARACTERS:
+        raise SecurityError("join makes the text too long")
+    return separator.join(parts)
 
 
 def _environment() -> _Sandbox:
@@ -53,19 +76,37 @@ def _environment() -> _Sandbox:
         plain,
         cut=sentences.cut,
         first_sentence=sentences.first_sentence,
+        items=_items,
+        join=_join,
         json=lambda value: json.dumps(value, ensure_ascii=False),
         one_line=sentences.one_line,
         paragraphs=sentences.paragraphs,
+        replace=_replace,
         sentences=sentences.sentences,
     )
     return environment
+
+
+def _restrict(tree: nodes.Template) -> None:
+    """Refuse what a task has no use for and what could make much out of little; loops run over lists only."""
+    for statement in tree.find_all(nodes.Stmt):
+        if not isinstance(statement, nodes.Output | nodes.If | nodes.For):
+            raise BadTemplate(f"{type(statement).__name__.lower()} is not for tasks; if and for are", statement.lineno)
+    for loop in tree.find_all(nodes.For):
+        if any(loop.find_all(nodes.For)) or loop.recursive:
+            raise BadTemplate("a loop inside a loop", loop.lineno)
+        loop.iter = nodes.Filter(loop.iter, "items", [], [], None, None, lineno=loop.lineno)
+    for expression in tree.find_all((nodes.Call, nodes.Concat)):
+        what = "a call" if isinstance(expression, nodes.Call) else "joining texts with ~"
+        raise BadTemplate(f"{what} is not for tasks", expression.lineno)
 
 
 class Prompt:
     """A compiled template.
 
     Raises:
-        BadTemplate: it does not parse (with its line), is too long, or names a field that no passage has.
+        BadTemplate: it does not parse or does more than fill in fields (with its line), is too long, or names a
+            field that no passage has.
     """
 
     def __init__(self, source: str) -> None:
@@ -74,12 +115,14 @@ class Prompt:
         environment = _environment()
         try:
             tree = environment.parse(source)
-            self._template = environment.from_string(source)
+            unknown = meta.find_undeclared_variables(tree) - FIELDS
+            _restrict(tree)
+            self._template = environment.from_string(tree)
         except TemplateSyntaxError as error:
             raise BadTemplate(error.message or "syntax error", error.lineno) from error
         except (TemplateError, RecursionError) as error:
             raise BadTemplate(str(error)) from error
-        if unknown := meta.find_undeclared_variables(tree) - FIELDS:
+        if unknown:
             known = ", ".join(sorted(FIELDS))
             raise BadTemplate(f"unknown field {', '.join(sorted(unknown))}; there are: {known}")
 
