@@ -60,7 +60,8 @@ class AdapterServiceServicer:
     def LoadAdapter(self, request, context):
         """Fetches, checks and loads an adapter. Loading a loaded one does nothing.
 
-        Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/ADAPTER_REFUSED,
+        Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/MODEL_REFUSED,
+        FAILED_PRECONDITION/ADAPTER_REFUSED, RESOURCE_EXHAUSTED/ENGINE_BUSY and UNAVAILABLE/ENGINE_DOWN (carry RetryInfo),
         INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,7 +37,8 @@ class AdapterServiceStub:
     LoadAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.LoadAdapterRequest, _adapter_service_pb2.LoadedAdapter]
     """Fetches, checks and loads an adapter. Loading a loaded one does nothing.
 
-    Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/ADAPTER_REFUSED,
+    Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/MODEL_REFUSED,
+    FAILED_PRECONDITION/ADAPTER_REFUSED, RESOURCE_EXHAUSTED/ENGINE_BUSY and UNAVAILABLE/ENGINE_DOWN (carry RetryInfo),
     INVALID_ARGUMENT (carries BadRequest).
     """
     UnloadAdapter: _grpc.UnaryUnaryMultiCallable[_adapter_service_pb2.UnloadAdapterRequest, _empty_pb2.Empty]
@@ -59,7 +60,8 @@ class AdapterServiceAsyncStub(AdapterServiceStub):
     LoadAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.LoadAdapterRequest, _adapter_service_pb2.LoadedAdapter]  # type: ignore[assignment]
     """Fetches, checks and loads an adapter. Loading a loaded one does nothing.
 
-    Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/ADAPTER_REFUSED,
+    Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/MODEL_REFUSED,
+    FAILED_PRECONDITION/ADAPTER_REFUSED, RESOURCE_EXHAUSTED/ENGINE_BUSY and UNAVAILABLE/ENGINE_DOWN (carry RetryInfo),
     INVALID_ARGUMENT (carries BadRequest).
     """
     UnloadAdapter: _aio.UnaryUnaryMultiCallable[_adapter_service_pb2.UnloadAdapterRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -84,7 +86,8 @@ class AdapterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_adapter_service_pb2.LoadedAdapter, _abc.Awaitable[_adapter_service_pb2.LoadedAdapter]]:
         """Fetches, checks and loads an adapter. Loading a loaded one does nothing.
 
-        Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/ADAPTER_REFUSED,
+        Refuses with: NOT_FOUND/ADAPTER_MISSING, NOT_FOUND/MODEL_MISSING, FAILED_PRECONDITION/MODEL_REFUSED,
+        FAILED_PRECONDITION/ADAPTER_REFUSED, RESOURCE_EXHAUSTED/ENGINE_BUSY and UNAVAILABLE/ENGINE_DOWN (carry RetryInfo),
         INVALID_ARGUMENT (carries BadRequest).
         """
 

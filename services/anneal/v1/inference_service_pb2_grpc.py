@@ -29,7 +29,7 @@ class InferenceServiceStub:
     """Answers with any adapter of its base models.
 
     Every RPC refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_MISSING,
-    FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
+    FAILED_PRECONDITION/MODEL_REFUSED, FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
     INVALID_ARGUMENT/PROMPT_TOO_LONG, INVALID_ARGUMENT (carries BadRequest),
     RESOURCE_EXHAUSTED/ENGINE_BUSY (carries RetryInfo), UNAVAILABLE/ENGINE_DOWN (carries RetryInfo).
     """
@@ -71,7 +71,7 @@ class InferenceServiceServicer:
     """Answers with any adapter of its base models.
 
     Every RPC refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_MISSING,
-    FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
+    FAILED_PRECONDITION/MODEL_REFUSED, FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
     INVALID_ARGUMENT/PROMPT_TOO_LONG, INVALID_ARGUMENT (carries BadRequest),
     RESOURCE_EXHAUSTED/ENGINE_BUSY (carries RetryInfo), UNAVAILABLE/ENGINE_DOWN (carries RetryInfo).
     """
@@ -151,7 +151,7 @@ class InferenceService:
     """Answers with any adapter of its base models.
 
     Every RPC refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_MISSING,
-    FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
+    FAILED_PRECONDITION/MODEL_REFUSED, FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
     INVALID_ARGUMENT/PROMPT_TOO_LONG, INVALID_ARGUMENT (carries BadRequest),
     RESOURCE_EXHAUSTED/ENGINE_BUSY (carries RetryInfo), UNAVAILABLE/ENGINE_DOWN (carries RetryInfo).
     """

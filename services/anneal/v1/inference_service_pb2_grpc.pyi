@@ -30,7 +30,7 @@ class InferenceServiceStub:
     """Answers with any adapter of its base models.
 
     Every RPC refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_MISSING,
-    FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
+    FAILED_PRECONDITION/MODEL_REFUSED, FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
     INVALID_ARGUMENT/PROMPT_TOO_LONG, INVALID_ARGUMENT (carries BadRequest),
     RESOURCE_EXHAUSTED/ENGINE_BUSY (carries RetryInfo), UNAVAILABLE/ENGINE_DOWN (carries RetryInfo).
     """
@@ -55,7 +55,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Answers with any adapter of its base models.
 
     Every RPC refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_MISSING,
-    FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
+    FAILED_PRECONDITION/MODEL_REFUSED, FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
     INVALID_ARGUMENT/PROMPT_TOO_LONG, INVALID_ARGUMENT (carries BadRequest),
     RESOURCE_EXHAUSTED/ENGINE_BUSY (carries RetryInfo), UNAVAILABLE/ENGINE_DOWN (carries RetryInfo).
     """
@@ -76,7 +76,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers with any adapter of its base models.
 
     Every RPC refuses with: NOT_FOUND/DEPLOYMENT_MISSING, NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_MISSING,
-    FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
+    FAILED_PRECONDITION/MODEL_REFUSED, FAILED_PRECONDITION/ADAPTER_REFUSED (wrong rank, base, targets, not finite, no effect, not safetensors),
     INVALID_ARGUMENT/PROMPT_TOO_LONG, INVALID_ARGUMENT (carries BadRequest),
     RESOURCE_EXHAUSTED/ENGINE_BUSY (carries RetryInfo), UNAVAILABLE/ENGINE_DOWN (carries RetryInfo).
     """

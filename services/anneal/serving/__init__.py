@@ -1,0 +1,1 @@
+"""Serving: vLLM, many adapters on one base."""

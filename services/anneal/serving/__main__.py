@@ -1,0 +1,11 @@
+"""Run serving: settings, bootstrap, serve, drain."""
+
+from __future__ import annotations
+
+from anneal.kit.rpc.server import main
+from anneal.serving.bootstrap import build
+from anneal.serving.settings import ServingSettings
+
+if __name__ == "__main__":
+    settings = ServingSettings()
+    main(settings, lambda runtime: build(runtime, settings.serving))

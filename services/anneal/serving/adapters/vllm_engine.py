@@ -1,0 +1,289 @@
+"""vLLM's `AsyncLLM` with many LoRA adapters, behind the words of the domain. Imported in the engine's process only.
+
+vLLM keys its prefix cache by LoRA name, and an adapter's name here is its digest: blocks are shared only among
+requests of the same adapter, also after it was unloaded and loaded again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+import vllm
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
+from vllm.inputs.engine import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from anneal.kit.errors import Invalid
+from anneal.serving.domain.answers import (
+    AdapterRef,
+    ChatPrompt,
+    EngineInfo,
+    Finish,
+    Piece,
+    Prompt,
+    Scored,
+    TextPrompt,
+    TokenScore,
+)
+from anneal.serving.domain.errors import EngineDown, PromptTooLong
+from anneal.serving.domain.sampling import Sampling
+
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks vLLM has room sizes for (`LoRAConfig.max_lora_rank`)."""
+_PR_SET_PDEATHSIG = 1
+
+
+class VllmEngine:
+    """One base model in vLLM."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """Load the base and start the engine's core process.
+
+        Args:
+            options: `base` (folder), `digest`, `max_adapters`, `max_rank`, `max_sequences`, `max_batched_tokens`,
+                `context_length` (0: the model's), `kv_cache_bytes` (0: vLLM decides), `dtype`, `eager`.
+        """
+        on_cpu = current_platform.is_cpu()
+        arguments = _engine_arguments(options, on_cpu=on_cpu)
+        if on_cpu:
+            current_platform.__class__.get_punica_wrapper = classmethod(
+                lambda cls: "anneal.serving.adapters.cpu_lora.GroupedPunicaWrapper"
+            )
+        config = arguments.create_engine_config()
+        if on_cpu:
+            # vLLM asks for `spawn` here, which imports everything a second time (17 s on 2 cores). Nothing in this
+            # process has used OpenMP or started a thread that holds a lock, so the core may be forked.
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+            os.register_at_fork(after_in_child=_die_with_parent)
+        self._engine = AsyncLLM.from_vllm_config(config, disable_log_stats=False)
+        self._tokenizer = self._engine.renderer.tokenizer
+        self._context_length = int(config.model_config.max_model_len)
+        self._vocabulary = int(config.model_config.get_vocab_size())
+        self.info = EngineInfo(
+            engine=f"vllm {vllm.__version__}",
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            context_length=self._context_length,
+            facts={"device": current_platform.device_type},
+        )
+
+    @property
+    def dead(self) -> bool:
+        """Whether the core has ended."""
+        return bool(self._engine.errored)
+
+    def shutdown(self) -> None:
+        """End the core process."""
+        self._engine.shutdown(timeout=2.0)
+
+    async def load(self, adapter: AdapterRef) -> None:
+        """Put an adapter into the engine."""
+        await self._engine.add_lora(_lora(adapter))
+
+    async def unload(self, slot: int) -> None:
+        """Take an adapter out of the engine."""
+        await self._engine.remove_lora(slot)
+
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, adapter: AdapterRef | None, *, stream: bool, request_id: str
+    ) -> AsyncGenerator[Piece]:
+        """Write an answer, in pieces or as one piece. Closing the iterator ends the generation.
+
+        Raises:
+            PromptTooLong: no token fits after the prompt.
+            Invalid: the engine cannot follow the JSON schema.
+            EngineDown: the core ended.
+        """
+        ids = self._token_ids(prompt)
+        if len(ids) >= self._context_length:
+            raise _too_long(len(ids), self._context_length)
+        parameters = _sampling_parameters(sampling, stream=stream)
+        async for output in self._run(ids, parameters, adapter, request_id):
+            answer = output.outputs[0]
+            scores = _answer_scores(answer, sampling.logprobs)
+            yield Piece(answer.text, len(answer.token_ids), _finish(answer.finish_reason), len(ids), scores)
+
+    async def score(self, context: Prompt, continuation: str, adapter: AdapterRef | None, *, request_id: str) -> Scored:
+        """Log probabilities of a whole sequence, as the model itself gives them (no temperature).
+
+        vLLM reads no prefix cache for a request with prompt log probabilities
+        (`SamplingParams.skip_reading_prefix_cache`), so every token is computed.
+        """
+        ids, context_tokens = self._sequence(context, continuation)
+        if len(ids) >= self._context_length:
+            raise _too_long(len(ids), self._context_length)
+        if not ids:
+            raise Invalid.field("continuation", "there is no token to score")
+        if max(ids) >= self._vocabulary:
+            raise Invalid.field("token_ids.ids", f"{max(ids)} is no token: the model knows {self._vocabulary}")
+        parameters = SamplingParams(
+            temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=True, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        final = None
+        async for output in self._run(ids, parameters, adapter, request_id):
+            final = output
+        if final is None or final.prompt_logprobs is None:
+            raise EngineDown("the engine gave no log probabilities", retry_after_s=1.0)
+        tokens = [TokenScore(ids[0], self._tokenizer.decode([ids[0]]), None)]
+        for token_id, choices in zip(ids[1:], final.prompt_logprobs[1:], strict=True):
+            choice = choices[token_id]
+            tokens.append(TokenScore(token_id, choice.decoded_token or "", float(choice.logprob)))
+        return Scored(tuple(tokens), context_tokens)
+
+    async def _run(
+        self, ids: Sequence[int], parameters: SamplingParams, adapter: AdapterRef | None, request_id: str
+    ) -> AsyncGenerator[Any]:
+        lora = None if adapter is None else _lora(adapter)
+        rendered = tokens_input(list(ids))
+        try:
+            async for output in self._engine.generate(rendered, parameters, request_id, lora_request=lora):
+                yield output
+        except (VLLMClientError, ValueError) as error:  # the latter is how grammar compilers refuse a schema
+            field = "sampling.json_schema" if parameters.structured_outputs else "sampling"
+            raise Invalid.field(field, str(error)) from error
+        except (EngineDeadError, EngineGenerateError) as error:
+            raise EngineDown("the engine ended while it answered", retry_after_s=5.0) from error
+
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, TextPrompt):
+            return list(self._tokenizer(prompt.text)["input_ids"])
+        if isinstance(prompt, ChatPrompt):
+            return self._render(prompt, generation=True)
+        return list(prompt.ids)
+
+    def _render(self, prompt: ChatPrompt, *, generation: bool) -> list[int]:
+        import jinja2
+
+        messages = [{"role": role, "content": content} for role, content in prompt.messages]
+        try:
+            ids = self._tokenizer.apply_chat_template(
+                messages,
+                tools=[dict(tool) for tool in prompt.tools] or None,
+                add_generation_prompt=generation,
+                tokenize=True,
+                return_dict=False,
+            )
+        except jinja2.TemplateError as error:
+            raise Invalid.field("messages", f"the model's chat template refuses them: {error}") from error
+        except ValueError as error:
+            raise Invalid.field("messages", f"the model has no chat template: {error}") from error
+        return [int(token) for token in ids]
+
+    def _sequence(self, context: Prompt, continuation: str) -> tuple[list[int], int]:
+        """Token ids of context and continuation as training would render them, and how many are context.
+
+        The sequence is tokenized whole. Where a token holds characters of both, it counts as continuation.
+        """
+        if isinstance(context, ChatPrompt):
+            before = self._render(context, generation=True)
+            answered = ChatPrompt((*context.messages, ("assistant", continuation)), context.tools)
+            whole = self._upto_end_of_turn(self._render(answered, generation=False), len(before))
+        elif isinstance(context, TextPrompt):
+            before = self._token_ids(context)
+            whole = self._token_ids(TextPrompt(context.text + continuation))
+        else:
+            return list(context.ids), 0
+        shared = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), None)
+        return whole, min(len(before), len(whole)) if shared is None else shared
+
+    def _upto_end_of_turn(self, ids: list[int], start: int) -> list[int]:
+        """Cut what a template writes after the last end of turn, such as a new line."""
+        ends = [i for i in range(start, len(ids)) if ids[i] == self._tokenizer.eos_token_id]
+        return ids[: ends[-1] + 1] if ends else ids
+
+
+def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngineArgs:
+    dtype = options["dtype"]
+    if dtype == "auto" and on_cpu:
+        dtype = "float32"
+    optional: dict[str, Any] = {}
+    if options["kv_cache_bytes"]:
+        optional["kv_cache_memory_bytes"] = options["kv_cache_bytes"]
+    if options["context_length"]:
+        optional["max_model_len"] = options["context_length"]
+    if on_cpu:
+        # In the core's own process: another worker process would double memory and start-up.
+        optional["distributed_executor_backend"] = "uni"
+    return AsyncEngineArgs(
+        model=options["base"],
+        served_model_name=options["digest"],
+        dtype=dtype,
+        load_format="safetensors",
+        trust_remote_code=False,
+        enable_lora=True,
+        max_loras=options["max_adapters"],
+        max_cpu_loras=options["max_adapters"],
+        max_lora_rank=next(rank for rank in _RANKS if rank >= options["max_rank"]),
+        max_num_seqs=options["max_sequences"],
+        max_num_batched_tokens=options["max_batched_tokens"],
+        enforce_eager=options["eager"] or on_cpu,
+        enable_prefix_caching=True,
+        seed=0,
+        enable_log_requests=False,
+        # A weak model would fill its answer with white space between the tokens of JSON.
+        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+        **optional,
+    )
+
+
+def _sampling_parameters(sampling: Sampling, *, stream: bool) -> SamplingParams:
+    structured = None
+    if sampling.schema is not None:
+        structured = StructuredOutputsParams(json=dict(sampling.schema))
+    elif sampling.json_object:
+        structured = StructuredOutputsParams(json_object=True)
+    return SamplingParams(
+        n=1,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        stop=list(sampling.stop),
+        seed=sampling.seed,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logprobs=sampling.logprobs,
+        structured_outputs=structured,
+        output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _answer_scores(answer: Any, wanted: int | None) -> tuple[TokenScore, ...]:
+    if wanted is None or not answer.logprobs:
+        return ()
+    scores = []
+    for token_id, choices in zip(answer.token_ids, answer.logprobs, strict=True):
+        ranked = sorted(choices.items(), key=lambda choice: -choice[1].logprob)[:wanted]
+        top = tuple(TokenScore(i, c.decoded_token or "", float(c.logprob)) for i, c in ranked)
+        chosen = choices[token_id]
+        scores.append(TokenScore(token_id, chosen.decoded_token or "", float(chosen.logprob), top))
+    return tuple(scores)
+
+
+def _finish(reason: str | None) -> Finish | None:
+    if reason is None:
+        return None
+    if reason in ("stop", "length"):
+        return "stop" if reason == "stop" else "length"
+    raise EngineDown(f"the engine ended the answer itself ({reason})", retry_after_s=1.0)
+
+
+def _lora(adapter: AdapterRef) -> LoRARequest:
+    return LoRARequest(lora_name=adapter.digest, lora_int_id=adapter.slot, lora_path=adapter.path)
+
+
+def _too_long(tokens: int, room: int) -> PromptTooLong:
+    why = f"the prompt has {tokens} tokens, and the model's context holds {room} with at least one token of answer"
+    return PromptTooLong(why, violations=[("prompt", why)], tokens=str(tokens), context=str(room))
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

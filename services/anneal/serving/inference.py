@@ -1,0 +1,145 @@
+"""Answering: who is asked, which adapter that needs, and what it cost."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from anneal.kit.digests import hex_of
+from anneal.kit.errors import Invalid, Refusal
+from anneal.serving.domain.answers import Piece, Prompt, Scored
+from anneal.serving.domain.sampling import Sampling
+from anneal.serving.engines import Engines
+from anneal.serving.meters import Meters, short
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who is asked: a deployment, or a base model with or without an adapter.
+
+    Attributes:
+        split_key: the same key always falls on the same side of a canary split; empty draws a side.
+    """
+
+    deployment: str = ""
+    base_digest: str = ""
+    adapter_digest: str = ""
+    split_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Who answers: digests, and the deployment when one was asked."""
+
+    base_digest: str
+    adapter_digest: str
+    deployment: str = ""
+    canary: bool = False
+
+
+class Deployments(Protocol):
+    """Says who stands behind a deployment."""
+
+    async def resolve(self, name: str, split_key: str) -> Answerer:
+        """Who answers this request.
+
+        Raises:
+            DeploymentMissing: there is no such deployment.
+        """
+
+
+class Inference:
+    """Answers and scores with any adapter of any base."""
+
+    def __init__(self, engines: Engines, deployments: Deployments, meters: Meters) -> None:
+        self._engines, self._deployments, self._meters = engines, deployments, meters
+
+    async def resolve(self, target: Target) -> Answerer:
+        """Who answers.
+
+        Raises:
+            Invalid: not exactly one of deployment and base model is named, or a digest is none.
+            DeploymentMissing: there is no such deployment.
+        """
+        if bool(target.deployment) == bool(target.base_digest):
+            raise Invalid.field("target", "name either a deployment or a base model digest")
+        if target.deployment:
+            if target.adapter_digest:
+                raise Invalid.field("target.adapter_digest", "the deployment says which adapter answers")
+            answerer = await self._deployments.resolve(target.deployment, target.split_key or uuid.uuid4().hex)
+            self._meters.split.labels(target.deployment, str(answerer.canary).lower()).inc()
+            return answerer
+        hex_of(target.base_digest, "target.base_model_digest")
+        if target.adapter_digest:
+            hex_of(target.adapter_digest, "target.adapter_digest")
+        return Answerer(target.base_digest, target.adapter_digest)
+
+    async def answer(self, who: Answerer, prompt: Prompt, sampling: Sampling) -> Piece:
+        """The whole answer."""
+        with self._counted(who, "answer"):
+            base = await self._engines.get(who.base_digest)
+            async with (
+                base.answering(who.adapter_digest) as adapter,
+                aclosing(base.engine.generate(prompt, sampling, adapter, stream=False)) as pieces,
+            ):
+                answer = await anext(pieces)
+            self._count_tokens(who, answer.prompt_tokens, answer.token_count)
+            return answer
+
+    async def stream(self, who: Answerer, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
+        """The answer as it is written. Closing the iterator ends the generation."""
+        first, last, written, asked = perf_counter(), 0.0, 0, 0
+        labels = (short(who.base_digest), short(who.adapter_digest))
+        with self._counted(who, "stream"):
+            base = await self._engines.get(who.base_digest)
+            try:
+                async with (
+                    base.answering(who.adapter_digest) as adapter,
+                    aclosing(base.engine.generate(prompt, sampling, adapter, stream=True)) as pieces,
+                ):
+                    async for piece in pieces:
+                        now = perf_counter()
+                        if written:
+                            self._meters.between_tokens.labels(*labels).observe(now - last)
+                        else:
+                            self._meters.first_token.labels(*labels).observe(now - first)
+                        last, asked, written = now, piece.prompt_tokens, written + piece.token_count
+                        yield piece
+            finally:
+                self._count_tokens(who, asked, written)
+
+    async def score(self, who: Answerer, context: Prompt, continuation: str) -> Scored:
+        """Log probabilities of a continuation after a context."""
+        with self._counted(who, "score"):
+            base = await self._engines.get(who.base_digest)
+            async with base.answering(who.adapter_digest) as adapter:
+                scored = await base.engine.score(context, continuation, adapter)
+            self._meters.tokens.labels(*self._labels(who), "scored").inc(len(scored.tokens))
+            return scored
+
+    def _labels(self, who: Answerer) -> tuple[str, str]:
+        return short(who.base_digest), short(who.adapter_digest)
+
+    def _count_tokens(self, who: Answerer, prompt: int, completion: int) -> None:
+        self._meters.tokens.labels(*self._labels(who), "prompt").inc(prompt)
+        self._meters.tokens.labels(*self._labels(who), "completion").inc(completion)
+
+    @contextmanager
+    def _counted(self, who: Answerer, kind: str) -> Iterator[None]:
+        """Count a request by how it ended: `ok`, the refusal's reason, or `gone` when the client left."""
+        outcome = "gone"
+        try:
+            yield
+            outcome = "ok"
+        except Refusal as refusal:
+            outcome = refusal.reason
+            raise
+        except Exception:
+            outcome = "bug"
+            raise
+        finally:
+            self._meters.requests.labels(*self._labels(who), kind, outcome).inc()

@@ -1,0 +1,50 @@
+"""What the serving pod can be told, beyond what every service can."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import Field
+
+from anneal.kit.settings import Options, ServiceSettings
+
+
+class ServingOptions(Options):
+    """Engines and their adapters.
+
+    Attributes:
+        max_engines: base models at once; the one idle longest makes room.
+        max_adapters: adapters in one engine at once; the one idle longest makes room.
+        max_rank: highest adapter rank there is room for; memory grows with it.
+        max_requests: requests in one engine, running and waiting; one more is refused as busy.
+        max_sequences: requests computed together.
+        max_batched_tokens: tokens computed together.
+        context_length: longest sequence in tokens; 0 takes the model's.
+        kv_cache_bytes: room for keys and values; 0 lets vLLM take what the device has.
+        dtype: number format; `auto` is float32 on a CPU and the model's own elsewhere.
+        eager: compile nothing; always so on a CPU.
+        threads: threads of one computation on a CPU.
+        start_s: longest time an engine may take to start.
+        adapter_wait_s: longest wait for an adapter's room while all are in use.
+    """
+
+    max_engines: int = Field(default=2, ge=1)
+    max_adapters: int = Field(default=8, ge=1, le=256)
+    max_rank: int = Field(default=16, ge=1, le=512)
+    max_requests: int = Field(default=256, ge=1)
+    max_sequences: int = Field(default=32, ge=1)
+    max_batched_tokens: int = Field(default=2048, ge=64)
+    context_length: int = Field(default=0, ge=0)
+    kv_cache_bytes: int = Field(default=256 << 20, ge=0)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    eager: bool = False
+    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    start_s: float = Field(default=300, gt=0)
+    adapter_wait_s: float = Field(default=30, ge=0)
+
+
+class ServingSettings(ServiceSettings):
+    """Settings of the serving service."""
+
+    serving: ServingOptions = ServingOptions()
