@@ -24,7 +24,7 @@ def open_engine(url: str) -> AsyncEngine:
         url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
     """
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
+    if not is_sqlite(url):
         return create_async_engine(url, pool_pre_ping=True)
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -44,3 +44,8 @@ def open_engine(url: str) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether a URL is one of SQLite."""
+    return make_url(url).get_backend_name() == "sqlite"

@@ -42,7 +42,7 @@ async def create_deployment(house: House, request: CreateDeploymentRequest) -> D
     async def draft(tx: Writer, now: datetime) -> Draft:
         deployment = Deployment(name=name)
         _take(deployment, given, CHANGEABLE)
-        await _pass_gate(tx, deployment)
+        await pass_gate(tx, deployment)
         deployment.update_time.FromDatetime(now)
         return Draft(record=codec.record_of(Kind.DEPLOYMENT, deployment, now))
 
@@ -73,7 +73,7 @@ async def update_deployment(house: House, request: UpdateDeploymentRequest) -> D
         now = house.now()
         deployment = Deployment.FromString(current.body)
         _take(deployment, given, paths)
-        await _pass_gate(tx, deployment)
+        await pass_gate(tx, deployment)
         deployment.update_time.FromDatetime(now)
         revision = max(microseconds(now), current.revision + 1)
         changed = codec.record_of(Kind.DEPLOYMENT, deployment, current.create_time, revision)
@@ -140,7 +140,7 @@ def _take(deployment: Deployment, given: Deployment, paths: Sequence[str]) -> No
             deployment.canary.percent = given.canary.percent
 
 
-async def _pass_gate(tx: Reader, deployment: Deployment) -> None:
+async def pass_gate(tx: Reader, deployment: Deployment) -> None:
     """Fill in what the registry knows, when every version the deployment names may stand behind it."""
     demands = [codec.demand_of(rule) for rule in deployment.policy.rules]
     check_policy(demands, deployment.policy.min_scored_rows, "deployment.policy")

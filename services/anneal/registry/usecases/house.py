@@ -71,7 +71,7 @@ async def create(house: House, request: Any, draft: Callable[[Writer, datetime],
         await tx.remember(key, answer, now)
         return answer
 
-    answer = await house.catalog.change(unit, dry=request.validate_only)
+    answer = await house.catalog.create(unit, dry=request.validate_only)
     await house.flush()
     return codec.encode(answer)
 

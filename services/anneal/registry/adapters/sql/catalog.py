@@ -9,16 +9,23 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import delete, select
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from anneal.kit.sql import READING, open_engine
+from anneal.kit.sql import READING, is_sqlite, open_engine
 from anneal.registry.adapters.sql.migrate import migrate
 from anneal.registry.adapters.sql.tables import OutboxTable
 from anneal.registry.adapters.sql.transactions import Reader, Writer
 
 T = TypeVar("T")
+SNAPSHOT = "REPEATABLE READ"
 _ATTEMPTS = 8
+_LOST_RACES = {"40001", "40P01"}
+"""SQLSTATE of a serialization failure and of a deadlock: the transaction did nothing and may run again."""
+
+
+def _is_lost_race(error: DBAPIError) -> bool:
+    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in _LOST_RACES
 
 
 class Catalog:
@@ -36,6 +43,7 @@ class Catalog:
         """
         self._writing = open_engine(url)
         self._reading = self._writing.execution_options(**READING)
+        self._founding = self._writing.execution_options(**({} if is_sqlite(url) else {"isolation_level": SNAPSHOT}))
         self._flushing = asyncio.Lock()
         self._preparing = asyncio.Lock()
         self._is_prepared = not migrates
@@ -58,25 +66,38 @@ class Catalog:
         async with AsyncSession(self._reading) as session:
             yield Reader(session)
 
-    async def change(self, unit: Callable[[Writer], Awaitable[T]], *, dry: bool = False) -> T:
-        """Run `unit` in one transaction.
+    async def create(self, unit: Callable[[Writer], Awaitable[T]], *, dry: bool = False) -> T:
+        """Run `unit` in one transaction that sees the database as it was at one moment.
 
-        When somebody else takes a name at the same moment, the whole unit runs again and meets what they wrote.
+        When somebody else takes a name at the same moment, the whole unit runs again and meets what they wrote: the
+        same request, the same content, or a name that is taken, and never one half of it.
 
         Args:
             unit: what to do; it may run several times.
             dry: undo everything at the end.
         """
+        return await self._run(self._founding, unit, dry)
+
+    async def change(self, unit: Callable[[Writer], Awaitable[T]], *, dry: bool = False) -> T:
+        """Run `unit` in one transaction that waits for others to change what it reads `for_update`.
+
+        Args:
+            unit: what to do; it may run several times.
+            dry: undo everything at the end.
+        """
+        return await self._run(self._writing, unit, dry)
+
+    async def _run(self, engine: AsyncEngine, unit: Callable[[Writer], Awaitable[T]], dry: bool) -> T:
         await self.prepare()
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with AsyncSession(self._writing) as session, session.begin() as transaction:
+                async with AsyncSession(engine) as session, session.begin() as transaction:
                     result = await unit(Writer(session))
                     if dry:
                         await transaction.rollback()
                     return result
-            except IntegrityError:
-                if attempt == _ATTEMPTS:
+            except DBAPIError as error:
+                if attempt == _ATTEMPTS or not _is_lost_race(error):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -12,16 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 _LOCK = 0x616E6E65616C  # "anneal": any number, as long as every process takes the same one
 
 
-async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
+async def migrate(engine: AsyncEngine) -> None:
     """Run the migrations that are missing, all or none; several processes may do so at once."""
     async with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        await connection.run_sync(_upgrade, revision)
+        await connection.run_sync(lambda db: command.upgrade(configure(db), "head"))
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
+def configure(connection: Connection) -> Config:
+    """Alembic's configuration for a connection."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    return config

@@ -200,12 +200,12 @@ class Writer(Reader):
             )
         )
 
-    async def create(self, record: Record, note: Mapping[str, Any]) -> Record:
+    async def create(self, record: Record, note: Mapping[str, Any] | None = None) -> Record:
         """Keep a new record. A version that exists with the same content is returned as it is.
 
         Args:
             record: the record.
-            note: its self-description for the object store.
+            note: its self-description for the object store; None when it is there already.
 
         Raises:
             Exists: the name is taken, with the kind's own reason.
@@ -218,7 +218,8 @@ class Writer(Reader):
             raise exists(record.kind, record.name)
         await self._session.execute(insert(TABLES[record.kind]).values(_columns(record)))
         await self._connect(record)
-        await self._announce(record, note)
+        if note is not None:
+            await self._announce(record, note)
         return record
 
     async def replace(self, record: Record, note: Mapping[str, Any]) -> None:
