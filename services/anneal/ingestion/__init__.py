@@ -1,0 +1,1 @@
+"""Ingestion: files and sources become documents and conversations."""

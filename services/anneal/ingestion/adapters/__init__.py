@@ -1,0 +1,1 @@
+"""One module per outside thing: encodings, file formats, archives, the Hub."""

@@ -1,0 +1,1 @@
+"""What ingestion knows without touching the outside world."""

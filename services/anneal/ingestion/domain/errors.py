@@ -1,0 +1,65 @@
+"""What ingestion refuses, each with its stable reason."""
+
+from __future__ import annotations
+
+from anneal.kit.errors import Conflict, Exists, Invalid, Missing, NotYet
+
+
+class ArchiveRefused(Invalid):
+    """An archive cannot be read, expands beyond a limit, or holds what no archive of documents should."""
+
+    reason = "ARCHIVE_REFUSED"
+
+
+class NothingToIngest(Invalid):
+    """The input holds no row at all, or none that could be read."""
+
+    reason = "DATASET_EMPTY"
+
+
+class UploadMissing(Missing):
+    """There is no upload of that name."""
+
+    reason = "UPLOAD_MISSING"
+
+
+class UploadExists(Exists):
+    """The upload id stands for another file."""
+
+    reason = "UPLOAD_EXISTS"
+
+
+class UploadIncomplete(NotYet):
+    """The upload is not whole yet."""
+
+    reason = "UPLOAD_INCOMPLETE"
+
+
+class UploadOutOfOrder(Conflict):
+    """A chunk does not begin where the safe bytes end."""
+
+    reason = "UPLOAD_OUT_OF_ORDER"
+
+
+class UploadBusy(Conflict):
+    """Another stream is writing the same upload."""
+
+    reason = "UPLOAD_BUSY"
+
+
+class UploadDigestMismatch(NotYet):
+    """All bytes arrived, and they are not the announced file; the upload begins again at 0."""
+
+    reason = "UPLOAD_DIGEST_MISMATCH"
+
+
+class UploadCutOff(NotYet):
+    """The stream ended before the file did; what arrived is safe."""
+
+    reason = "UPLOAD_CUT_OFF"
+
+
+class HubUnreachable(NotYet):
+    """The Hub did not give the dataset."""
+
+    reason = "HUB_UNREACHABLE"

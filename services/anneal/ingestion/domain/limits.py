@@ -1,0 +1,36 @@
+"""How much one input may ask of the service. Sizes are bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveLimits:
+    """Bounds on what an archive may expand to.
+
+    Attributes:
+        max_total_bytes: all members together, expanded.
+        max_member_bytes: one member, expanded.
+        max_members: members, folders included.
+        max_depth: folders in a member's path.
+        max_ratio: expanded bytes per compressed byte; looked at after the first `ratio_slack_bytes`.
+    """
+
+    max_total_bytes: int = 8 << 30
+    max_member_bytes: int = 64 << 20
+    max_members: int = 500_000
+    max_depth: int = 32
+    max_ratio: float = 200.0
+    ratio_slack_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLimits:
+    """Bounds on one row of an imported file.
+
+    Attributes:
+        max_line_bytes: longest line or record; longer ones are quarantined and never held whole.
+    """
+
+    max_line_bytes: int = 16 << 20
