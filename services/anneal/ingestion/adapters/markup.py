@@ -15,14 +15,18 @@ from anneal.ingestion.domain.building import TextBuilder
 from anneal.ingestion.domain.cleaning import clean
 from anneal.ingestion.domain.documents import Section, Span, close_sections
 
-_DROPPED = frozenset(
-    "script style nav header footer template noscript form button input select textarea iframe svg object".split()
-)
+# fmt: off
+_DROPPED = frozenset({
+    "script", "style", "nav", "header", "footer", "template", "noscript", "form", "button", "input", "select",
+    "textarea", "iframe", "svg", "object",
+})
 _DROPPED_CLASSES = frozenset({"headerlink", "viewcode-link", "toctree-wrapper", "related", "sphinxsidebar", "linenos"})
-_BLOCKS = frozenset(
-    "address article aside blockquote body center dd details dialog div dl dt fieldset figcaption figure h1 h2 h3 h4 h5 "
-    "h6 hr li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
-)
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "dialog", "div", "dl", "dt",
+    "fieldset", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "main", "ol", "p", "pre",
+    "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+})
+# fmt: on
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _OBJECT_DOMAINS = frozenset({"c", "cpp", "js", "py", "rst", "std"})
 _LANGUAGES = {"default": "python", "python3": "python", "pycon": "python", "py": "python", "none": "", "text": ""}

@@ -15,7 +15,7 @@ _LINE_ENDS = re.compile("\r\n?|[\u2028\u2029\x85\x0b\x0c]")
 
 
 def clean(text: str) -> str:
-    """Return `text` in NFC with `\\n` line ends and without control characters."""
+    """Return `text` in NFC, lines ended by a line feed, without control characters."""
     text = _UNWANTED.sub("", _LINE_ENDS.sub("\n", text))
     return unicodedata.normalize("NFC", text)
 

@@ -39,9 +39,7 @@ def parse(data: bytes, uri: str) -> ParsedDocument:
         heading = main.find(".//h1")
         text, sections, spans = MarkupWalk().run(main)
         name = (plain(heading) if heading is not None else "") or title
-        return ParsedDocument(
-            text, clean(name), uri, MEDIA_TYPE, language, sections, spans, _notes(decoded, "sphinx")
-        )
+        return ParsedDocument(text, clean(name), uri, MEDIA_TYPE, language, sections, spans, _notes(decoded, "sphinx"))
     extracted = trafilatura.extract(decoded.text, output_format="markdown", include_tables=True, include_comments=False)
     if extracted:
         return _document(clean_document(extracted), title, uri, language, decoded, "trafilatura")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from markdown_it import MarkdownIt
 
 from anneal.ingestion.adapters.encodings import decode
@@ -30,7 +32,7 @@ def sections_of(text: str) -> tuple[Section, ...]:
         starts.append(starts[-1] + len(line) + 1)
     headings = []
     tokens = MarkdownIt("commonmark").parse(text)
-    for token, content in zip(tokens, tokens[1:], strict=False):
+    for token, content in pairwise(tokens):
         if token.type == "heading_open" and token.map is not None:
             title = "".join(child.content if child.content else " " for child in content.children or [])
             headings.append((int(token.tag[1:]), " ".join(title.split())[:_MAX_TITLE], starts[token.map[0]]))
