@@ -26,7 +26,7 @@ async def test_two_evaluations_are_paired_row_by_row(world: World) -> None:
     assert list(compared.results) == list(tuned.results)
     back = await world.evaluation.CompareModels(order("base", "tuned"))
     gains = {result.metric: result.gain.value for result in back.results if result.HasField("gain")}
-    assert gains == pytest.approx({"exact_match": -1, "token_f1": -1, "rouge_l": -1, "perplexity": -1.5})
+    assert gains == pytest.approx({"exact_match": -1, "token_f1": -1, "perplexity": -1.5})
 
 
 async def test_nothing_in_common_is_refused(world: World) -> None:

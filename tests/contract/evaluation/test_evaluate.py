@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
+from anneal.evaluation.domain.metrics import METRICS as ALL_METRICS
 from anneal.kit.policies import policy_digest
 from anneal.kit.records import conversation
 from anneal.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2
@@ -65,7 +66,8 @@ async def test_a_finished_evaluation_serves_as_baseline(world: World, serving: F
 
 
 async def test_every_answer_and_score_is_kept(world: World) -> None:
-    evaluation = await world.evaluate(world.order("first"))
+    await world.benchmark("all-metrics", repeat_rows(40, row0="WORD"), metrics=tuple(ALL_METRICS))
+    evaluation = await world.evaluate(world.order("first", benchmarks=[f"{PROJECT}/benchmarks/all-metrics"]))
     rows = pq.read_table(pa.BufferReader(world.host.store.get_bytes(evaluation.rows_digest))).to_pylist()
     assert len(rows) == 80
     row = next(row for row in rows if row["side"] == "target" and row["reference"] == "word 4 more")
@@ -74,6 +76,7 @@ async def test_every_answer_and_score_is_kept(world: World) -> None:
     assert row["reference_logprob"] == pytest.approx(-2.0)
     assert row["group"] == "page4"
     scores = {score["metric"]: score["value"] for score in row["scores"]}
+    assert scores.pop("latency") == row["latency_s"] > 0
     assert scores == {"exact_match": 1, "token_f1": 1, "rouge_l": 1, "perplexity": 0.5, "length": 3}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROJECT = "projects/test"
 WORDS = f"{PROJECT}/benchmarks/words"
-METRICS = ("exact_match", "token_f1", "rouge_l", "perplexity", "length")
+METRICS = ("exact_match", "token_f1", "perplexity", "length")
 
 
 def repeat_rows(count: int, *, sources: int = 20, **marks: str) -> list[dict[str, Any]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
-
-from rouge_score.rouge_scorer import RougeScorer
+from typing import TYPE_CHECKING, ClassVar
 
 from anneal.evaluation.domain.estimates import Link, Score
 from anneal.evaluation.domain.metric import Better
 from anneal.evaluation.domain.samples import Sample
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,4 +42,7 @@ class RougeL:
 
 @cache
 def _scorer() -> RougeScorer:
+    # Imported on first use: it brings nltk and scikit-learn with it, over a second that only this metric needs.
+    from rouge_score.rouge_scorer import RougeScorer
+
     return RougeScorer(["rougeL"], use_stemmer=False)
