@@ -1,0 +1,1 @@
+"""Training: fine-tunes a base model on a dataset and publishes an adapter or a model."""

@@ -1,0 +1,1 @@
+"""The rules of training. Imports only torch, transformers, peft, safetensors and pyarrow."""

@@ -1,0 +1,248 @@
+"""One worker's whole run: read, check, train, save, compare. Knows neither Ray nor gRPC.
+
+The run folder is shared by all workers and by whoever watches: `checkpoints/`, `events.jsonl`, `artifact/`,
+`result.json`; a file named `stop` in it asks the run to stop after the step it is in.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from anneal.training.adapters.checkpoint_folder import CheckpointFolder
+from anneal.training.domain.base_model import BaseModel, open_base_model
+from anneal.training.domain.checkpoint import Progress
+from anneal.training.domain.checks import check_packing
+from anneal.training.domain.loop import Loop, StepDone, Validated
+from anneal.training.domain.methods import METHODS
+from anneal.training.domain.objectives import OBJECTIVES
+from anneal.training.domain.prepare import Prepared, choose_rows, prepare
+from anneal.training.domain.samples import Sample
+from anneal.training.domain.spec import TrainingSpec
+from anneal.training.domain.template import ChatTemplate, stop_token_ids
+from anneal.training.domain.verify import target_logprobs, verify_artifact
+from anneal.training.domain.world import World
+
+NUM_SAMPLES = 4
+"""Validation conversations that are answered after training, and compared with serving."""
+MAX_ANSWER_TOKENS = 96
+
+
+class StopAsked(Exception):
+    """Somebody put a file named `stop` into the run folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """What a worker is told: plain values only, so that they travel to any process.
+
+    Attributes:
+        spec: as `TrainingSpec.as_mapping`; `context_tokens` 0 means the base model's context.
+        base_folder: folder of the base model.
+        base_name: digest of the base model; written into the adapter.
+        train_files: Parquet files of the training split.
+        validation_files: Parquet files of the validation split; may be empty.
+        folder: the run folder.
+        fingerprint: digest of spec, data and base.
+    """
+
+    spec: dict[str, Any]
+    base_folder: str
+    base_name: str
+    train_files: list[str]
+    validation_files: list[str] = field(default_factory=list)
+    folder: str
+    fingerprint: str
+
+
+def settle(spec: dict[str, Any], base: BaseModel) -> TrainingSpec:
+    """Return the spec with what depends on base and device filled in.
+
+    Raises:
+        SpecInvalid: the order does not fit the base model.
+    """
+    context = base.context_tokens(int(spec.get("context_tokens", 0)))
+    settled = TrainingSpec.from_mapping({**spec, "context_tokens": context})
+    return replace(settled, precision=best_precision() if settled.precision == "auto" else settled.precision)
+
+
+def best_precision() -> str:
+    """Return bfloat16 where the accelerator computes it; float32 on a CPU, so that serving can match it to 1e-5."""
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+
+
+def read_rows(files: Sequence[str], record: str) -> list[dict[str, Any]]:
+    """Read rows with the columns that training needs."""
+    columns = {"conversation": ["id", "messages", "tools"], "document": ["id", "text"]}[record]
+    return [row for path in files for row in pq.read_table(path, columns=columns).to_pylist()]
+
+
+def prepare_split(files: Sequence[str], spec: TrainingSpec, base: BaseModel, *, is_needed: bool) -> Prepared:
+    """Read and prepare one split."""
+    rows = read_rows(files, OBJECTIVES[spec.objective].record)
+    chosen = choose_rows(rows, spec.max_rows) if is_needed else rows
+    return prepare(chosen, spec, base.tokenizer, is_needed=is_needed)
+
+
+def train_run(order: RunOrder, world: World, device: torch.device) -> None:
+    """Do one run, from the newest checkpoint where there is one; rank 0 leaves `artifact/` and `result.json`.
+
+    Raises:
+        TrainingRefused: something is wrong with order, data or outcome; nothing is left to publish.
+        StopAsked: the run was asked to stop.
+    """
+    folder = Path(order.folder)
+    base = open_base_model(Path(order.base_folder))
+    spec = settle(order.spec, base)
+    train = prepare_split(order.train_files, spec, base, is_needed=True)
+    validation = prepare_split(order.validation_files, spec, base, is_needed=False)
+    dtype = torch.bfloat16 if spec.precision == "bfloat16" and spec.method != "full" else torch.float32
+    torch.manual_seed(spec.seed)
+    record = OBJECTIVES[spec.objective].record
+    method = METHODS[spec.method](spec)
+    model = method.wrap(base.load(dtype)).to(device)
+    leak = check_packing(model, train.rows, pad_id=base.pad_id)
+    journal = Journal(folder, world.rank)
+    loop = Loop(
+        model=model,
+        spec=spec,
+        rows=train.rows,
+        validation=validation.rows,
+        pad_id=base.pad_id,
+        world=world,
+        report=journal.report,
+        checkpoints=CheckpointFolder(folder / "checkpoints", fingerprint=order.fingerprint),
+        device=device,
+    )
+    progress = loop.run()
+    if world.rank == 0:
+        whole = [s for s in (*validation.samples.kept, *train.samples.kept) if not s.is_truncated]
+        shown = whole[:NUM_SAMPLES] or train.samples.kept[:1]
+        artifact = folder / "artifact"
+        shutil.rmtree(artifact, ignore_errors=True)
+        artifact.mkdir(parents=True)
+        method.save(model, artifact, base_name=order.base_name)
+        if method.makes == "model":
+            base.tokenizer.save_pretrained(artifact)
+        loaded = method.load(base.load(dtype), artifact, dtype).to(device)
+        verified = verify_artifact(model, loaded, shown, pad_id=base.pad_id)
+        facts = {
+            "spec": spec.as_mapping(),
+            "packing_difference": leak,
+            "reload_difference": verified.max_difference,
+            "adapter_effect": verified.max_effect,
+            "num_rows": len(train.samples.kept),
+            "counts": dict(train.samples.counts),
+            "packing_efficiency": train.packing_efficiency,
+            "mask_coverage": train.mask_coverage,
+            "num_parameters": sum(p.numel() for p in loaded.parameters()),
+            "num_trainable": sum(p.numel() for p in loop.weights.values()),
+            "samples": sample_answers(loaded, spec, base, order.validation_files or order.train_files),
+            "parity": parity_expectations(
+                loaded, shown, read_rows([*order.validation_files, *order.train_files], record)
+            ),
+            **summarize(progress),
+        }
+        _write_json(folder / "result.json", facts)
+    world.meet()
+
+
+def summarize(progress: Progress) -> dict[str, Any]:
+    """Return what the curve says of the whole run."""
+    steps = [point for point in progress.curve if "learning_rate" in point]
+    return {
+        "num_steps": progress.step,
+        "train_loss": steps[-1]["loss"] if steps else None,
+        "best_step": progress.best_step,
+        "validation_loss": progress.best_loss,
+        "num_tokens": sum(point["num_tokens"] for point in steps),
+        "stopped_early": bool(steps) and progress.step < steps[-1]["num_steps"],
+        "curve": progress.curve,
+    }
+
+
+class Journal:
+    """Writes what happens to `events.jsonl`, one line per event, and looks whether the run is asked to stop."""
+
+    def __init__(self, folder: Path, rank: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Append to the folder's journal; only rank 0 ever writes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "events.jsonl"
+        self._stop = folder / "stop"
+        self._clock = clock
+        self._since = clock()
+        self._rank = rank
+
+    def report(self, event: StepDone | Validated) -> None:
+        """Write one event; a step carries its tokens per second, validations not counted.
+
+        Raises:
+            StopAsked: there is a file named `stop`.
+        """
+        now = self._clock()
+        line = asdict(event)
+        if isinstance(event, StepDone):
+            line["tokens_per_s"] = event.num_tokens / max(1e-9, now - self._since)
+        self._since = now
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._stop.exists():
+            raise StopAsked
+
+
+def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Sequence[str]) -> list[dict[str, Any]]:
+    """Let the trained model answer a few conversations greedily, beside their references."""
+    if spec.objective != "instruction":
+        return []
+    template = ChatTemplate(base.tokenizer)
+    stops = sorted(stop_token_ids(base.tokenizer, getattr(model, "generation_config", None)))
+    out = []
+    for row in read_rows(files, "conversation")[:NUM_SAMPLES]:
+        last = max(i for i, m in enumerate(row["messages"]) if m["role"] == "assistant")
+        prompt = template.prompt_ids(row["messages"][:last], row["tools"])
+        room = min(MAX_ANSWER_TOKENS, spec.context_tokens - len(prompt))
+        if room < 1:
+            continue
+        ids = torch.tensor([prompt], device=next(model.parameters()).device)
+        answer = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=room,
+            do_sample=False,
+            eos_token_id=stops,
+            pad_token_id=base.pad_id,
+        )[0, len(prompt) :]
+        text = base.tokenizer.decode(answer, skip_special_tokens=True)
+        said = {"id": row["id"], "prompt": row["messages"][:last], "answer": text}
+        out.append({**said, "reference": row["messages"][last]["content"]})
+    return out
+
+
+def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what serving must agree with: a conversation, its token ids, and the logprob of each after the first."""
+    by_id = {row["id"]: row for row in rows}
+    return [
+        {
+            "row_id": sample.row_id,
+            "messages": by_id[sample.row_id].get("messages"),
+            "tools": by_id[sample.row_id].get("tools"),
+            "token_ids": sample.token_ids,
+            "logprobs": target_logprobs(model, sample.token_ids),
+            "last_target": max(i for i, is_target in enumerate(sample.is_target) if is_target),
+        }
+        for sample in samples
+    ]
+
+
+def _write_json(path: Path, value: Any) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(value))
+    fresh.replace(path)
