@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import click
 import grpc
 from google.protobuf import json_format
 from pydantic import ValidationError
+from typer.exceptions import Abort, TyperException
 
 from anneal.cli import resources, system, work
 from anneal.cli.app import app
@@ -36,15 +36,12 @@ def main() -> None:
     if "--json" in words:  # an option of the whole command; people write it last
         words = ["--json", *(word for word in words if word != "--json")]
     try:
-        app(words, standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.stderr.write("anneal: stopped\n")
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.stderr.write("anneal: stopped\n")
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
+        code = app(words, standalone_mode=False)  # an interrupted or ended command returns its exit code
+    except (Abort, KeyboardInterrupt):
+        code = 130
+    except TyperException as error:
+        if line := error.format_message():  # none where the help was printed instead
+            sys.stderr.write(f"anneal: {line}\n")
         sys.exit(error.exit_code)
     except _PLAIN as error:
         sys.stderr.write(f"anneal: {error}\n")
@@ -52,6 +49,9 @@ def main() -> None:
     except _FOR_PEOPLE as error:
         sys.stderr.write(f"anneal: {explain(error)}\n")
         sys.exit(1)
+    if code == 130:
+        sys.stderr.write("anneal: stopped\n")
+    sys.exit(code)
 
 
 if __name__ == "__main__":
