@@ -21,7 +21,7 @@ from anneal.synthesis.domain.generators.template import Template
 from anneal.synthesis.domain.novelty import NoveltyIndex
 from anneal.synthesis.domain.rows import Draft, Malformed, Outcome
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "python-docs"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "python-docs"
 GIVEAWAYS = re.compile(r"^(class|exception|classmethod|abstractmethod|staticmethod|static|coroutine|awaitable|async)\s")
 KINDS = {"function", "class", "method", "exception", "data", "attribute"}
 
