@@ -7,7 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from anneal.cli import __main__ as command_line
+from anneal.cli.app import app
 from tests.architecture.contract import rpcs
 from tests.architecture.repository import ROOT, tracked_files
 
@@ -50,6 +54,20 @@ def test_the_readme_lists_every_rpc() -> None:
     rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+Service)` \| (.*?) \| .* \|$", readme, re.MULTILINE)}
     listed = {(service, name) for service, cell in rows.items() for name in re.findall(r"`(\w+)`", cell)}
     assert listed == {(rpc.service, rpc.name) for rpc in rpcs()}
+
+
+def test_the_commands_the_readme_shows_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    anneal ([a-z]+)(?: ([a-z]+)(?= <|$))?", readme, re.MULTILINE)
+    assert shown
+    assert command_line.COMMANDS  # imported, so that every command is registered
+    tree = get_command(app)
+    assert isinstance(tree, TyperGroup)
+    for command, inner in shown:
+        found = tree.commands.get(command)
+        assert found is not None, command
+        if isinstance(found, TyperGroup):
+            assert inner in found.commands, f"{command} {inner}"
 
 
 def test_every_test_is_collected() -> None:
