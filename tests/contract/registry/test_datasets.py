@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from anneal.kit.digests import canonical_json
 from anneal.v1 import dataset_pb2
 from anneal.v1 import registry_service_pb2 as pb
@@ -14,6 +16,8 @@ from tests.contract.registry.world import (
     refused,
     violation,
 )
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FAMILY = f"{PROJECT}/datasets/qa"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from anneal.kit.policies import policy_digest
@@ -21,6 +22,8 @@ from tests.contract.registry.world import (
     refused,
     violation,
 )
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NAME = f"{PROJECT}/deployments/support-bot"
 CLOSED = ("NOT_YET", "GATE_CLOSED")

@@ -20,6 +20,8 @@ from tests.contract.registry.world import (
     violation,
 )
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 
 def measuring(data_name: str, benchmark_id: str = "b", **changes: Any) -> pb.CreateBenchmarkRequest:
     values: dict[str, Any] = {

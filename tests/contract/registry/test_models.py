@@ -8,6 +8,8 @@ from anneal.v1 import adapter_pb2, model_pb2
 from anneal.v1 import registry_service_pb2 as pb
 from tests.contract.registry.world import ABSENT, PROJECT, World, new_id, reason, refused, violation
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 BOT = f"{PROJECT}/adapters/bot"
 
 

@@ -8,6 +8,8 @@ from anneal.v1 import dataset_pb2
 from anneal.v1 import registry_service_pb2 as pb
 from tests.contract.registry.world import PROJECT, World, reason, row, violation
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 REMOVED = dataset_pb2.DATASET_PART_REMOVED
 QUARANTINED = dataset_pb2.DATASET_PART_QUARANTINED
 NEWEST = f"{PROJECT}/datasets/qa/versions/latest"
