@@ -27,7 +27,7 @@ def charts(report: Report) -> dict[str, alt.TopLevelMixin]:
     makers: dict[str, tuple[bool, Callable[[], alt.TopLevelMixin]]] = {
         "losses": (any(training.losses for training in report.trainings), lambda: losses(report.trainings)),
         "funnel": (bool(report.datasets), lambda: funnel(report.datasets)),
-        "matrix": (bool(report.matrix.cells), lambda: matrix(report.matrix)),
+        "matrix": (any(cell.number.value is not None for cell in report.matrix.cells), lambda: matrix(report.matrix)),
     }
     return {stem: make() for stem, (has_data, make) in makers.items() if has_data}
 
@@ -129,13 +129,16 @@ def funnel_rows(dataset: Dataset) -> list[dict[str, Any]]:
 
 def matrix(matrix: Matrix) -> alt.TopLevelMixin:
     """A panel for each metric and benchmark; a dot for each model, with its 95 % interval."""
-    return _styled(alt.vconcat(*(_metric_row(matrix, metric) for metric in matrix.metrics), spacing=14))
+    measured = {cell.metric for cell in matrix.cells if cell.number.value is not None}
+    metrics = [metric for metric in matrix.metrics if metric in measured]
+    rows = [_metric_row(matrix, metric, is_first=metric == metrics[0]) for metric in metrics]
+    return _styled(alt.vconcat(*rows, spacing=14))
 
 
-def _metric_row(matrix: Matrix, metric: str) -> alt.HConcatChart:
-    is_first, is_log = metric == matrix.metrics[0], metric == "perplexity"
+def _metric_row(matrix: Matrix, metric: str, *, is_first: bool) -> alt.HConcatChart:
+    is_log = metric == "perplexity"
     rows = [_dot(matrix, cell) for cell in matrix.cells if cell.metric == metric and cell.number.value is not None]
-    ends = [row[key] for row in rows for key in ("value", "low", "high")] or [0.0, 1.0]
+    ends = [row[key] for row in rows for key in ("value", "low", "high")]
     is_share = max(ends) <= 1.05 and not is_log
     if is_log:
         scale = alt.Scale(type="log", domain=[min(ends) * 0.93, max(ends) * 1.07], nice=False)

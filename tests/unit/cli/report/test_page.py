@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from anneal.cli.report.charts import charts, funnel_rows
-from anneal.cli.report.model import Question, Report
+from anneal.cli.report.model import Number, Question, Report
 from anneal.cli.report.page import render, write
 from tests.unit.cli.report.sample import METRICS, TASKS, sample_report
 
@@ -109,3 +109,15 @@ def test_funnel_bars_fall_from_what_came_in_to_what_was_kept() -> None:
         kept = next(bar for bar in bars if bar["row"] == "kept")
         assert (kept["start"], kept["end"]) == (0, left[-1]["start"]) == (0, dataset.rows_out)
         assert [bar["end"] - bar["start"] for bar in bars[len(left) + 2 :]] in ([], list(dataset.splits.values()))
+
+
+def test_a_metric_nobody_could_score_has_no_empty_axes() -> None:
+    report = sample_report()
+    for cell in report.matrix.cells:
+        if cell.metric == METRICS[0]:
+            cell.number = Number(unscored=200)
+    spec = json.loads(charts(report)["matrix"].to_json())
+    assert len(spec["vconcat"]) == len(METRICS) - 1
+    for cell in report.matrix.cells:
+        cell.number = Number(unscored=200)
+    assert "matrix" not in charts(report)
