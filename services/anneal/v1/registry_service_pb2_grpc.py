@@ -230,6 +230,7 @@ class RegistryServiceServicer:
         The dataset is created with its first version. Counts are read from the manifest, whatever the caller says.
 
         Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        ALREADY_EXISTS/VERSION_ID_TAKEN (by another digest with the same first digits),
         NOT_FOUND/DATASET_VERSION_MISSING (a parent), FAILED_PRECONDITION/MANIFEST_MISSING (its manifest or a file of it is
         not in the store, or it does not balance).
         """
@@ -316,6 +317,7 @@ class RegistryServiceServicer:
         The adapter is created with its first version.
 
         Refuses with: INVALID_ARGUMENT (carries BadRequest), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        ALREADY_EXISTS/VERSION_ID_TAKEN (by another digest with the same first digits),
         NOT_FOUND/DATASET_VERSION_MISSING, FAILED_PRECONDITION/PARITY_MISSING (no passed parity certificate),
         FAILED_PRECONDITION/BASE_MODEL_MISMATCH, FAILED_PRECONDITION/FILES_MISSING (its files are not in the store).
         """
