@@ -58,7 +58,7 @@ class Service:
         grpc_services: full names of the gRPC services, for health and reflection.
         kinds: its kinds of long jobs.
         start: runs after the server is up.
-        stop: runs before it goes down.
+        stop: runs after its last RPC ended.
     """
 
     name: str

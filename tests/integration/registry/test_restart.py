@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anneal.kit.errors import RequestIdReused
+from anneal.kit.rpc.channels import open_aio_channel
+from anneal.kit.rpc.server import Host
 from anneal.kit.settings import ServiceSettings
+from anneal.kit.sql import open_engine
 from anneal.kit.store import Store
 from anneal.kit.testing import hosted
 from anneal.registry import codec
 from anneal.registry.adapters.sql.catalog import Catalog
 from anneal.registry.adapters.sql.transactions import RequestKey, Writer
 from anneal.registry.bootstrap import build
+from anneal.registry.domain.errors import VersionIdTaken
 from anneal.registry.domain.resources import Kind, Record
 from anneal.v1 import registry_service_pb2 as pb
-from anneal.v1.dataset_pb2 import Dataset
+from anneal.v1.dataset_pb2 import Dataset, DatasetVersion
+from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
 from tests.contract.registry.world import CONVERSATION, PROJECT, World, new_id
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -63,6 +71,50 @@ async def test_a_change_that_a_crash_kept_from_the_store_goes_there_at_the_next_
     async with hosted(settings.data_dir, [build], settings=settings):
         pass
     assert [codec.record_of_note(note) for _, note in store.records()] == [record]
+
+
+async def test_two_digests_with_the_same_first_digits_are_not_one_version(settings: ServiceSettings) -> None:
+    catalog = Catalog(settings.sql_url("registry"))
+    digests = [f"sha256:{'a' * 12}{last * 52}" for last in "bc"]
+    name = f"{PROJECT}/datasets/qa/versions/{'a' * 12}"
+    versions = [
+        codec.record_of(Kind.DATASET_VERSION, DatasetVersion(name=name, digest=digest, kind=CONVERSATION), NOW)
+        for digest in digests
+    ]
+
+    async def first(tx: Writer) -> None:
+        await tx.create(dataset())
+        await tx.create(versions[0])
+
+    async def second(tx: Writer) -> None:
+        await tx.create(versions[1])
+
+    await catalog.create(first)
+    with pytest.raises(VersionIdTaken):
+        await catalog.create(second)
+    await catalog.close()
+
+
+async def test_a_request_that_runs_when_the_server_stops_is_answered(tmp_path: Path) -> None:
+    settings = ServiceSettings(data_dir=tmp_path)
+    host = Host(settings, [build], local=("registry",))
+    await host.start()
+    world = World.on(host)
+    await world.dataset_version()
+    engine = open_engine(settings.sql_url("registry"))
+    given = Dataset(name="-", kind=CONVERSATION)
+    request = pb.CreateDatasetRequest(parent=PROJECT, dataset_id="late", dataset=given)
+    channel = open_aio_channel(host.address)
+    stub: Any = RegistryServiceStub(channel)
+    async with engine.begin():  # SQLite's one write lock is taken: the request waits for it
+        answer = asyncio.ensure_future(stub.CreateDataset(request))
+        await asyncio.sleep(0.2)
+        stopping = asyncio.ensure_future(host.stop())
+        await asyncio.sleep(0.2)
+    assert (await answer).name == f"{PROJECT}/datasets/late"
+    await stopping
+    await channel.close()
+    await engine.dispose()
 
 
 async def test_a_failed_unit_leaves_nothing(settings: ServiceSettings) -> None:

@@ -201,10 +201,11 @@ class Host:
     async def stop(self) -> None:
         """Say NOT_SERVING, let running RPCs end, end the jobs' processes, close everything."""
         await self._health.enter_graceful_shutdown()
-        for service in reversed(self.services):
-            await service.stop()
         await self.jobs.stop()
         await self._server.stop(self.settings.grpc.drain_s)
+        # Only now: what a service lets go of, such as its database, running RPCs still need.
+        for service in reversed(self.services):
+            await service.stop()
         await self.channels.close()
         await self._engine.dispose()
         if self.metrics_port is not None:
