@@ -1,0 +1,1 @@
+"""Outside things: the services behind the gateway, and HTTP."""
