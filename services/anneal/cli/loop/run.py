@@ -52,6 +52,7 @@ class Loop:
             environment=encode.environment(),
         )
         self._benchmarks: dict[str, str] = {}
+        self._task_of_rows: dict[str, str] = {}
         self._adapters: dict[str, adapter_pb2.AdapterVersion] = {}
         self._evaluations: dict[str, evaluation_pb2.Evaluation] = {}
         self._versions: dict[str, dataset_pb2.DatasetVersion] = {}
@@ -162,8 +163,8 @@ class Loop:
         step = curation.CurationStep(step="decontaminate")
         step.params.update({**self._recipe.decontamination, "benchmarks": sorted(self._benchmarks)})
         made = self._curation(task, task.name, rows, [step], "decontaminate", "decontaminated")
-        labels = {digest: self._benchmarks.get(digest, digest) for digest in made.decontaminated_against}
-        self.report.datasets[-1].decontaminated_against = sorted(labels.values())
+        against = {self._task_of_rows.get(digest, digest) for digest in made.decontaminated_against}
+        self.report.datasets[-1].decontaminated_against = sorted(against)
         return made
 
     def _curation(
@@ -211,6 +212,7 @@ class Loop:
                 )
             step.detail = f"{made.row_count:,} rows"
         self._benchmarks[made.name] = task.name
+        self._task_of_rows[made.dataset_digest] = task.name
         self.report.matrix.benchmarks.append(
             model.MatrixBenchmark(label=task.name, resource=made.name, rows=made.row_count)
         )

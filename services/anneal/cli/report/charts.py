@@ -26,7 +26,7 @@ def charts(report: Report) -> dict[str, alt.TopLevelMixin]:
     """The plots there is data for, by file stem."""
     makers: dict[str, tuple[bool, Callable[[], alt.TopLevelMixin]]] = {
         "losses": (any(training.losses for training in report.trainings), lambda: losses(report.trainings)),
-        "funnel": (bool(report.datasets), lambda: funnel(report.datasets)),
+        "funnel": (any(map(_has_story, report.datasets)), lambda: funnel(report.datasets)),
         "matrix": (any(cell.number.value is not None for cell in report.matrix.cells), lambda: matrix(report.matrix)),
     }
     return {stem: make() for stem, (has_data, make) in makers.items() if has_data}
@@ -71,9 +71,16 @@ def _loss_panel(training: Training, *, is_first: bool) -> Panel:
 
 
 def funnel(datasets: list[Dataset]) -> alt.TopLevelMixin:
-    """For every dataset, what came in, what each reason took away, and what was kept."""
-    panels = [_funnel_panel(dataset) for dataset in datasets]
+    """For every dataset, what came in, what each reason took away, and what was kept.
+
+    Datasets that lost nothing and have one split are left to the table.
+    """
+    panels = [_funnel_panel(dataset) for dataset in datasets if _has_story(dataset)]
     return _styled(alt.concat(*panels, columns=2, spacing=32).resolve_scale(color="shared", x="independent"))
+
+
+def _has_story(dataset: Dataset) -> bool:
+    return dataset.rows_out < dataset.rows_in or len(dataset.splits) > 1
 
 
 def _funnel_panel(dataset: Dataset) -> Panel:

@@ -121,3 +121,11 @@ def test_a_metric_nobody_could_score_has_no_empty_axes() -> None:
     for cell in report.matrix.cells:
         cell.number = Number(unscored=200)
     assert "matrix" not in charts(report)
+
+
+def test_a_dataset_that_lost_nothing_is_left_to_the_table() -> None:
+    report = sample_report()
+    whole = report.datasets[0].model_copy(update={"removed": [], "quarantined": 0, "splits": {"train": 318}})
+    spec = json.loads(charts(report.model_copy(update={"datasets": [*report.datasets, whole]}))["funnel"].to_json())
+    assert len(spec["concat"]) == len(report.datasets)
+    assert "funnel" not in charts(report.model_copy(update={"datasets": [whole]}))
