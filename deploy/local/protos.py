@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def generated_files(folder: Path) -> dict[str, Path]:
     return {file.name: file for pattern in GENERATED for file in folder.glob(pattern)}
 
 
-def write(_: argparse.Namespace) -> int:
+def write() -> int:
     """Replace the committed code by what the protos say now."""
     target = ROOT / "services" / PACKAGE
     with tempfile.TemporaryDirectory() as scratch:
@@ -88,7 +89,7 @@ def write(_: argparse.Namespace) -> int:
     return 0
 
 
-def check(_: argparse.Namespace) -> int:
+def check() -> int:
     """Compare the committed code with what the protos say now."""
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch))
@@ -108,7 +109,7 @@ def check(_: argparse.Namespace) -> int:
     return 0
 
 
-def lint(_: argparse.Namespace) -> int:
+def lint() -> int:
     """Run buf's lint, and its breaking-change check against the last release where there is one."""
     buf = Path(sys.executable).parent / "buf"
     code = subprocess.run([buf, "lint"], cwd=ROOT, check=False).returncode
@@ -127,11 +128,11 @@ def lint(_: argparse.Namespace) -> int:
 def main() -> int:
     """Fill the include folder, then do what was asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    actions = {"write": write, "check": check, "lint": lint, "include": lambda _: 0}
+    actions: dict[str, Callable[[], int]] = {"write": write, "check": check, "lint": lint, "include": lambda: 0}
     parser.add_argument("action", choices=actions)
-    arguments = parser.parse_args()
+    action: str = parser.parse_args().action
     fill_third_party()
-    return actions[arguments.action](arguments)
+    return actions[action]()
 
 
 if __name__ == "__main__":

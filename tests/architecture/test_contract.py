@@ -73,6 +73,13 @@ def test_every_reason_in_the_contract_is_raised_somewhere() -> None:
 
 
 @still_landing
+def test_every_reason_in_the_contract_is_met_in_a_test() -> None:
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    unmet = [f"{rpc.service}.{rpc.name}: {reason}" for rpc in rpcs() for reason in rpc.reasons if reason not in tests]
+    assert sorted(unmet) == []
+
+
+@still_landing
 def test_every_service_has_its_rooms() -> None:
     rooms = ("__init__.py", "__main__.py", "settings.py", "bootstrap.py", "domain", "adapters")
     faces = {"gateway": ()}

@@ -172,22 +172,31 @@ async def test_a_zombie_can_change_nothing(host: Host, channel: grpc.aio.Channel
     stub = host_grpc.JobHostServiceStub(channel)
     accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
     await first_progress(host, accepted.name)
-    calls: list[tuple[Any, Any]] = [
-        (stub.Heartbeat, host_pb.HeartbeatRequest(operation=accepted.name, attempt_token="old", batch=1)),
+    calls: list[tuple[Any, Any, str]] = [
+        (
+            stub.Heartbeat,
+            host_pb.HeartbeatRequest(operation=accepted.name, attempt_token="old", batch=1),
+            "ATTEMPT_FENCED",
+        ),
         (
             stub.CompleteJob,
             host_pb.CompleteJobRequest(operation=accepted.name, attempt_token="old", result=any_pb2.Any()),
+            "ATTEMPT_FENCED",
         ),
         (
             stub.FailJob,
             host_pb.FailJobRequest(operation=accepted.name, attempt_token="old", error=status_pb2.Status(code=13)),
+            "ATTEMPT_FENCED",
         ),
-        (stub.ClaimJob, host_pb.ClaimJobRequest(operation=accepted.name, claim="old")),
+        (stub.ClaimJob, host_pb.ClaimJobRequest(operation=accepted.name, claim="old"), "CLAIM_INVALID"),
     ]
-    for call, request in calls:
+    for call, request, reason in calls:
         with pytest.raises(grpc.aio.AioRpcError) as fenced:
             await call(request)
         assert fenced.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        refusal = refusal_of(fenced.value)
+        assert refusal is not None
+        assert refusal.reason == reason
     assert not (await wait(channel, accepted.name)).HasField("error")
 
 
