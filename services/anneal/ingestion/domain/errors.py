@@ -63,3 +63,9 @@ class HubUnreachable(NotYet):
     """The Hub did not give the dataset."""
 
     reason = "HUB_UNREACHABLE"
+
+
+class FormatUnknown(Invalid):
+    """No importer recognises the rows, or no reader the file."""
+
+    reason = "FORMAT_UNKNOWN"

@@ -1,0 +1,11 @@
+"""Runs the ingestion service."""
+
+from __future__ import annotations
+
+from anneal.ingestion.bootstrap import build
+from anneal.ingestion.settings import IngestionSettings
+from anneal.kit.rpc.server import main
+
+if __name__ == "__main__":
+    settings = IngestionSettings()
+    main(settings, lambda runtime: build(runtime, settings.ingestion))

@@ -1,0 +1,95 @@
+"""Requests checked and decoded, uploads encoded."""
+
+from __future__ import annotations
+
+from anneal.ingestion.adapters.importers import CONTAINERS, IMPORTERS
+from anneal.ingestion.adapters.parsers import PARSERS
+from anneal.ingestion.adapters.uploads import Announced, UploadState
+from anneal.kit import names
+from anneal.kit.digests import hex_of
+from anneal.kit.errors import Invalid
+from anneal.kit.store import safe_relative_path
+from anneal.v1 import ingestion_service_pb2 as pb
+
+
+def decode_header(header: pb.UploadHeader, max_bytes: int) -> Announced:
+    """What an upload announces.
+
+    Raises:
+        Invalid: a name, path, size or digest that cannot be.
+    """
+    names.parse(header.parent, "project", "header.parent")
+    names.check_id(header.upload_id, "header.upload_id")
+    if len(header.upload_id) < 4:
+        raise Invalid.field("header.upload_id", "is shorter than 4 characters")
+    safe_relative_path(header.path, "header.path")
+    hex_of(header.digest, "header.digest")
+    if not 0 < header.size_bytes <= max_bytes:
+        raise Invalid.field("header.size_bytes", f"{header.size_bytes} is not 1 to {max_bytes}")
+    return Announced(
+        name=f"{header.parent}/uploads/{header.upload_id}",
+        path=header.path,
+        size_bytes=header.size_bytes,
+        digest=header.digest,
+    )
+
+
+def encode_upload(state: UploadState) -> pb.Upload:
+    """How far an upload is, as a resource."""
+    announced = state.announced
+    return pb.Upload(
+        name=announced.name,
+        path=announced.path,
+        size_bytes=announced.size_bytes,
+        committed_bytes=state.committed_bytes,
+        digest=announced.digest,
+        complete=state.complete,
+    )
+
+
+def check_ingest(request: pb.IngestDocumentsRequest) -> None:
+    """Check an order to ingest documents.
+
+    Raises:
+        Invalid: with the field named.
+    """
+    names.parse(request.parent, "project", "parent")
+    names.check_id(request.dataset_id, "dataset_id")
+    for index, upload in enumerate(request.uploads):
+        names.parse(upload, "upload", f"uploads[{index}]")
+        if names.project_of(upload) != request.parent:
+            raise Invalid.field(f"uploads[{index}]", f"{upload} is not in {request.parent}")
+    if request.media_type and request.media_type not in PARSERS:
+        known = ", ".join(sorted(PARSERS))
+        raise Invalid.field("media_type", f"{request.media_type!r} has no parser; there are: {known}")
+    if request.HasField("chunking"):
+        chunking = request.chunking
+        if chunking.max_characters < 16:
+            raise Invalid.field("chunking.max_characters", f"{chunking.max_characters} is below 16")
+        if not 0 <= chunking.overlap_characters < chunking.max_characters:
+            raise Invalid.field("chunking.overlap_characters", "must be at least 0 and below max_characters")
+
+
+def check_import(request: pb.ImportDatasetRequest) -> None:
+    """Check an order to import rows.
+
+    Raises:
+        Invalid: with the field named.
+    """
+    names.parse(request.parent, "project", "parent")
+    names.check_id(request.dataset_id, "dataset_id")
+    origin = request.WhichOneof("from")
+    if origin is None:
+        raise Invalid.field("from", "one of `upload`, `blob` and `hub_id` is required")
+    if origin == "upload":
+        names.parse(request.upload, "upload", "upload")
+        if names.project_of(request.upload) != request.parent:
+            raise Invalid.field("upload", f"{request.upload} is not in {request.parent}")
+    if origin == "blob":
+        hex_of(request.blob, "blob")
+    if origin == "hub_id" and request.hub_id.partition("@")[0].count("/") != 1:
+        raise Invalid.field("hub_id", f"{request.hub_id!r} is not `owner/name` or `owner/name@revision`")
+    if request.format and request.format not in IMPORTERS:
+        raise Invalid.field("format", f"{request.format!r} is none of {', '.join(sorted(IMPORTERS))}")
+    if request.container and request.container not in CONTAINERS:
+        raise Invalid.field("container", f"{request.container!r} is none of {', '.join(CONTAINERS)}")

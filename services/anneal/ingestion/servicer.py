@@ -1,0 +1,92 @@
+"""The gRPC face of ingestion. Nothing is decided and nothing is caught here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from anneal.ingestion import codec
+from anneal.ingestion.adapters.uploads import Uploads
+from anneal.ingestion.domain.errors import UploadCutOff
+from anneal.ingestion.settings import IngestionOptions
+from anneal.kit import names
+from anneal.kit.errors import Invalid
+from anneal.kit.jobs.engine import Jobs
+from anneal.kit.publishing import validated_operation
+from anneal.kit.store import BlobMissing, Store
+from anneal.v1 import ingestion_service_pb2 as pb
+from anneal.v1.ingestion_service_pb2_grpc import IngestionServiceServicer
+
+MAX_CHUNK_BYTES = 1 << 20
+
+
+class IngestionServicer(IngestionServiceServicer):
+    """Serves `anneal.v1.IngestionService`."""
+
+    def __init__(self, jobs: Jobs, store: Store, uploads: Uploads, options: IngestionOptions) -> None:
+        self._jobs = jobs
+        self._store = store
+        self._uploads = uploads
+        self._options = options
+
+    async def UploadDocuments(
+        self, request_iterator: AsyncIterator[pb.UploadDocumentsRequest], context: Any
+    ) -> pb.Upload:
+        """Receive one file; what arrived before a stream broke stays and the upload goes on there."""
+        writing = None
+        try:
+            async for message in request_iterator:
+                kind = message.WhichOneof("message")
+                if writing is None:
+                    if kind != "header":
+                        raise Invalid.field("header", "the first message must be the header")
+                    announced = codec.decode_header(message.header, self._options.max_upload_bytes)
+                    writing = await asyncio.to_thread(self._uploads.open, announced)
+                    continue
+                if kind != "chunk":
+                    raise Invalid.field("chunk", "every message after the header must be a chunk")
+                if not 0 < len(message.chunk.data) <= MAX_CHUNK_BYTES:
+                    raise Invalid.field("chunk.data", f"holds {len(message.chunk.data)} bytes, not 1 to 1 MiB")
+                await asyncio.to_thread(writing.append, message.chunk.offset, message.chunk.data)
+            if writing is None:
+                raise Invalid.field("header", "the stream was empty")
+            if writing.committed_bytes < writing.announced.size_bytes:
+                raise UploadCutOff(
+                    f"{writing.announced.path}: {writing.committed_bytes} of {writing.announced.size_bytes} bytes "
+                    "came; they are safe, go on there",
+                    committed_bytes=str(writing.committed_bytes),
+                )
+            await asyncio.to_thread(writing.finish)
+        finally:
+            if writing is not None:
+                writing.close()
+        return codec.encode_upload(self._uploads.get(writing.announced.name))
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.Upload:
+        """Tell how far an upload is."""
+        names.parse(request.name, "upload")
+        return codec.encode_upload(await asyncio.to_thread(self._uploads.get, request.name))
+
+    async def IngestDocuments(self, request: pb.IngestDocumentsRequest, context: Any) -> operations_pb2.Operation:
+        """Accept an order; parsing goes on in a process of its own."""
+        codec.check_ingest(request)
+        for upload in request.uploads:
+            self._uploads.blob(upload)
+        return await self._submit("ingest", request)
+
+    async def ImportDataset(self, request: pb.ImportDatasetRequest, context: Any) -> operations_pb2.Operation:
+        """Accept an order; reading goes on in a process of its own."""
+        codec.check_import(request)
+        if request.upload:
+            self._uploads.blob(request.upload)
+        if request.blob and not await asyncio.to_thread(self._store.exists, request.blob):
+            raise BlobMissing(f"the store has nothing under {request.blob}", digest=request.blob)
+        return await self._submit("import", request)
+
+    async def _submit(self, kind: str, request: Any) -> operations_pb2.Operation:
+        if request.validate_only:
+            return validated_operation()
+        return await self._jobs.submit(kind, request, project=request.parent, request_id=request.request_id)

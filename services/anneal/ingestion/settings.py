@@ -1,0 +1,45 @@
+"""What ingestion can be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from anneal.ingestion.domain.limits import ArchiveLimits, RowLimits
+from anneal.kit.settings import Options, ServiceSettings
+
+
+class IngestionOptions(Options):
+    """Limits that keep bad input from hurting anybody. Sizes are bytes.
+
+    Attributes:
+        max_upload_bytes: largest file.
+        max_line_bytes: longest line or record of a row file; a longer one is quarantined.
+        max_json_depth: deepest nesting of a row.
+        max_members: most files in an archive.
+        max_member_bytes: largest file in an archive.
+        max_expanded_bytes: most bytes all files of an archive may have together.
+        max_expansion: most expanded bytes per packed byte.
+    """
+
+    max_upload_bytes: int = Field(default=8 << 30, gt=0)
+    max_line_bytes: int = Field(default=RowLimits().max_line_bytes, gt=0)
+    max_json_depth: int = Field(default=64, gt=0)
+    max_members: int = Field(default=ArchiveLimits().max_members, gt=0)
+    max_member_bytes: int = Field(default=ArchiveLimits().max_member_bytes, gt=0)
+    max_expanded_bytes: int = Field(default=ArchiveLimits().max_total_bytes, gt=0)
+    max_expansion: float = Field(default=ArchiveLimits().max_ratio, gt=1)
+
+    def archive_limits(self) -> ArchiveLimits:
+        """The limits on archives."""
+        return ArchiveLimits(
+            max_total_bytes=self.max_expanded_bytes,
+            max_member_bytes=self.max_member_bytes,
+            max_members=self.max_members,
+            max_ratio=self.max_expansion,
+        )
+
+
+class IngestionSettings(ServiceSettings):
+    """Settings of the process."""
+
+    ingestion: IngestionOptions = IngestionOptions()
