@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -55,7 +56,9 @@ def unpublished_version(
         operation: name of the job's operation.
         parents: resource names of the dataset versions it was made from.
     """
-    recipe = json_format.MessageToJson(request, preserving_proto_field_name=True, indent=None)
+    order = json_format.MessageToDict(request, preserving_proto_field_name=True)
+    order.pop("request_id", None)  # says who asked, not what was made
+    recipe = json.dumps(order, ensure_ascii=False, sort_keys=True)
     return dataset_pb2.DatasetVersion(
         name=f"{request.parent}/datasets/{request.dataset_id}/versions/{version_id(manifest.digest)}",
         digest=manifest.digest,
