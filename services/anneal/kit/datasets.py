@@ -235,6 +235,8 @@ class DatasetWriter:
         """
         for key in sorted(self._waiting):
             self._flush(key, rest=True)
+        # Which part's shard was full first depends on the batches that came in.
+        self._shards.sort(key=lambda shard: (PARTS.index(shard.part), shard.split))
         manifest = Manifest(
             kind=self._kind,
             shards=tuple(self._shards),
