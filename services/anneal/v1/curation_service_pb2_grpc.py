@@ -56,7 +56,8 @@ class CurationServiceServicer:
         """Runs a pipeline. The operation resolves to the new `DatasetVersion`.
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
-        FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
+        rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -66,7 +67,7 @@ class CurationServiceServicer:
     def ExploreDataset(self, request, context):
         """Gives an overview of a dataset version.
 
-        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING.
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,13 +38,14 @@ class CurationServiceStub:
     """Runs a pipeline. The operation resolves to the new `DatasetVersion`.
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
-    FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
+    rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT (carries BadRequest).
     """
     ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]
     """Gives an overview of a dataset version.
 
-    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING.
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
     """
 
 @_typing.type_check_only
@@ -56,13 +57,14 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """Runs a pipeline. The operation resolves to the new `DatasetVersion`.
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
-    FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
+    rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT (carries BadRequest).
     """
     ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]  # type: ignore[assignment]
     """Gives an overview of a dataset version.
 
-    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING.
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
     """
 
 class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,7 +79,8 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runs a pipeline. The operation resolves to the new `DatasetVersion`.
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
-        FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
+        rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT (carries BadRequest).
         """
 
@@ -89,7 +92,7 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_curation_service_pb2.DatasetOverview, _abc.Awaitable[_curation_service_pb2.DatasetOverview]]:
         """Gives an overview of a dataset version.
 
-        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING.
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
         """
 
 def add_CurationServiceServicer_to_server(servicer: CurationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
