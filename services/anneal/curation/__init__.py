@@ -1,0 +1,1 @@
+"""Curation: filter, deduplicate, decontaminate, split."""

@@ -1,0 +1,149 @@
+"""Orders from the wire, checked field by field, and overviews onto it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import json_format, struct_pb2
+from pydantic import TypeAdapter, ValidationError
+
+from anneal.curation.domain.overview import Overview
+from anneal.curation.domain.steps import STEPS, Step
+from anneal.curation.domain.steps.base import WrongSetting
+from anneal.curation.domain.steps.decontaminate import Decontaminate
+from anneal.curation.domain.steps.split import Split
+from anneal.curation.settings import CurationOptions
+from anneal.kit import names
+from anneal.kit.errors import Invalid
+from anneal.v1 import curation_service_pb2 as pb
+from anneal.v1 import dataset_pb2
+
+Violation = tuple[str, str]
+Steps = Sequence[tuple[str, Step]]
+
+
+def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> Steps:
+    """Check a whole order and read its steps.
+
+    Raises:
+        Invalid: with every violation.
+    """
+    wrong = [
+        *_wrong_name(request.parent, "project", "parent"),
+        *_wrong_name(f"projects/p/datasets/{request.dataset_id}", "dataset", "dataset_id"),
+    ]
+    for index, source in enumerate(request.sources):
+        wrong += _wrong_name(source, "dataset_version", f"sources[{index}]")
+        if source in request.sources[:index]:
+            wrong.append((f"sources[{index}]", "is named twice"))
+    if len(request.sources) > options.max_sources:
+        wrong.append(("sources", f"{len(request.sources)} are more than {options.max_sources}"))
+    if len(request.steps) > options.max_steps:
+        wrong.append(("steps", f"{len(request.steps)} are more than {options.max_steps}"))
+    steps = _decode_steps(request.steps[: options.max_steps], wrong)
+    _refuse(wrong)
+    return steps
+
+
+def decode_steps(steps: Sequence[pb.CurationStep]) -> Steps:
+    """Read the steps of an order that was accepted before."""
+    wrong: list[Violation] = []
+    found = _decode_steps(steps, wrong)
+    _refuse(wrong)
+    return found
+
+
+def _decode_steps(steps: Sequence[pb.CurationStep], wrong: list[Violation]) -> Steps:
+    found: list[tuple[str, Step]] = []
+    for index, step in enumerate(steps):
+        kind = STEPS.get(step.step)
+        if kind is None:
+            wrong.append((f"steps[{index}].step", f"{step.step[:80]!r} is none of: {', '.join(STEPS)}"))
+            continue
+        if kind is Split and any(isinstance(before, Split) for _, before in found):
+            wrong.append((f"steps[{index}].step", "the rows are split by a step before"))
+        made = _decode_params(kind, step.params, f"steps[{index}].params", wrong)
+        if made is not None:
+            found.append((step.step, made))
+    return found
+
+
+def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong: list[Violation]) -> Step | None:
+    values = _whole_numbers(json_format.MessageToDict(params))
+    known = {field.name for field in fields(kind)}
+    unknown = sorted(values.keys() - known)
+    wrong += [(f"{path}.{name[:80]}", f"is unknown; known are: {', '.join(sorted(known))}") for name in unknown]
+    text = json.dumps({name: value for name, value in values.items() if name in known})
+    try:
+        made = TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        wrong += [_violation(fault, path) for fault in error.errors(include_url=False, include_input=False)]
+        return None
+    if isinstance(made, Decontaminate):
+        for index, name in enumerate(made.benchmarks):
+            wrong += _wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
+    return None if unknown else made
+
+
+def _whole_numbers(value: Any) -> Any:
+    """JSON as it was meant: a Struct knows no integers."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _violation(fault: Any, path: str) -> Violation:
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, WrongSetting):
+        return f"{path}.{cause.field}", str(cause)
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+    return f"{path}{place}", fault["msg"]
+
+
+def _wrong_name(value: str, kind: str, field: str) -> list[Violation]:
+    try:
+        names.parse(value, kind, field)
+    except Invalid as error:
+        return list(error.violations)
+    return []
+
+
+def _refuse(wrong: Sequence[Violation]) -> None:
+    if wrong:
+        text = "; ".join(f"{field}: {what}" for field, what in wrong)
+        raise Invalid(text[:4_000], violations=wrong)
+
+
+def benchmarks_of(steps: Steps) -> list[str]:
+    """The benchmarks that steps compare with, each once."""
+    return list(dict.fromkeys(name for _, step in steps if isinstance(step, Decontaminate) for name in step.benchmarks))
+
+
+def encode_step(name: str, step: Step) -> Mapping[str, Any]:
+    """A step as the manifest keeps it: every setting, also those by default."""
+    value: Mapping[str, Any] = json.loads(json.dumps({"step": name, **asdict(step)}))
+    return value
+
+
+def encode_validated() -> operations_pb2.Operation:
+    """The answer to `validate_only`: done, and nothing was started."""
+    operation = operations_pb2.Operation(done=True)
+    operation.response.Pack(dataset_pb2.DatasetVersion())
+    return operation
+
+
+def encode_overview(name: str, overview: Overview) -> pb.DatasetOverview:
+    """An overview under the version's full name."""
+    return pb.DatasetOverview(
+        dataset_version=name,
+        row_count=overview.rows,
+        source_count=len(overview.sources),
+        histograms=[pb.Histogram(name=bars.name, edges=bars.edges, counts=bars.counts) for bars in overview.histograms],
+        top_sources=overview.top_sources,
+    )

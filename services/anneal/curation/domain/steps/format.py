@@ -1,0 +1,145 @@
+"""Drop conversations that are not made the way training needs them.
+
+Roles: at most one system message, first; then user and assistant by turns, beginning with the user; tool results only
+between two assistant messages; the assistant has the last word, and it says something.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anneal.curation.domain.steps.base import Removal, Removals, Rows
+from anneal.curation.domain.texts import Messages, is_conversation, joined, text_of
+
+_LETTERS = {"system": "s", "user": "u", "assistant": "a", "tool": "t"}
+_IN_ORDER = r"^s?(?:u(?:at+)*a)+$"
+_FENCED = re.compile(
+    r"^( {0,3})(`{3,}|~{3,})[ \t]*(?:python3?|py)\b[^\n]*\n(.*?)^ {0,3}\2[`~]*[ \t]*$", re.M | re.S | re.I
+)
+# What templates leave behind: {{ name }}, {% if x %}, [INSERT NAME], [YOUR COMPANY], <INSERT TEXT>.
+_PLACEHOLDER = (
+    r"\{\{\s*[A-Za-z_][\w.]*\s*(?:\|[^{}\n]*)?\}\}|\{%-?\s*[a-z]+\b[^%\n]*%\}|[\[<](?:INSERT|YOUR)[ _][A-Z _]+[\]>]"
+)
+_TRIMMED = re.compile(_PLACEHOLDER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """Drop a conversation whose roles, answer, JSON, Python or template is broken. Documents pass.
+
+    Attributes:
+        answer: what every answer must be: `text`, or one `json` value (RFC 8259: no NaN).
+        python: whether fenced Python in the answer must compile; of a block with `>>>` prompts, what was typed.
+        placeholders: whether a template's placeholder left in any message is a fault.
+    """
+
+    answer: Literal["text", "json"] = "text"
+    python: bool = True
+    placeholders: bool = True
+
+    def judge(self, rows: Rows) -> Removals:
+        """The broken rows, with the first fault each has."""
+        if not is_conversation(rows.batch):
+            return {}
+        removals = dict(_judge_roles(Messages(rows.batch)))
+        answers = text_of(rows.batch, "answer")
+        empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(answers)), 0)
+        for row in pc.indices_nonzero(empty).to_pylist():
+            removals.setdefault(row, Removal("empty_answer"))
+        if self.answer == "json":
+            _judge_texts(enumerate(answers.to_pylist()), _fault_in_json, "invalid_json", removals)
+        if self.python:
+            fenced = pc.indices_nonzero(pc.match_substring_regex(answers, "```|~~~")).to_pylist()
+            _judge_texts(((row, answers[row].as_py()) for row in fenced), _fault_in_python, "invalid_python", removals)
+        if self.placeholders:
+            texts = text_of(rows.batch, "conversation")
+            left = pc.indices_nonzero(pc.match_substring_regex(texts, _PLACEHOLDER)).to_pylist()
+            _judge_texts(((row, texts[row].as_py()) for row in left), _placeholder, "placeholder_left", removals)
+        return removals
+
+
+def _judge_roles(messages: Messages) -> Iterator[tuple[int, Removal]]:
+    known = pa.array(list(_LETTERS), type=pa.string())
+    letters = pc.take(pa.array([*_LETTERS.values()]), pc.index_in(messages.roles, known))
+    spelled = joined(pc.fill_null(letters, "?").cast(pa.large_string()), messages.offsets, "")
+    wrong = pc.invert(pc.match_substring_regex(spelled, _IN_ORDER))
+    for row in pc.indices_nonzero(wrong).to_pylist():
+        order = spelled[row].as_py()
+        if not order:
+            yield row, Removal("no_messages")
+        elif "?" in order:
+            start = int(messages.offsets[row])
+            role = messages.roles[start + order.index("?")].as_py()
+            yield row, Removal("unknown_role", {"role": role[:80], "message": order.index("?")})
+        elif order[-1] != "a":
+            yield row, Removal("no_answer", {"messages": len(order)})
+        else:
+            yield row, Removal("roles_out_of_order", {"messages": len(order)})
+
+
+def _judge_texts(
+    texts: Iterator[tuple[int, str]],
+    fault: Callable[[str], dict[str, Any] | None],
+    reason: str,
+    removals: dict[int, Removal],
+) -> None:
+    for row, text in texts:
+        numbers = None if row in removals else fault(text)
+        if numbers is not None:
+            removals[row] = Removal(reason, numbers)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _fault_in_json(text: str) -> dict[str, Any] | None:
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        return {"fault": "nested too deep"}
+    except json.JSONDecodeError as error:
+        return {"fault": error.msg, "character": error.pos}
+    except ValueError as error:
+        return {"fault": str(error)[:80]}
+    return None
+
+
+def _fault_in_python(text: str) -> dict[str, Any] | None:
+    for indent, _, body in _FENCED.findall(text):
+        code = _typed(re.sub(rf"^ {{0,{len(indent)}}}", "", body, flags=re.M) if indent else body)
+        flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(code, "<answer>", "exec", flags=flags, dont_inherit=True)
+        except SyntaxError as error:
+            return {"fault": error.msg[:80], "line": error.lineno or 0}
+        except (RecursionError, MemoryError):
+            return {"fault": "nested too deep"}
+        except ValueError as error:  # null bytes
+            return {"fault": str(error)[:80]}
+    return None
+
+
+def _typed(code: str) -> str:
+    """What was typed in an interactive session; other code as it is."""
+    lines = code.split("\n")
+    if not any(line.lstrip().startswith(">>>") for line in lines):
+        return code
+    prompts = (line.lstrip() for line in lines)
+    return "\n".join(line[4:] for line in prompts if line[:4] in (">>> ", "... ", ">>>", "..."))
+
+
+def _placeholder(text: str) -> dict[str, Any] | None:
+    found = _TRIMMED.search(text)
+    return {"placeholder": found.group()[:80]} if found else None

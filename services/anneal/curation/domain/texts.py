@@ -1,0 +1,138 @@
+"""The texts of a batch: which part of a row a step looks at, and how texts are made comparable."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Part = Literal["prompt", "answer", "conversation"]
+PARTS: tuple[str, ...] = get_args(Part)
+
+ASSISTANT = "assistant"
+
+# White space that NFKC leaves alone and that is not ASCII: next line, ogham space, line and paragraph separator.
+_RARE_SPACES = "[\u0085\u1680\u2028\u2029]"
+_IS_SPACE = np.zeros(256, dtype=bool)
+_IS_SPACE[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True
+
+
+class Messages:
+    """The messages of a batch of conversations, flattened: one array per field and the bounds of each row."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        column = batch.column("messages")
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        flat = column.flatten()
+        self.lengths: NDArray[np.int64] = lengths.astype(np.int64)
+        self.offsets: NDArray[np.int64] = np.concatenate(([0], np.cumsum(self.lengths)))
+        self.roles: pa.Array = pc.fill_null(pc.struct_field(flat, "role"), "")
+        self.contents: pa.Array = pc.fill_null(pc.struct_field(flat, "content"), "").cast(pa.large_string())
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Rows whose last message is the assistant's, shape (rows,)."""
+        is_assistant = pc.equal(self.roles, ASSISTANT).to_numpy(zero_copy_only=False)
+        answered = np.zeros(len(self.lengths), dtype=bool)
+        filled = self.lengths > 0
+        answered[filled] = is_assistant[self.offsets[1:][filled] - 1]
+        return answered
+
+
+def is_conversation(batch: pa.RecordBatch) -> bool:
+    """True for a batch of conversations, false for a batch of documents."""
+    return "messages" in batch.schema.names
+
+
+def text_of(batch: pa.RecordBatch, part: Part) -> pa.Array:
+    """One text per row, as a `large_string` array without nulls.
+
+    A document has one text, whatever the part. Of a conversation the answer is the last message if the assistant
+    wrote it (else empty), the prompt is everything before the answer, the conversation is all; messages are joined
+    by a line feed.
+    """
+    if not is_conversation(batch):
+        return pc.fill_null(batch.column("text"), "").cast(pa.large_string())
+    messages = Messages(batch)
+    if part == "conversation":
+        return joined(messages.contents, messages.offsets)
+    answered = messages.answered
+    last = messages.offsets[1:] - 1
+    if part == "answer":
+        places = pa.array(last, mask=~answered)
+        return pc.fill_null(messages.contents.take(places), "")
+    is_prompt = np.ones(len(messages.contents), dtype=bool)
+    is_prompt[last[answered]] = False
+    offsets = np.concatenate(([0], np.cumsum(messages.lengths - answered)))
+    return joined(messages.contents.filter(pa.array(is_prompt)), offsets)
+
+
+def whole_of(batch: pa.RecordBatch) -> pa.Array:
+    """One text per row that tells whole rows apart: messages with their roles, or the document's text."""
+    if not is_conversation(batch):
+        return text_of(batch, "conversation")
+    messages = Messages(batch)
+    mark = pa.scalar("\x02", pa.large_string())
+    named = pc.binary_join_element_wise(messages.roles.cast(pa.large_string()), messages.contents, mark)
+    return joined(named, messages.offsets, separator="\x03")
+
+
+def joined(contents: pa.Array, offsets: NDArray[np.int64], separator: str = "\n") -> pa.Array:
+    """The texts of each row in one, shape (rows,); row r is `contents[offsets[r] : offsets[r + 1]]`."""
+    if separator:
+        ends = np.zeros(len(contents), dtype=bool)
+        ends[offsets[1:][offsets[1:] > offsets[:-1]] - 1] = True
+        between = pc.if_else(pa.array(ends), "", separator).cast(pa.large_string())
+        contents = pc.binary_join_element_wise(contents, between, pa.scalar("", pa.large_string()))
+    octets, bounds = bytes_of(contents)
+    return _from_bytes(octets, bounds[offsets])
+
+
+def normalized(texts: pa.Array) -> pa.Array:
+    """Texts in Unicode NFKC, lower-cased, every run of white space as one space, none at either end."""
+    texts = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
+    if not pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
+        texts = pc.replace_substring_regex(texts, _RARE_SPACES, " ")
+    return _collapsed(texts)
+
+
+def bytes_of(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The UTF-8 bytes of a `large_string` array in one piece and the bounds of each row, shape (rows + 1,)."""
+    _, bounds, data = texts.buffers()
+    offsets = np.frombuffer(bounds, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    if not len(texts) or data is None:
+        return np.zeros(0, dtype=np.uint8), np.zeros(len(texts) + 1, dtype=np.int64)
+    octets = np.frombuffer(data, dtype=np.uint8)[offsets[0] : offsets[-1]]
+    return octets, offsets - offsets[0]
+
+
+def _collapsed(texts: pa.Array) -> pa.Array:
+    octets, offsets = bytes_of(texts)
+    if not len(octets):
+        return texts
+    is_space = _IS_SPACE[octets]
+    follows_space = np.empty_like(is_space)
+    follows_space[1:] = is_space[:-1]
+    starts = offsets[:-1][offsets[:-1] < offsets[1:]]
+    follows_space[starts] = True
+    kept = ~(is_space & follows_space)
+    # What is left of a run at the end of a row is its first space: drop it too.
+    counts = np.concatenate(([0], np.cumsum(kept)))
+    bounds = counts[offsets]
+    squeezed = np.where(is_space, np.uint8(32), octets)[kept]
+    ends = bounds[1:][bounds[1:] > bounds[:-1]] - 1
+    trailing = ends[squeezed[ends] == 32]
+    if len(trailing):
+        stays = np.ones(len(squeezed), dtype=bool)
+        stays[trailing] = False
+        squeezed = squeezed[stays]
+        bounds = np.concatenate(([0], np.cumsum(stays)))[bounds]
+    return _from_bytes(squeezed, bounds)
+
+
+def _from_bytes(octets: NDArray[np.uint8], offsets: NDArray[np.int64]) -> pa.Array:
+    bounds = pa.py_buffer(np.ascontiguousarray(offsets, dtype=np.int64))
+    return pa.LargeStringArray.from_buffers(len(offsets) - 1, bounds, pa.py_buffer(np.ascontiguousarray(octets)))

@@ -1,0 +1,88 @@
+"""What an order reads, by name and digest, and what can be said against it before any row is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anneal.curation.codec import Steps
+from anneal.curation.domain.contamination import check_items
+from anneal.curation.domain.errors import AlreadySplit, IndexIncomplete
+from anneal.curation.domain.steps.base import TRAIN
+from anneal.curation.domain.steps.decontaminate import Decontaminate
+from anneal.curation.domain.steps.split import Split
+from anneal.kit.datasets import DatasetReader
+from anneal.kit.errors import Invalid
+from anneal.kit.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A dataset version the order reads."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A benchmark the order compares with.
+
+    Attributes:
+        digest: of the manifest that holds its rows.
+        split: which of them.
+    """
+
+    name: str
+    digest: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """All that an order reads."""
+
+    sources: tuple[Version, ...]
+    benchmarks: tuple[HeldOut, ...]
+
+
+def check_inputs(store: Store, steps: Steps, inputs: Inputs) -> None:
+    """Check an order against what it reads.
+
+    Raises:
+        Invalid: the sources are of different kinds.
+        AlreadySplit: the rows have splits, and the order would split them.
+        IndexIncomplete: a benchmark item cannot be indexed.
+    """
+    check_sources([DatasetReader(store, source.digest) for source in inputs.sources], steps, inputs.sources)
+    for _, step in steps:
+        if isinstance(step, Decontaminate):
+            for held_out in inputs.benchmarks:
+                if held_out.name in step.benchmarks:
+                    _check_benchmark(store, held_out, step)
+
+
+def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Sequence[Version]) -> None:
+    """Check that the sources go together, and with the steps.
+
+    Raises:
+        Invalid: they are of different kinds.
+        AlreadySplit: their rows have splits, and a step would split them.
+    """
+    for index, reader in enumerate(readers):
+        kind, first = reader.manifest.kind, readers[0].manifest.kind
+        if kind != first:
+            raise Invalid.field(f"sources[{index}]", f"its rows are of the kind {kind}, those of the first {first}")
+        split = sorted(reader.manifest.splits.keys() - {TRAIN})
+        if split and any(isinstance(step, Split) for _, step in steps):
+            name = sources[index].name
+            raise AlreadySplit(f"{name} has the splits {', '.join(split)} already", dataset_version=name)
+
+
+def _check_benchmark(store: Store, held_out: HeldOut, step: Decontaminate) -> None:
+    count = 0
+    for batch in DatasetReader(store, held_out.digest).batches(held_out.split):
+        check_items(held_out.name, batch, step.methods)
+        count += batch.num_rows
+    if not count:
+        raise IndexIncomplete(f"{held_out.name} has no items to index", benchmark=held_out.name)

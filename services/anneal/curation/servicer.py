@@ -1,0 +1,56 @@
+"""The gRPC face of curation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from anneal.curation import codec
+from anneal.curation.domain.overview import look_over
+from anneal.curation.planning import HeldOut, Inputs, Version, check_inputs
+from anneal.curation.settings import CurationOptions
+from anneal.kit import names
+from anneal.kit.datasets import DatasetReader
+from anneal.kit.jobs.engine import Jobs
+from anneal.kit.store import Store
+from anneal.v1 import curation_service_pb2 as pb
+from anneal.v1.curation_service_pb2_grpc import CurationServiceServicer
+from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest
+
+
+class CurationServicer(CurationServiceServicer):
+    """Serves `anneal.v1.CurationService`. Nothing is decided and nothing is caught here."""
+
+    def __init__(self, jobs: Jobs, store: Store, registry: Any, options: CurationOptions) -> None:
+        self._jobs, self._store, self._registry, self._options = jobs, store, registry, options
+
+    async def CurateDataset(self, request: pb.CurateDatasetRequest, context: Any) -> operations_pb2.Operation:
+        """Accept an order and answer at once; rows are judged in a process of its own."""
+        steps = codec.decode_order(request, self._options)
+        sources = [await self._version(name) for name in request.sources]
+        benchmarks = [await self._benchmark(name) for name in codec.benchmarks_of(steps)]
+        inputs = Inputs(sources=tuple(sources), benchmarks=tuple(benchmarks))
+        await asyncio.to_thread(check_inputs, self._store, steps, inputs)
+        if request.validate_only:
+            return codec.encode_validated()
+        return await self._jobs.submit("curate", request, project=request.parent, request_id=request.request_id)
+
+    async def ExploreDataset(self, request: pb.ExploreDatasetRequest, context: Any) -> pb.DatasetOverview:
+        """Look a dataset version over."""
+        names.parse(request.dataset_version, "dataset_version", "dataset_version")
+        version = await self._version(request.dataset_version)
+        return await asyncio.to_thread(self._explore, version)
+
+    def _explore(self, version: Version) -> pb.DatasetOverview:
+        overview = look_over(DatasetReader(self._store, version.digest).batches())
+        return codec.encode_overview(version.name, overview)
+
+    async def _version(self, name: str) -> Version:
+        found = await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=name))
+        return Version(name=found.name, digest=found.digest)
+
+    async def _benchmark(self, name: str) -> HeldOut:
+        found = await self._registry.GetBenchmark(GetBenchmarkRequest(name=name))
+        return HeldOut(name=found.name, digest=found.dataset_digest, split=found.split)

@@ -1,0 +1,60 @@
+"""A job that is killed ends with the same bytes as one that is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.contract.curation.house import House, asked, metadata, order, running, step
+
+STEPS = [
+    step("length", min_answer_words=1),
+    step("exact_duplicates"),
+    step("fuzzy_duplicates"),
+    step("split"),
+]
+
+
+async def _publish(house: House) -> str:
+    """Enough rows that the job can be met in the middle."""
+    chance = random.Random(7)
+    words = [f"w{n}" for n in range(400)]
+    rows = [
+        asked(f"What is {n}?", " ".join(chance.choices(words, k=60)), f"page-{n % 200}.html") for n in range(30_000)
+    ]
+    return (await house.publish("raw", {"train": rows})).name
+
+
+def _job_process() -> int:
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
+            if "anneal.kit.jobs.run" in child.cmdline():
+                return child.pid
+    raise AssertionError("no job is running")
+
+
+async def test_a_killed_curation_ends_with_the_same_digest(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        request = order(*STEPS, sources=[await _publish(house)])
+        accepted = await house.curation.CurateDataset(request)
+        async with asyncio.timeout(60):
+            while (await house.host.jobs.store.get(accepted.name)).progress is None:
+                await asyncio.sleep(0.02)
+        os.kill(_job_process(), signal.SIGKILL)
+        ended = await house.finished(accepted)
+        version = await house.version(ended)
+        assert metadata(ended).attempt == 2
+        assert "SIGKILL" in metadata(ended).last_failure
+        request.dataset_id = "undisturbed"
+        undisturbed = await house.version(await house.curation.CurateDataset(request))
+        assert undisturbed.digest == version.digest
+        assert version.input_row_count == version.row_count + sum(r.row_count for r in version.removals) == 30_000
+        value = house.host.runtime.metrics.registry.get_sample_value
+        labels = {"kind": "curate", "verdict": "kept", "reason": ""}
+        assert value("anneal_rows_total", labels) == 2 * version.row_count
