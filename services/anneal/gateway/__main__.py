@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from anneal.gateway.bootstrap import build
-from anneal.gateway.settings import GatewaySettings
+from anneal.gateway.settings import Settings
 from anneal.kit import logs
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.server import PortTaken, wait_for_signal
 
 
-async def serve(settings: GatewaySettings) -> None:
+async def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then let running answers end."""
     logs.configure(json_lines=settings.log_json, level=settings.log_level)
     tokens = settings.bearer_tokens()
@@ -30,7 +30,7 @@ async def serve(settings: GatewaySettings) -> None:
 def main() -> None:
     """Run it, with one clear line for what an operator can mend."""
     try:
-        asyncio.run(serve(GatewaySettings()))
+        asyncio.run(serve(Settings()))
     except PortTaken as error:
         raise SystemExit(f"anneal: {error.strerror}") from None
 

@@ -51,7 +51,7 @@ class GatewayOptions(Options):
         return self
 
 
-class GatewaySettings(ServiceSettings):
+class Settings(ServiceSettings):
     """Settings of the gateway."""
 
     gateway: GatewayOptions = GatewayOptions()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from anneal.kit.rpc.server import main
 from anneal.serving.bootstrap import build
-from anneal.serving.settings import ServingSettings
+from anneal.serving.settings import Settings
 
 if __name__ == "__main__":
-    settings = ServingSettings()
+    settings = Settings()
     main(settings, lambda runtime: build(runtime, settings.serving))

@@ -40,6 +40,7 @@ class Engines:
         self._on_health = on_health
         self._served: dict[str, ServedBase] = {}  # in order of last use
         self._starting = asyncio.Lock()
+        self._starts: dict[str, asyncio.Task[ServedBase]] = {}
         self._restarts: dict[str, asyncio.Task[None]] = {}
         self._metrics_texts: dict[str, str] = {}
         self._polling: asyncio.Task[None] | None = None
@@ -63,10 +64,11 @@ class Engines:
         """
         base = self._served.get(digest)
         if base is None or not base.engine.alive:
-            async with self._starting:
-                base = self._served.get(digest)
-                if base is None or not base.engine.alive:
-                    base = await self._start(digest)
+            if digest not in self._starts:
+                self._starts[digest] = asyncio.create_task(self._start(digest))
+                self._starts[digest].add_done_callback(lambda task: self._started(digest, task))
+            # A caller whose time is up leaves, and the start goes on for the next one.
+            base = await asyncio.shield(self._starts[digest])
         self._served[digest] = self._served.pop(digest, base)
         return base
 
@@ -76,15 +78,26 @@ class Engines:
             async with asyncio.timeout(drain_s):
                 while any(base.requests for base in self.served()):
                     await asyncio.sleep(_DRAIN_POLL_S)
-        for task in [*self._restarts.values(), *([self._polling] if self._polling else [])]:
+        tasks = [*self._restarts.values(), *self._starts.values(), *([self._polling] if self._polling else [])]
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(base.engine.stop() for base in self._served.values()))
         self._served.clear()
         self._meters.engines.set(0)
 
+    def _started(self, digest: str, task: asyncio.Task[ServedBase]) -> None:
+        del self._starts[digest]
+        if not task.cancelled() and (error := task.exception()):
+            self._log.error("engine did not start", base=digest, why=str(error))
+
     async def _start(self, digest: str) -> ServedBase:
+        async with self._starting:  # one at a time: each may have to make room
+            base = await self._start_engine(digest)
+        await self._on_health(all(other.engine.alive for other in self._served.values()))
+        return base
+
+    async def _start_engine(self, digest: str) -> ServedBase:
         path, layers = await asyncio.to_thread(self._fetch, digest)
         await self._make_room(digest)
         start = perf_counter()
@@ -139,11 +152,9 @@ class Engines:
             await asyncio.sleep(wait_s)
             try:
                 await self.get(digest)
-            except Refusal as refusal:
-                self._log.error("engine did not start again", base=digest, why=str(refusal))
+            except Refusal:
                 continue
             break
-        await self._on_health(all(base.engine.alive for base in self._served.values()))
         del self._restarts[digest]
 
     async def _poll(self) -> None:

@@ -75,6 +75,7 @@ class ServedBase:
         self._trees, self._files, self._meters = trees, files, meters
         self._limits = limits
         self._loading = asyncio.Lock()
+        self._loads: dict[str, asyncio.Task[None]] = {}
         self._unpinned = asyncio.Event()
         self._paths: dict[str, Path] = {}
         meters.resident.labels(short(digest)).set(0)
@@ -128,21 +129,32 @@ class ServedBase:
             await self._take_out(resident)
 
     async def _pin(self, digest: str) -> Resident:
-        if self.residents.get(digest) is None:
-            start = perf_counter()
-            path = await asyncio.to_thread(self._fetch, digest)
-            async with self._loading:
-                if self.residents.get(digest) is None:
-                    await self._make_room()
-                    adapter = AdapterRef(digest, self.residents.next_slot(), str(path))
-                    await self.engine.load(adapter)
-                    self._paths[digest] = path
-                    took_s = perf_counter() - start
-                    self.residents.add(Resident(digest, adapter.slot, time(), took_s))
-                    self._meters.adapter_load.labels(short(self.digest)).observe(took_s)
-                    self._meters.resident.labels(short(self.digest)).set(len(self.residents))
-                return self.residents.pin(digest)
+        # Once it is loaded, another one may make it go again before this request gets its turn.
+        while self.residents.get(digest) is None:
+            if digest not in self._loads:
+                self._loads[digest] = asyncio.create_task(self._load(digest))
+                self._loads[digest].add_done_callback(lambda task: self._loaded(digest, task))
+            # A caller that goes away leaves the load to finish: half of one would be in the engine and not in the list.
+            await asyncio.shield(self._loads[digest])
         return self.residents.pin(digest)
+
+    def _loaded(self, digest: str, task: asyncio.Task[None]) -> None:
+        del self._loads[digest]
+        if not task.cancelled():
+            task.exception()  # told to whoever waited; nobody may have
+
+    async def _load(self, digest: str) -> None:
+        start = perf_counter()
+        path = await asyncio.to_thread(self._fetch, digest)
+        async with self._loading:
+            await self._make_room()
+            adapter = AdapterRef(digest, self.residents.next_slot(), str(path))
+            await self.engine.load(adapter)
+            took_s = perf_counter() - start
+            self._paths[digest] = path
+            self.residents.add(Resident(digest, adapter.slot, time(), took_s))
+            self._meters.adapter_load.labels(short(self.digest)).observe(took_s)
+            self._meters.resident.labels(short(self.digest)).set(len(self.residents))
 
     def _fetch(self, digest: str) -> Path:
         """A checked local copy, on a thread: reading and checking take as long as the adapter is large."""

@@ -44,7 +44,7 @@ class ServingOptions(Options):
     adapter_wait_s: float = Field(default=30, ge=0)
 
 
-class ServingSettings(ServiceSettings):
+class Settings(ServiceSettings):
     """Settings of the serving service."""
 
     serving: ServingOptions = ServingOptions()
