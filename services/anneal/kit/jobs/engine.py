@@ -170,7 +170,7 @@ class Jobs:
             lease_s=self.options.lease_s,
         )
         if is_new:
-            kind = name.rsplit("/", 1)[-1].rsplit("-", 1)[0]
+            kind = name.rsplit("/", 1)[-1].rsplit("-", 1)[0].replace("-", "_")
             for event in events:
                 if event.HasField("metric"):
                     m = event.metric

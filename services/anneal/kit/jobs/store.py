@@ -189,7 +189,7 @@ class JobStore:
                                 f"request_id {request_id} was used for another request", request_id=request_id
                             )
                         return _job(known)
-                    name = f"{project}/operations/{kind}-{uuid.uuid4().hex[:12]}"
+                    name = f"{project}/operations/{kind.replace('_', '-')}-{uuid.uuid4().hex[:12]}"
                     values = {
                         "name": name,
                         "project": project,
