@@ -7,10 +7,12 @@ The run folder is shared by all workers and by whoever watches: `checkpoints/`, 
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from anneal.training.adapters.checkpoint_folder import CheckpointFolder
 from anneal.training.domain.base_model import BaseModel, open_base_model
 from anneal.training.domain.checkpoint import Progress
 from anneal.training.domain.checks import check_packing
+from anneal.training.domain.errors import BaseUnusable
 from anneal.training.domain.loop import Loop, StepDone, Validated
 from anneal.training.domain.methods import METHODS
 from anneal.training.domain.objectives import OBJECTIVES
@@ -30,37 +33,17 @@ from anneal.training.domain.spec import TrainingSpec
 from anneal.training.domain.template import ChatTemplate, stop_token_ids
 from anneal.training.domain.verify import target_logprobs, verify_artifact
 from anneal.training.domain.world import World
+from anneal.training.order import RunOrder
 
+NUM_COMPARED = 8
+"""Samples that the saved files, and later serving, are compared on."""
 NUM_SAMPLES = 4
-"""Validation conversations that are answered after training, and compared with serving."""
+"""Conversations that are answered after training, for people to read."""
 MAX_ANSWER_TOKENS = 96
 
 
 class StopAsked(Exception):
     """Somebody put a file named `stop` into the run folder."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOrder:
-    """What a worker is told: plain values only, so that they travel to any process.
-
-    Attributes:
-        spec: as `TrainingSpec.as_mapping`; `context_tokens` 0 means the base model's context.
-        base_folder: folder of the base model.
-        base_name: digest of the base model; written into the adapter.
-        train_files: Parquet files of the training split.
-        validation_files: Parquet files of the validation split; may be empty.
-        folder: the run folder.
-        fingerprint: digest of spec, data and base.
-    """
-
-    spec: dict[str, Any]
-    base_folder: str
-    base_name: str
-    train_files: list[str]
-    validation_files: list[str] = field(default_factory=list)
-    folder: str
-    fingerprint: str
 
 
 def settle(spec: dict[str, Any], base: BaseModel) -> TrainingSpec:
@@ -125,7 +108,7 @@ def train_run(order: RunOrder, world: World, device: torch.device) -> None:
     progress = loop.run()
     if world.rank == 0:
         whole = [s for s in (*validation.samples.kept, *train.samples.kept) if not s.is_truncated]
-        shown = whole[:NUM_SAMPLES] or train.samples.kept[:1]
+        shown = whole[:NUM_COMPARED] or train.samples.kept[:1]
         artifact = folder / "artifact"
         shutil.rmtree(artifact, ignore_errors=True)
         artifact.mkdir(parents=True)
@@ -147,12 +130,53 @@ def train_run(order: RunOrder, world: World, device: torch.device) -> None:
             "num_trainable": sum(p.numel() for p in loop.weights.values()),
             "samples": sample_answers(loaded, spec, base, order.validation_files or order.train_files),
             "parity": parity_expectations(
-                loaded, shown, read_rows([*order.validation_files, *order.train_files], record)
-            ),
+                # In float32 on the processor, whatever was trained in: rounding must not hide a difference.
+                loaded.float().cpu(),
+                shown,
+                read_rows([*order.validation_files, *order.train_files], record),
+            )
+            if method.makes == "adapter"
+            else [],
+            "tokens_per_s": journal.tokens_per_s,
+            **describe_artifact(method.makes, artifact),
             **summarize(progress),
         }
         _write_json(folder / "result.json", facts)
     world.meet()
+
+
+def describe_artifact(makes: str, folder: Path) -> dict[str, Any]:
+    """Return what the registry keeps of an adapter or a model."""
+    if makes == "model":
+        return {"model": describe_model(folder)}
+    config = json.loads((folder / "adapter_config.json").read_text())
+    return {
+        "adapter": {
+            "rank": config["r"],
+            "alpha": float(config["lora_alpha"]),
+            "target_modules": sorted({name.rsplit(".", 1)[-1] for name in config["target_modules"]}),
+        }
+    }
+
+
+def describe_model(folder: Path) -> dict[str, Any]:
+    """Read a whole base model and return what the registry keeps of it.
+
+    Raises:
+        BaseUnusable: configuration, tokenizer or chat template are missing or cannot be read, or a weight is missing
+            or not finite.
+    """
+    base = open_base_model(folder)
+    template = base.tokenizer.chat_template
+    if not isinstance(template, str):
+        raise BaseUnusable("the tokenizer has no single chat template, so conversations cannot be rendered")
+    model = base.load(torch.float32)
+    return {
+        "architecture": (base.config.architectures or [type(model).__name__])[0],
+        "parameter_count": sum(p.numel() for p in model.parameters()),
+        "context_length": base.context_length,
+        "chat_template": template,
+    }
 
 
 def summarize(progress: Progress) -> dict[str, Any]:
@@ -180,6 +204,12 @@ class Journal:
         self._clock = clock
         self._since = clock()
         self._rank = rank
+        self._num_tokens, self._seconds = 0, 0.0
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens per second over all steps of this process, validations included; None before the first."""
+        return self._num_tokens / self._seconds if self._num_tokens else None
 
     def report(self, event: StepDone | Validated) -> None:
         """Write one event; a step carries its tokens per second, validations not counted.
@@ -191,11 +221,22 @@ class Journal:
         line = asdict(event)
         if isinstance(event, StepDone):
             line["tokens_per_s"] = event.num_tokens / max(1e-9, now - self._since)
+            line["memory_bytes"] = peak_memory_bytes()
+            self._num_tokens += event.num_tokens
+        self._seconds += now - self._since
         self._since = now
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         if self._stop.exists():
             raise StopAsked
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process ever had on its device, in bytes."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import torch
 
 from anneal.kit.records import conversation, to_table
 from anneal.training.domain.world import Alone, World
-from anneal.training.run import RunOrder, train_run
+from anneal.training.order import RunOrder
+from anneal.training.run import train_run
 from tests.fixtures.tiny_model import conversations
 
 SPEC: dict[str, Any] = {

@@ -14,9 +14,6 @@ from anneal.training.domain.prepare import Prepared
 from anneal.training.domain.samples import Sample
 from anneal.training.domain.spec import TrainingSpec
 
-FLOPS_SHARE = 0.3
-"""Share of a device's matrix-product peak that a whole training step reaches; seen 0.2 to 0.5 with `training.bench`."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -38,7 +35,7 @@ class Plan:
 
 
 def make_plan(
-    spec: TrainingSpec, base: BaseModel, train: Prepared, validation: Prepared, *, peak_flops: float | None
+    spec: TrainingSpec, base: BaseModel, train: Prepared, validation: Prepared, *, tokens_per_s: float | None
 ) -> Plan:
     """Work out the plan.
 
@@ -47,16 +44,14 @@ def make_plan(
         base: the base model; only its shape is used.
         train: the training split.
         validation: the validation split; may be empty.
-        peak_flops: matrix-product speed of all workers together in FLOP/s; None when unknown.
+        tokens_per_s: tokens that one worker trains on per second, padding not counted; None when unknown.
     """
     model = METHODS[spec.method](spec).wrap(base.skeleton())
     parameters = {n: (p.numel(), p.requires_grad) for n, p in model.named_parameters()}
     num_parameters = sum(n for n, _ in parameters.values())
     num_trainable = sum(n for n, trains in parameters.values() if trains)
     order = Order(spec, len(train.rows))
-    room = len(train.rows) * spec.context_tokens * order.num_steps / order.steps_per_epoch
-    # Forward 2 FLOPs per parameter and token; backward through activations 2, through trained weights 2 more.
-    flops = room * (4 * num_parameters + 2 * num_trainable)
+    num_tokens = train.samples.num_tokens * order.num_steps / order.steps_per_epoch
     return Plan(
         num_rows=len(train.samples.kept),
         tokens_per_epoch=train.samples.num_tokens,
@@ -68,7 +63,7 @@ def make_plan(
         num_trainable=num_trainable,
         num_parameters=num_parameters,
         memory_bytes=memory_bytes(spec, base.config, num_parameters, num_trainable),
-        duration_s=flops / (peak_flops * FLOPS_SHARE) if peak_flops else None,
+        duration_s=num_tokens / tokens_per_s if tokens_per_s else None,
         warnings=tuple(_warnings(spec, train, validation, order)),
         sample=show_sample(base, train.samples.kept[0]),
     )

@@ -1,0 +1,11 @@
+"""Run training: settings, bootstrap, serve, drain."""
+
+from __future__ import annotations
+
+from anneal.kit.rpc.server import main
+from anneal.training.bootstrap import build
+from anneal.training.settings import Settings
+
+if __name__ == "__main__":
+    settings = Settings()
+    main(settings, lambda runtime: build(runtime, settings.training))

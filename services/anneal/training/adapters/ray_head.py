@@ -1,0 +1,38 @@
+"""`python -m anneal.training.adapters.ray_head <parent> <home> <arguments>`: a Ray head that ends with its parent.
+
+It asks Linux for SIGTERM at its parent's death and keeps `ray start --block` as its child, which ends every process of
+the runtime when it ends itself, and whose reaper does so even after a SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from anneal.kit.jobs.launcher import die_with_parent
+
+
+def main() -> int:
+    """Run Ray until it ends, or until this process is told to end; leave a file that says so."""
+    parent, home, *arguments = sys.argv[1:]
+    own = os.getpid()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments], preexec_fn=lambda: die_with_parent(own)
+    )
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    die_with_parent(int(parent))
+    code = process.wait()
+    (Path(home) / "ended").touch()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Training's refusals in the kit's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from anneal.kit.errors import Denied, Exists, Invalid, NotYet, Refusal
+from anneal.training.domain.errors import SpecInvalid, TrainingRefused
+
+
+class FolderNotAllowed(Denied):
+    """The folder is not below one that the settings allow."""
+
+    reason = "FOLDER_NOT_ALLOWED"
+
+
+class HubUnreachable(NotYet):
+    """The Hub did not give the model."""
+
+    reason = "HUB_UNREACHABLE"
+
+
+class ModelTaken(Exists):
+    """The id names a model with other files."""
+
+    reason = "MODEL_EXISTS"
+
+
+class ParityFailed(NotYet):
+    """The adapter answers otherwise in serving than it did in training."""
+
+    reason = "PARITY_FAILED"
+
+
+def refusal_of(error: TrainingRefused) -> Refusal:
+    """A refusal of the domain as one that the kit can put on the wire."""
+    violations = error.violations if isinstance(error, SpecInvalid) else ()
+    return make_refusal(error.reason, str(error), error.facts, violations)
+
+
+def make_refusal(
+    reason: str, message: str, facts: Mapping[str, str], violations: Sequence[tuple[str, str]] = ()
+) -> Refusal:
+    """A refusal with a reason that only the domain knows: of the order where fields are named, else of the state."""
+    if violations:
+        named = [(f"spec.{PROTO_FIELDS.get(field, field)}", text) for field, text in violations]
+        return Invalid("; ".join(f"{field}: {text}" for field, text in named), violations=named)
+    made: Refusal = type("TrainingFailed", (NotYet,), {"reason": reason})(message)
+    made.facts = dict(facts)
+    return made
+
+
+PROTO_FIELDS: Mapping[str, str] = {
+    "context_tokens": "max_length",
+    "overlong": "too_long",
+    "packed": "unpacked",
+    "num_epochs": "epochs",
+    "rows_per_forward": "batch_size",
+    "forwards_per_step": "accumulation_steps",
+    "schedule": "scheduler",
+    "warmup_share": "warmup_ratio",
+    "eval_every_steps": "evaluation_steps",
+    "checkpoint_every_steps": "checkpoint_steps",
+    "precision": "dtype",
+    "lora.targets": "lora.target_modules",
+}
+"""Field of the domain's spec -> field of `anneal.v1.TrainingSpec`, where they differ."""

@@ -1,0 +1,227 @@
+"""The bodies of training's long jobs, each run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anneal.kit.digests import digest_of, digest_of_bytes, version_id
+from anneal.kit.jobs.context import JobContext
+from anneal.training import codec, importing
+from anneal.training.adapters import ray_train
+from anneal.training.adapters.ray_runtime import connected
+from anneal.training.adapters.speeds import Speeds
+from anneal.training.card import write_papers
+from anneal.training.domain.errors import TrainingRefused
+from anneal.training.errors import make_refusal, refusal_of
+from anneal.training.following import Follower
+from anneal.training.order import RunOrder
+from anneal.training.parity import certify, serving_scorer
+from anneal.training.splits import fetch_split
+from anneal.v1 import adapter_pb2, dataset_pb2, model_pb2
+from anneal.v1 import registry_service_pb2 as registry_pb
+from anneal.v1 import training_service_pb2 as pb
+from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What an order's names mean, looked up once: `latest` may mean something else to a later attempt."""
+
+    base_name: str
+    base_digest: str
+    dataset_names: list[str]
+    dataset_digests: list[str]
+
+
+def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.AdapterVersion | model_pb2.Model:
+    """Train, check what came out, and store it.
+
+    Raises:
+        Refusal: data, spec or outcome are not fit; nothing is published.
+        Cancelled: the job was asked to stop.
+    """
+    options = ctx.options
+    spec = codec.decode_spec(request.spec, max_workers=options["max_workers"])
+    sources = _look_up(ctx, request)
+    ctx.progress(0, None, "steps", "fetching the base model and the rows")
+    folder = ctx.scratch / "run"
+    result = _finished(folder) or _run(ctx, request, spec, sources, folder)
+    speed = result.get("tokens_per_s")
+    if speed:
+        Speeds(Path(options["speeds"])).put(sources.base_digest, spec["method"], speed)
+    write_papers(
+        folder / "artifact",
+        result,
+        base_name=sources.base_name,
+        base_digest=sources.base_digest,
+        datasets=sources.dataset_names,
+    )
+    digest = ctx.store.put_tree(folder / "artifact")
+    if spec["method"] == "full":
+        return _model(ctx, request, sources, result, digest)
+    ctx.progress(result["num_steps"], result["num_steps"], "steps", "comparing with serving")
+    score = serving_scorer(
+        ctx.channel("serving"),
+        base_digest=sources.base_digest,
+        adapter_digest=digest,
+        deadline_s=options["parity_deadline_s"],
+    )
+    ctx.check()
+    certificate = certify(result["parity"], score, options["parity_tolerance"])
+    ctx.log(f"parity with serving: {certificate.max_logprob_difference:.2e} nats over {certificate.token_count} tokens")
+    return _adapter(request, sources, result, digest, certificate)
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The result that an attempt before left; it is written last, so what it speaks of is whole."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def _run(
+    ctx: JobContext, request: pb.CreateTrainingJobRequest, spec: dict[str, Any], sources: Sources, folder: Path
+) -> dict[str, Any]:
+    """Train on Ray from the newest checkpoint, or from the start."""
+    workers = request.spec.workers or 1
+    data = ctx.scratch / "data"
+    files = {s: fetch_split(ctx.store, sources.dataset_digests, s, data) for s in ("train", "validation")}
+    order = RunOrder(
+        spec=spec,
+        base_folder=str(ctx.store.materialize(sources.base_digest)),
+        base_name=sources.base_digest,
+        train_files=[str(path) for path in files["train"]],
+        validation_files=[str(path) for path in files["validation"]],
+        folder=str(folder),
+        fingerprint=digest_of([spec, sources.base_digest, sources.dataset_digests]),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stop").unlink(missing_ok=True)
+    follow = Follower(ctx, folder)
+    ctx.progress(0, None, "steps", "waiting for Ray")
+    start = time.monotonic()
+    try:
+        with connected(ctx.options):
+            ctx.log(f"connected to Ray after {time.monotonic() - start:.1f} s")
+            ctx.check()
+            result = ray_train.run(order, workers=workers, cpus=ctx.options["worker_cpus"], watch=follow)
+            follow()
+    finally:
+        (folder / "stop").touch()  # whatever the workers still do, it is over
+    refused = result.get("refused")
+    if refused:
+        raise make_refusal(
+            refused["reason"], refused["message"], refused["facts"], [(f, t) for f, t in refused["violations"]]
+        )
+    return result
+
+
+def _look_up(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> Sources:
+    path = ctx.scratch / "sources.json"
+    if path.exists():
+        return Sources(**json.loads(path.read_text()))
+    registry: Any = RegistryServiceStub(ctx.channel("registry"))
+    base: model_pb2.Model = registry.GetModel(registry_pb.GetModelRequest(name=request.base_model))
+    versions: list[dataset_pb2.DatasetVersion] = [
+        registry.GetDatasetVersion(registry_pb.GetDatasetVersionRequest(name=name)) for name in request.dataset_versions
+    ]
+    found = {
+        "base_name": base.name,
+        "base_digest": base.digest,
+        "dataset_names": [version.name for version in versions],
+        "dataset_digests": [version.digest for version in versions],
+    }
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(found))
+    fresh.replace(path)
+    return Sources(**found)  # type: ignore[arg-type]
+
+
+def _adapter(
+    request: pb.CreateTrainingJobRequest,
+    sources: Sources,
+    result: dict[str, Any],
+    digest: str,
+    certificate: adapter_pb2.ParityCertificate,
+) -> adapter_pb2.AdapterVersion:
+    return adapter_pb2.AdapterVersion(
+        name=f"{request.parent}/adapters/{request.output_id}/versions/{version_id(digest)}",
+        digest=digest,
+        base_model=sources.base_name,
+        base_model_digest=sources.base_digest,
+        rank=result["adapter"]["rank"],
+        alpha=result["adapter"]["alpha"],
+        target_modules=result["adapter"]["target_modules"],
+        dataset_versions=sources.dataset_names,
+        method=result["spec"]["method"],
+        train_loss=result["train_loss"],
+        validation_loss=result["validation_loss"],
+        step_count=result["num_steps"],
+        token_count=result["num_tokens"],
+        parity=certificate,
+    )
+
+
+def _model(
+    ctx: JobContext, request: pb.CreateTrainingJobRequest, sources: Sources, result: dict[str, Any], digest: str
+) -> model_pb2.Model:
+    made = result["model"]
+    return model_pb2.Model(
+        name=f"{request.parent}/models/{request.output_id}",
+        digest=digest,
+        architecture=made["architecture"],
+        parameter_count=made["parameter_count"],
+        context_length=made["context_length"],
+        chat_template_digest=_template_digest(made["chat_template"]),
+        origin=ctx.operation,
+        dataset_versions=sources.dataset_names,
+    )
+
+
+def _template_digest(template: str | None) -> str:
+    return digest_of_bytes(template.encode()) if template else ""
+
+
+def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.Model:
+    """Read a base model's files, check them, and store them.
+
+    Raises:
+        Refusal: the folder may not be read, the Hub does not give the model, or it is not fit.
+    """
+    if request.WhichOneof("from") == "folder":
+        source = importing.check_folder(request.folder, ctx.options["model_folders"])
+        root, origin = source, source.name
+    else:
+        ctx.progress(0, None, "files", "downloading")
+        cache = ctx.scratch / "hub"
+        source, origin = importing.download(request.hub_id, cache)
+        root = cache
+    ctx.check()
+    ctx.progress(0, None, "files", "reading and checking")
+    taken = importing.collect(source, ctx.scratch / "model", root)
+
+    from anneal.training.run import describe_model
+
+    try:
+        made = describe_model(taken)
+    except TrainingRefused as error:
+        raise refusal_of(error) from error
+    ctx.check()
+    digest = ctx.store.put_tree(taken)
+    shutil.rmtree(taken)
+    return model_pb2.Model(
+        name=f"{request.parent}/models/{request.model_id}",
+        digest=digest,
+        architecture=made["architecture"],
+        parameter_count=made["parameter_count"],
+        context_length=made["context_length"],
+        chat_template_digest=_template_digest(made["chat_template"]),
+        origin=origin,
+    )

@@ -1,0 +1,122 @@
+"""What is decided about an order before any work: is it possible, and does all that it names exist?"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf.empty_pb2 import Empty
+
+from anneal.kit import names
+from anneal.kit.errors import Invalid
+from anneal.kit.jobs.engine import Jobs
+from anneal.kit.store import Store
+from anneal.training import codec
+from anneal.training.adapters.registry import Registry
+from anneal.training.adapters.speeds import Speeds
+from anneal.training.errors import ModelTaken
+from anneal.training.importing import check_folder, check_hub_id
+from anneal.training.settings import TrainingOptions
+from anneal.v1 import dataset_pb2
+from anneal.v1 import training_service_pb2 as pb
+
+_RECORDS = {"instruction": dataset_pb2.DATASET_KIND_CONVERSATION, "text": dataset_pb2.DATASET_KIND_DOCUMENT}
+
+
+class Orders:
+    """Takes orders for plans, trainings and imports."""
+
+    def __init__(
+        self, *, jobs: Jobs, store: Store, registry: Registry, speeds: Speeds, data: Path, options: TrainingOptions
+    ) -> None:
+        """Keep what orders are checked against and handed to; `data` is a folder for shards that plans read."""
+        self._jobs, self._store, self._registry, self._speeds = jobs, store, registry, speeds
+        self._data, self._options = data, options
+        self._planning = asyncio.Lock()
+
+    async def plan(self, request: pb.PlanTrainingRequest) -> pb.TrainingPlan:
+        """Work out a plan, one at a time: it needs all processors.
+
+        Raises:
+            Refusal: the order is impossible, or a row cannot be trained on.
+            AioRpcError: the registry misses something the order names.
+        """
+        spec, base, versions = await self._resolve(request)
+        async with self._planning:
+            return await asyncio.to_thread(
+                self._plan, spec, base, [v.digest for v in versions], request.spec.workers or 1
+            )
+
+    def _plan(self, spec: dict[str, Any], base: str, datasets: list[str], workers: int) -> pb.TrainingPlan:
+        # torch and transformers come with the first plan, not with the server's start
+        from anneal.training.planning import Wanted, plan
+
+        wanted = Wanted(spec=spec, base_digest=base, dataset_digests=datasets, workers=workers)
+        return plan(self._store, self._speeds, self._data, wanted)
+
+    async def train(self, request: pb.CreateTrainingJobRequest) -> operations_pb2.Operation:
+        """Accept a training.
+
+        Raises:
+            Refusal: the order is impossible, or its output's name is taken.
+            AioRpcError: the registry misses something the order names.
+        """
+        codec.check_sources(request)
+        names.check_id(request.output_id, "output_id")
+        if not await self._jobs.knows(request.parent, request.request_id):
+            spec, _, versions = await self._resolve(request)
+            if not any(v.split_row_counts.get("train") for v in versions):
+                raise Invalid.field("dataset_versions", "none of them has rows in the split `train`")
+            if spec["method"] == "full" and await self._registry.find_model(_model_name(request)) is not None:
+                raise ModelTaken(f"{_model_name(request)} exists; choose another output_id", name=_model_name(request))
+            if request.validate_only:
+                return _validated()
+        return await self._jobs.submit("train", request, project=request.parent, request_id=request.request_id)
+
+    async def import_model(self, request: pb.ImportModelRequest) -> operations_pb2.Operation:
+        """Accept an import.
+
+        Raises:
+            Refusal: the order is impossible, or the folder is not one to read from.
+        """
+        names.parse(request.parent, "project", "parent")
+        names.check_id(request.model_id, "model_id")
+        source = request.WhichOneof("from")
+        if source == "folder":
+            await asyncio.to_thread(check_folder, request.folder, self._options.model_folders)
+        elif source == "hub_id":
+            check_hub_id(request.hub_id)
+        else:
+            raise Invalid.field("folder", "give a folder or a hub_id")
+        return await self._jobs.submit("import_model", request, project=request.parent, request_id=request.request_id)
+
+    async def _resolve(
+        self, request: pb.PlanTrainingRequest | pb.CreateTrainingJobRequest
+    ) -> tuple[dict[str, Any], str, list[dataset_pb2.DatasetVersion]]:
+        """The spec, the base model's digest, and the dataset versions."""
+        codec.check_sources(request)
+        spec = codec.decode_spec(request.spec, max_workers=self._options.max_workers)
+        base = await self._registry.model(request.base_model)
+        if base.context_length and spec["context_tokens"] > base.context_length:
+            raise Invalid.field("spec.max_length", f"the base model's context holds {base.context_length} tokens")
+        versions = [await self._registry.dataset_version(name) for name in request.dataset_versions]
+        for index, version in enumerate(versions):
+            if version.kind != _RECORDS[spec["objective"]]:
+                kind = dataset_pb2.DatasetKind.Name(version.kind).removeprefix("DATASET_KIND_").lower()
+                raise Invalid.field(
+                    f"dataset_versions[{index}]", f"{version.name} holds {kind} rows; {spec['objective']} needs others"
+                )
+        return spec, base.digest, versions
+
+
+def _model_name(request: pb.CreateTrainingJobRequest) -> str:
+    return f"{request.parent}/models/{request.output_id}"
+
+
+def _validated() -> operations_pb2.Operation:
+    """The answer to an order that was only checked: nothing was started, so the operation has no name."""
+    operation = operations_pb2.Operation(done=True)
+    operation.response.Pack(Empty())
+    return operation

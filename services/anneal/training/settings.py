@@ -1,0 +1,40 @@
+"""Everything the training pod can be told."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from anneal.kit.settings import Options, ServiceSettings
+
+
+class TrainingOptions(Options):
+    """Training.
+
+    Attributes:
+        local_ray: keep one Ray runtime on this machine, started when the first job needs it.
+        ray_address: `host:port` of the cluster's Ray; empty with `local_ray`. Its token comes from the environment
+            (`RAY_AUTH_MODE`, `RAY_AUTH_TOKEN_PATH`).
+        model_folders: folders below which base models may be imported from.
+        max_workers: most Ray Train workers that an order may ask for.
+        worker_cpus: processors that each worker is given.
+        parity_tolerance: largest difference of a logprob between training and serving, in nats.
+        parity_deadline_s: longest wait for one answer of the serving service; its engine may have to start.
+        object_store_bytes: size of the local runtime's object store; training hardly uses it.
+    """
+
+    local_ray: bool = False
+    ray_address: str = ""
+    model_folders: tuple[str, ...] = ()
+    max_workers: int = Field(default_factory=lambda: max(2, os.cpu_count() or 1), ge=1)
+    worker_cpus: int = Field(default=1, ge=1)
+    parity_tolerance: float = Field(default=1e-5, gt=0)
+    parity_deadline_s: float = Field(default=300, gt=0)
+    object_store_bytes: int = Field(default=200 << 20, ge=80 << 20)
+
+
+class Settings(ServiceSettings):
+    """The kit's settings and training's own."""
+
+    training: TrainingOptions = TrainingOptions()
