@@ -31,7 +31,7 @@ class ServingOptions(Options):
 
     max_engines: int = Field(default=2, ge=1)
     max_adapters: int = Field(default=8, ge=1, le=256)
-    max_rank: int = Field(default=16, ge=1, le=512)
+    max_rank: int = Field(default=32, ge=1, le=512)
     max_requests: int = Field(default=256, ge=1)
     max_sequences: int = Field(default=32, ge=1)
     max_batched_tokens: int = Field(default=2048, ge=64)

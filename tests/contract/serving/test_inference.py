@@ -94,6 +94,17 @@ async def test_the_same_seed_gives_the_same_answer(serving_world: ServingWorld) 
     assert await ask(7) == await ask(7) != await ask(8)
 
 
+async def test_more_seeded_prompts_at_once_than_fit_in_a_batch(serving_world: ServingWorld) -> None:
+    async def ask(seed: int) -> str:
+        sampling = pb.SamplingParams(max_tokens=4, temperature=1.0, seed=seed)
+        prompt = f"x = {seed}\n" * 60
+        request = pb.GenerateRequest(target=serving_world.target(seed % 2), prompt=prompt, sampling=sampling)
+        return (await serving_world.inference.Generate(request)).text
+
+    together = await asyncio.gather(*(ask(seed) for seed in range(12)))
+    assert together[:2] == [await ask(0), await ask(1)]
+
+
 async def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(serving_world: ServingWorld) -> None:
     whole = await serving_world.inference.Generate(
         pb.GenerateRequest(

@@ -7,9 +7,11 @@ requests of the same adapter, also after it was unloaded and loaded again.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import vllm
@@ -209,9 +211,14 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
         optional["kv_cache_memory_bytes"] = options["kv_cache_bytes"]
     if options["context_length"]:
         optional["max_model_len"] = options["context_length"]
+    batched = options["max_batched_tokens"]
     if on_cpu:
         # In the core's own process: another worker process would double memory and start-up.
         optional["distributed_executor_backend"] = "uni"
+        # On a CPU vLLM 0.32.0 dies of a seeded request whose prompt is computed in parts (`CPU Generator does not use
+        # offset`), so every prompt is computed at once.
+        optional["enable_chunked_prefill"] = False
+        batched = max(batched, options["context_length"] or _context_length(Path(options["base"])))
     return AsyncEngineArgs(
         model=options["base"],
         served_model_name=options["digest"],
@@ -223,7 +230,7 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
         max_cpu_loras=options["max_adapters"],
         max_lora_rank=next(rank for rank in _RANKS if rank >= options["max_rank"]),
         max_num_seqs=options["max_sequences"],
-        max_num_batched_tokens=options["max_batched_tokens"],
+        max_num_batched_tokens=batched,
         enforce_eager=options["eager"] or on_cpu,
         enable_prefix_caching=True,
         seed=0,
@@ -232,6 +239,11 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
         structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
         **optional,
     )
+
+
+def _context_length(base: Path) -> int:
+    """The longest sequence a model was made for, as its config says; 0 when it does not."""
+    return int(json.loads((base / "config.json").read_text()).get("max_position_embeddings", 0))
 
 
 def _sampling_parameters(sampling: Sampling, *, stream: bool) -> SamplingParams:
