@@ -11,6 +11,8 @@ from anneal.kit.errors import Invalid
 from anneal.kit.store import safe_relative_path
 from anneal.v1 import ingestion_service_pb2 as pb
 
+MAX_CHUNK_BYTES = 1 << 20
+
 
 def decode_header(header: pb.UploadHeader, max_bytes: int) -> Announced:
     """What an upload announces.
@@ -32,6 +34,18 @@ def decode_header(header: pb.UploadHeader, max_bytes: int) -> Announced:
         size_bytes=header.size_bytes,
         digest=header.digest,
     )
+
+
+def check_chunk(message: pb.UploadDocumentsRequest) -> None:
+    """Check a message that follows a header.
+
+    Raises:
+        Invalid: it is no chunk, or an empty or too large one.
+    """
+    if message.WhichOneof("message") != "chunk":
+        raise Invalid.field("chunk", "every message after the header must be a chunk")
+    if not 0 < len(message.chunk.data) <= MAX_CHUNK_BYTES:
+        raise Invalid.field("chunk.data", f"holds {len(message.chunk.data)} bytes, not 1 to 1 MiB")
 
 
 def encode_upload(state: UploadState) -> pb.Upload:

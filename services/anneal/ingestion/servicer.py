@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from google.longrunning import operations_pb2
 
 from anneal.ingestion import codec
-from anneal.ingestion.adapters.uploads import Uploads
-from anneal.ingestion.domain.errors import UploadCutOff
+from anneal.ingestion.adapters.uploads import Announced, Uploads, Writing
 from anneal.ingestion.settings import IngestionOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
@@ -19,8 +19,6 @@ from anneal.kit.publishing import validated_operation
 from anneal.kit.store import BlobMissing, Store
 from anneal.v1 import ingestion_service_pb2 as pb
 from anneal.v1.ingestion_service_pb2_grpc import IngestionServiceServicer
-
-MAX_CHUNK_BYTES = 1 << 20
 
 
 class IngestionServicer(IngestionServiceServicer):
@@ -36,34 +34,32 @@ class IngestionServicer(IngestionServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadDocumentsRequest], context: Any
     ) -> pb.Upload:
         """Receive one file; what arrived before a stream broke stays and the upload goes on there."""
-        writing = None
-        try:
-            async for message in request_iterator:
-                kind = message.WhichOneof("message")
-                if writing is None:
-                    if kind != "header":
-                        raise Invalid.field("header", "the first message must be the header")
-                    announced = codec.decode_header(message.header, self._options.max_upload_bytes)
-                    writing = await asyncio.to_thread(self._uploads.open, announced)
-                    continue
-                if kind != "chunk":
-                    raise Invalid.field("chunk", "every message after the header must be a chunk")
-                if not 0 < len(message.chunk.data) <= MAX_CHUNK_BYTES:
-                    raise Invalid.field("chunk.data", f"holds {len(message.chunk.data)} bytes, not 1 to 1 MiB")
+        messages = aiter(request_iterator)
+        first = await anext(messages, None)
+        if first is None or first.WhichOneof("message") != "header":
+            raise Invalid.field("header", "the first message must be the header")
+        announced = codec.decode_header(first.header, self._options.max_upload_bytes)
+        async with self._turn(announced) as writing:
+            async for message in messages:
+                codec.check_chunk(message)
                 await asyncio.to_thread(writing.append, message.chunk.offset, message.chunk.data)
-            if writing is None:
-                raise Invalid.field("header", "the stream was empty")
-            if writing.committed_bytes < writing.announced.size_bytes:
-                raise UploadCutOff(
-                    f"{writing.announced.path}: {writing.committed_bytes} of {writing.announced.size_bytes} bytes "
-                    "came; they are safe, go on there",
-                    committed_bytes=str(writing.committed_bytes),
-                )
             await asyncio.to_thread(writing.finish)
+        return codec.encode_upload(await asyncio.to_thread(self._uploads.get, announced.name))
+
+    @asynccontextmanager
+    async def _turn(self, announced: Announced) -> AsyncIterator[Writing]:
+        """The turn of one call at an upload; it ends also where the caller goes away while a thread is at work."""
+        opening = asyncio.create_task(asyncio.to_thread(self._uploads.open, announced))
+
+        async def end() -> None:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await asyncio.to_thread(opening.result().close)
+
+        try:
+            yield await asyncio.shield(opening)
         finally:
-            if writing is not None:
-                writing.close()
-        return codec.encode_upload(self._uploads.get(writing.announced.name))
+            await asyncio.shield(asyncio.create_task(end()))
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.Upload:
         """Tell how far an upload is."""
@@ -73,17 +69,19 @@ class IngestionServicer(IngestionServiceServicer):
     async def IngestDocuments(self, request: pb.IngestDocumentsRequest, context: Any) -> operations_pb2.Operation:
         """Accept an order; parsing goes on in a process of its own."""
         codec.check_ingest(request)
-        for upload in request.uploads:
-            self._uploads.blob(upload)
+        if not await self._jobs.knows(request.parent, request.request_id):
+            for upload in request.uploads:
+                await asyncio.to_thread(self._uploads.blob, upload)
         return await self._submit("ingest", request)
 
     async def ImportDataset(self, request: pb.ImportDatasetRequest, context: Any) -> operations_pb2.Operation:
         """Accept an order; reading goes on in a process of its own."""
         codec.check_import(request)
-        if request.upload:
-            self._uploads.blob(request.upload)
-        if request.blob and not await asyncio.to_thread(self._store.exists, request.blob):
-            raise BlobMissing(f"the store has nothing under {request.blob}", digest=request.blob)
+        if not await self._jobs.knows(request.parent, request.request_id):
+            if request.upload:
+                await asyncio.to_thread(self._uploads.blob, request.upload)
+            if request.blob and not await asyncio.to_thread(self._store.exists, request.blob):
+                raise BlobMissing(f"the store has nothing under {request.blob}", digest=request.blob)
         return await self._submit("import", request)
 
     async def _submit(self, kind: str, request: Any) -> operations_pb2.Operation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from anneal.ingestion.domain.errors import (
     UploadBusy,
+    UploadCutOff,
     UploadDigestMismatch,
     UploadExists,
     UploadIncomplete,
@@ -50,6 +52,7 @@ class Uploads:
         self._folder = folder
         self._store = store
         self._writing: set[str] = set()
+        self._turns = threading.Lock()
 
     def _place(self, name: str) -> Path:
         _, project, _, upload = name.split("/")
@@ -95,19 +98,27 @@ class Uploads:
             UploadBusy: another call is sending this upload right now.
         """
         name = announced.name
+        with self._turns:
+            if name in self._writing:
+                raise UploadBusy(f"{name} is being sent by another call", upload=name)
+            self._writing.add(name)
         try:
-            known = self.get(name)
-        except UploadMissing:
-            place = self._place(name)
+            return Writing(self, announced, self._known(announced))
+        except BaseException:
+            self.release(name)
+            raise
+
+    def _known(self, announced: Announced) -> UploadState:
+        """Where an upload stands that may be new."""
+        name = announced.name
+        place = self._place(name)
+        if not (place / "header.json").exists():
             place.mkdir(parents=True, exist_ok=True)
             _write_whole(place / "header.json", asdict(announced))
-        else:
-            if known.announced != announced:
-                raise UploadExists(f"{name} is another file ({known.announced.path})", upload=name)
-        if name in self._writing:
-            raise UploadBusy(f"{name} is being sent by another call", upload=name)
-        self._writing.add(name)
-        return Writing(self, announced, self.get(name))
+        known = self.get(name)
+        if known.announced != announced:
+            raise UploadExists(f"{name} is another file ({known.announced.path})", upload=name)
+        return known
 
     def finish(self, announced: Announced) -> None:
         """Check the digest and move the bytes into the store; bytes that are not the announced ones are thrown away.
@@ -139,7 +150,7 @@ class Uploads:
 
 
 class Writing:
-    """One call's turn at an upload. Bytes count as committed once they are flushed."""
+    """One call's turn at an upload, to be closed from any thread: closing waits for the write that is under way."""
 
     def __init__(self, uploads: Uploads, announced: Announced, state: UploadState) -> None:
         self._uploads = uploads
@@ -148,6 +159,7 @@ class Writing:
         self.committed_bytes = state.committed_bytes
         self._file = None if state.complete else uploads.part(announced.name).open("ab")
         self._unflushed = 0
+        self._lock = threading.Lock()
 
     def append(self, offset: int, data: bytes) -> None:
         """Add the next bytes.
@@ -156,6 +168,10 @@ class Writing:
             UploadOutOfOrder: the offset is not where the upload is.
             Invalid: more bytes than announced.
         """
+        with self._lock:
+            self._append(offset, data)
+
+    def _append(self, offset: int, data: bytes) -> None:
         announced = self.announced
         if offset != self.committed_bytes:
             raise UploadOutOfOrder(
@@ -181,22 +197,32 @@ class Writing:
 
     def close(self) -> None:
         """End this call's turn; what came so far stays."""
-        if self._file is not None:
-            self._flush()
-            self._file.close()
-            self._file = None
+        with self._lock:
+            if self._file is not None:
+                self._flush()
+                self._file.close()
+                self._file = None
         self._uploads.release(self.announced.name)
 
     def finish(self) -> None:
         """Check and keep the whole file.
 
         Raises:
+            UploadCutOff: the stream ended before the file did.
             UploadDigestMismatch: the bytes are not the announced ones.
         """
-        if not self.complete:
-            self._flush()
-            self._uploads.finish(self.announced)
-            self.complete = True
+        with self._lock:
+            announced = self.announced
+            if self.committed_bytes < announced.size_bytes:
+                raise UploadCutOff(
+                    f"{announced.path}: {self.committed_bytes} of {announced.size_bytes} bytes came; they are safe, "
+                    "go on there",
+                    committed_bytes=str(self.committed_bytes),
+                )
+            if not self.complete:
+                self._flush()
+                self._uploads.finish(announced)
+                self.complete = True
 
 
 def _write_whole(path: Path, value: Mapping[str, Any]) -> None:
