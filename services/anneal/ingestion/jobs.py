@@ -1,19 +1,18 @@
 """The bodies of ingestion's long jobs.
 
-A new attempt reads everything again: reading is a pure function of the uploads, so it ends with the same manifest, and
-nothing is visible before the manifest is published.
+Parsing is slow, so ingesting keeps what it has parsed and a new attempt goes on there; importing is fast and begins
+again. Both are pure functions of the uploads, so every attempt ends with the same manifest, and nothing is visible
+before the manifest is published.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
-
-from google.protobuf import json_format
 
 from anneal.ingestion.adapters import archives, containers
 from anneal.ingestion.adapters.chunks import cut
@@ -21,75 +20,20 @@ from anneal.ingestion.adapters.hub import download
 from anneal.ingestion.adapters.importers import IMPORTERS, detect_format
 from anneal.ingestion.adapters.importers.base import BadRow, Imported
 from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
+from anneal.ingestion.adapters.parts import Outcome, Parts
+from anneal.ingestion.adapters.rows import Broken, Found, is_unicode
 from anneal.ingestion.adapters.uploads import Announced, Uploads
 from anneal.ingestion.domain.documents import ParsedDocument
-from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest
+from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest, UndecodableText
 from anneal.ingestion.settings import IngestionOptions
+from anneal.ingestion.sink import Sink
 from anneal.kit import records
-from anneal.kit.datasets import DatasetWriter
 from anneal.kit.jobs.context import JobContext
-from anneal.kit.publishing import unpublished_version
-from anneal.kit.records import RecordKind
 from anneal.v1 import dataset_pb2
 from anneal.v1 import ingestion_service_pb2 as pb
 
-BATCH_ROWS = 512
 SNIFF_ROWS = 50
-
-
-class _Sink:
-    """Gathers rows into batches and counts them."""
-
-    def __init__(self, ctx: JobContext, kind: RecordKind) -> None:
-        self._ctx, self._kind = ctx, kind
-        self.writer = DatasetWriter(ctx.store, kind)
-        self._rows: list[dict[str, Any]] = []
-        self._bad: list[dict[str, Any]] = []
-        self._reasons: Counter[str] = Counter()
-        self.kept = 0
-        self.quarantined = 0
-
-    def keep(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        self.kept += 1
-        if len(self._rows) >= BATCH_ROWS:
-            self.flush()
-
-    def quarantine(self, row: dict[str, Any]) -> None:
-        self._bad.append(row)
-        self._reasons[row["reason"]] += 1
-        self.quarantined += 1
-        if len(self._bad) >= BATCH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            self.writer.add(records.to_table(self._kind, self._rows))
-            self._ctx.count("rows", len(self._rows), verdict="kept", reason="")
-        if self._bad:
-            self.writer.add(records.quarantine_table(self._bad), part="quarantined")
-        for reason, n in self._reasons.items():
-            self._ctx.count("rows", n, verdict="quarantined", reason=reason)
-        self._rows, self._bad = [], []
-        self._reasons.clear()
-
-    def finish(self, request: Any, operation: str) -> dataset_pb2.DatasetVersion:
-        """Write the manifest.
-
-        Raises:
-            NothingToIngest: not one row was kept.
-        """
-        self.flush()
-        if not self.kept:
-            raise NothingToIngest(
-                f"nothing became a row: {self.quarantined} were quarantined and no other was found",
-                quarantined=str(self.quarantined),
-            )
-        order = json_format.MessageToDict(request, preserving_proto_field_name=True)
-        for key in ("request_id", "parent", "dataset_id"):
-            order.pop(key, None)
-        manifest = self.writer.finish(rows_in=self.kept + self.quarantined, steps=[order])
-        return unpublished_version(manifest, request, operation)
+FILES_PER_PART = 16
 
 
 def _told(ctx: JobContext) -> tuple[IngestionOptions, Uploads]:
@@ -112,47 +56,70 @@ def ingest_documents(ctx: JobContext, request: pb.IngestDocumentsRequest) -> dat
         ArchiveRefused: an archive is damaged or beyond a limit.
     """
     options, uploads = _told(ctx)
-    sink = _Sink(ctx, "document")
-    done = 0
-    for announced in [uploads.blob(name) for name in request.uploads]:
-        for uri, data in _files(ctx, announced, options):
-            if request.include and not any(fnmatchcase(uri, glob) for glob in request.include):
-                continue
+    parts = Parts(ctx.scratch / "parts")
+    files = _files(ctx, [uploads.blob(name) for name in request.uploads], request.include, options)
+    done = parts.count * FILES_PER_PART
+    rest = islice(files, done, None)
+    while batch := list(islice(rest, FILES_PER_PART)):
+        outcome = Outcome()
+        for uri, data in batch:
             ctx.check()
-            ctx.count("bytes", len(data))
-            _take(sink, uri, data, request)
-            done += 1
-            ctx.progress(done, None, "files", uri)
+            _parse(outcome, uri, data, request, options.max_member_bytes)
+            ctx.progress(done + outcome.files, None, "files", uri)
+        ctx.count("bytes", outcome.size_bytes)
+        done += outcome.files
+        parts.append(outcome)
+    sink = Sink(ctx, "document")
+    for part in parts:
+        for row in part.rows:
+            sink.keep(row)
+        for row in part.quarantined:
+            sink.quarantine(row)
     return sink.finish(request, ctx.operation)
 
 
-def _files(ctx: JobContext, announced: Announced, options: IngestionOptions) -> Iterator[tuple[str, bytes]]:
-    path = _local(ctx, announced.digest, announced.path)
-    if archives.is_archive(path):
-        yield from archives.members(path, options.archive_limits())
-    else:
-        yield announced.path, path.read_bytes()
+def _files(
+    ctx: JobContext, announced: Sequence[Announced], include: Sequence[str], options: IngestionOptions
+) -> Iterator[tuple[str, bytes]]:
+    """Every wanted file with its path; of a file beyond the limit only the beginning, one byte too long."""
+    for upload in announced:
+        path = _local(ctx, upload.digest, upload.path)
+        if archives.is_archive(path):
+            found = archives.members(path, options.archive_limits())
+        else:
+            with path.open("rb") as file:
+                found = iter([(upload.path, file.read(options.max_member_bytes + 1))])
+        yield from (one for one in found if not include or any(fnmatchcase(one[0], glob) for glob in include))
 
 
-def _take(sink: _Sink, uri: str, data: bytes, request: pb.IngestDocumentsRequest) -> None:
+def _parse(outcome: Outcome, uri: str, data: bytes, request: pb.IngestDocumentsRequest, limit: int) -> None:
     """One file: its rows, or why there are none."""
+    outcome.files += 1
+    outcome.size_bytes += len(data)
+
+    def quarantine(reason: str, cause: str, byte_offset: int = 0) -> None:
+        raw = data[byte_offset : byte_offset + records.RAW_LIMIT]
+        where = uri.encode("utf-8", errors="backslashreplace").decode()
+        outcome.quarantined.append(
+            records.quarantined(where, byte_offset=byte_offset, cause=cause, reason=reason, raw=raw)
+        )
+
+    if not is_unicode(uri):
+        return quarantine("invalid_unicode", "the file's name is not UTF-8")
+    if len(data) > limit:
+        return quarantine("file_too_large", f"the file is larger than {limit} bytes")
     media_type = request.media_type or media_type_of(data, uri)
     if media_type is None:
-        cause = "no parser reads this kind of file"
-        sink.quarantine(records.quarantined(uri, byte_offset=0, cause=cause, reason="unknown_media_type", raw=data))
-        return
+        return quarantine("unknown_media_type", "no parser reads this kind of file")
     try:
         document = PARSERS[media_type](data, uri)
+    except UndecodableText as error:
+        return quarantine("invalid_encoding", str(error), error.byte_offset)
     except (ValueError, RecursionError, LookupError) as error:
-        cause = f"{type(error).__name__}: {error}"
-        sink.quarantine(records.quarantined(uri, byte_offset=0, cause=cause, reason="unreadable", raw=data))
-        return
+        return quarantine("unreadable", f"{type(error).__name__}: {error}")
     if not document.text.strip():
-        cause = "the file has no text"
-        sink.quarantine(records.quarantined(uri, byte_offset=0, cause=cause, reason="empty", raw=data))
-        return
-    for row in _rows(document, request):
-        sink.keep(row)
+        return quarantine("empty", "the file has no text")
+    outcome.rows.extend(_rows(document, request))
 
 
 def _rows(document: ParsedDocument, request: pb.IngestDocumentsRequest) -> Iterator[dict[str, Any]]:
@@ -183,6 +150,7 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
     Raises:
         NothingToIngest: no row could be read.
         FormatUnknown: no importer recognises the rows.
+        FileUnreadable: a file is damaged as a whole.
         HubUnreachable: the Hub did not give the dataset.
     """
     options, uploads = _told(ctx)
@@ -190,7 +158,7 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
     found = chain.from_iterable(_located(path, name, request, options) for path, name in files)
     head = list(islice(found, SNIFF_ROWS))
     importer = IMPORTERS[request.format or _detect(head)]
-    sink = _Sink(ctx, importer.kind)
+    sink = Sink(ctx, importer.kind)
     for number, (name, item) in enumerate(chain(head, found), start=1):
         if number % 1000 == 0:
             ctx.check()
@@ -200,7 +168,7 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
     return sink.finish(request, ctx.operation)
 
 
-Located = tuple[str, containers.Found | containers.Broken]
+Located = tuple[str, Found | Broken]
 
 
 def _import_files(ctx: JobContext, request: pb.ImportDatasetRequest, uploads: Uploads) -> list[tuple[Path, str]]:
@@ -214,9 +182,9 @@ def _import_files(ctx: JobContext, request: pb.ImportDatasetRequest, uploads: Up
 
 
 def _located(path: Path, name: str, request: pb.ImportDatasetRequest, options: IngestionOptions) -> Iterator[Located]:
-    container = request.container or containers.detect_container(path)
+    container = request.container or containers.detect_container(path, name)
     rows = containers.read_rows(
-        path, container, max_line_bytes=options.max_line_bytes, max_depth=options.max_json_depth
+        path, container, name, max_line_bytes=options.max_line_bytes, max_depth=options.max_json_depth
     )
     return ((name, row) for row in rows)
 
@@ -228,11 +196,11 @@ def _detect(head: list[Located]) -> str:
         FormatUnknown: none carries the marks of any.
     """
     found = Counter(
-        name for _, item in head if isinstance(item, containers.Found) and (name := detect_format(item.row)) is not None
+        name for _, item in head if isinstance(item, Found) and (name := detect_format(item.row)) is not None
     )
     if found:
         return found.most_common(1)[0][0]
-    readable = next((item for _, item in head if isinstance(item, containers.Found)), None)
+    readable = next((item for _, item in head if isinstance(item, Found)), None)
     if readable is None:
         raise NothingToIngest(f"none of the first {len(head)} rows could be read", rows=str(len(head)))
     fields = ", ".join(sorted(map(str, readable.row)))[:200]
@@ -240,35 +208,25 @@ def _detect(head: list[Located]) -> str:
     raise FormatUnknown(text, violations=[("format", text)])
 
 
-def _import(
-    sink: _Sink, importer: Any, name: str, item: containers.Found | containers.Broken, request: pb.ImportDatasetRequest
-) -> None:
-    if isinstance(item, containers.Broken):
+def _import(sink: Sink, importer: Any, name: str, item: Found | Broken, request: pb.ImportDatasetRequest) -> None:
+    def quarantine(reason: str, cause: str, raw: bytes | str) -> None:
         sink.quarantine(
-            records.quarantined(
-                name, byte_offset=item.byte_offset, line=item.line, cause=item.cause, reason=item.reason, raw=item.raw
-            )
+            records.quarantined(name, byte_offset=item.byte_offset, line=item.line, cause=cause, reason=reason, raw=raw)
         )
-        return
+
+    if isinstance(item, Broken):
+        return quarantine(item.reason, item.cause, item.raw)
+    if not is_unicode(item.row):
+        return quarantine("invalid_unicode", "a text holds half of a surrogate pair", str(dict(item.row)))
     try:
         made = list(importer.read(item.row))
     except BadRow as error:
-        sink.quarantine(
-            records.quarantined(
-                name,
-                byte_offset=item.byte_offset,
-                line=item.line,
-                cause=str(error),
-                reason=error.reason,
-                raw=str(dict(item.row)),
-            )
-        )
-        return
+        return quarantine(error.reason, str(error), str(dict(item.row)))
     for one in made:
         sink.keep(_imported_row(one, name, item, request))
 
 
-def _imported_row(one: Imported, name: str, item: containers.Found, request: pb.ImportDatasetRequest) -> dict[str, Any]:
+def _imported_row(one: Imported, name: str, item: Found, request: pb.ImportDatasetRequest) -> dict[str, Any]:
     origin = {"file": name, "line": item.line, "byte_offset": item.byte_offset}
     meta = dict(one.meta or {})
     if one.text:

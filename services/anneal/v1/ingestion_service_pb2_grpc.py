@@ -67,7 +67,7 @@ class IngestionServiceServicer:
 
         Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
         DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
-        ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file).
+        ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +87,7 @@ class IngestionServiceServicer:
 
         Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
         ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,8 +96,10 @@ class IngestionServiceServicer:
     def ImportDataset(self, request, context):
         """Imports rows. The operation resolves to the new `DatasetVersion`.
 
-        Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
+        Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
         ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
+        INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

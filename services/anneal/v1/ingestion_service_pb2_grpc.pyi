@@ -39,7 +39,7 @@ class IngestionServiceStub:
 
     Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
     DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
-    ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file).
+    ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetUploadRequest, _ingestion_service_pb2.Upload]
     """Tells how far an upload is.
@@ -51,12 +51,15 @@ class IngestionServiceStub:
 
     Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
     ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
     """
     ImportDataset: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.ImportDatasetRequest, _operations_pb2.Operation]
     """Imports rows. The operation resolves to the new `DatasetVersion`.
 
-    Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
+    Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
     ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
+    INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
     """
 
 @_typing.type_check_only
@@ -69,7 +72,7 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
 
     Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
     DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
-    ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file).
+    ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetUploadRequest, _ingestion_service_pb2.Upload]  # type: ignore[assignment]
     """Tells how far an upload is.
@@ -81,12 +84,15 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
 
     Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
     ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
     """
     ImportDataset: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ImportDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Imports rows. The operation resolves to the new `DatasetVersion`.
 
-    Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
+    Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
     ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
+    INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
     """
 
 class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -102,7 +108,7 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
         DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
-        ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file).
+        ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
         """
 
     @_abc_1.abstractmethod
@@ -126,6 +132,7 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
         ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
         """
 
     @_abc_1.abstractmethod
@@ -136,8 +143,10 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Imports rows. The operation resolves to the new `DatasetVersion`.
 
-        Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
+        Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
         ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
+        INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
         """
 
 def add_IngestionServiceServicer_to_server(servicer: IngestionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

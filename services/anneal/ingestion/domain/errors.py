@@ -69,3 +69,21 @@ class FormatUnknown(Invalid):
     """No importer recognises the rows, or no reader the file."""
 
     reason = "FORMAT_UNKNOWN"
+
+
+class FileUnreadable(Invalid):
+    """A file of rows is damaged as a whole: no row of it can be found."""
+
+    reason = "FILE_UNREADABLE"
+
+
+class UndecodableText(ValueError):
+    """Bytes that no encoding fits, or that are not what they claim to be; costs one file, not the job.
+
+    Attributes:
+        byte_offset: where the first byte stands that cannot be read.
+    """
+
+    def __init__(self, cause: str, *, byte_offset: int) -> None:
+        super().__init__(cause)
+        self.byte_offset = byte_offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,6 +75,18 @@ def text_of(row: Mapping[str, Any], field: str, *, required: bool = True) -> str
     if required and not value.strip():
         raise BadRow("empty_field", f"the field {field!r} is empty")
     return value
+
+
+def json_text(value: Any, what: str) -> str:
+    """A value as JSON text.
+
+    Raises:
+        BadRow: JSON has no such value: bytes, a date, NaN.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadRow("wrong_type", f"{what} cannot be JSON: {error}") from error
 
 
 def conversation(turns: Iterable[tuple[str, str]], *, tools: str | None = None, meta: Any = None) -> Imported:

@@ -41,7 +41,7 @@ class Oasst:
             node = _best(node.get("replies") or [])
         while turns and turns[-1][0] != "assistant":
             turns.pop()
-        yield conversation(turns, meta={"tree": row["message_tree_id"]} if "message_tree_id" in row else None)
+        yield conversation(turns, meta={"tree": str(row["message_tree_id"])} if row.get("message_tree_id") else None)
 
 
 def _best(replies: Any) -> Mapping[str, Any] | None:

@@ -6,11 +6,10 @@ A list of text parts as content is joined. A turn with weight 0 keeps its place;
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from anneal.ingestion.adapters.importers.base import BadRow, Imported, conversation
+from anneal.ingestion.adapters.importers.base import BadRow, Imported, conversation, json_text
 from anneal.kit.records import RecordKind
 
 _ROLES = {"developer": "system", "function": "tool"}
@@ -47,7 +46,7 @@ class OpenAI:
         if tools is not None and not isinstance(tools, list):
             raise BadRow("wrong_type", "the field 'tools' is not a list")
         meta = {"weights": weights} if any(weight != 1 for weight in weights) else None
-        encoded = json.dumps(tools, ensure_ascii=False, sort_keys=True) if tools else None
+        encoded = json_text(tools, "the field 'tools'") if tools else None
         yield conversation(turns, tools=encoded, meta=meta)
 
 
@@ -59,7 +58,7 @@ def _content(message: Mapping[str, Any], number: int) -> str:
             raise BadRow("unsupported_content", f"message {number} holds parts that are not text")
         return "".join(str(part) for part in parts)
     if content is None and message.get("tool_calls"):
-        return json.dumps(message["tool_calls"], ensure_ascii=False, sort_keys=True)
+        return json_text(message["tool_calls"], f"the tool calls of message {number}")
     if not isinstance(content, str):
         raise BadRow("wrong_type", f"the content of message {number} is {type(content).__name__}, not text")
     return content

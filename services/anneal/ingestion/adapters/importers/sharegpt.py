@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from anneal.ingestion.adapters.importers.base import BadRow, Imported, conversation, text_of
+from anneal.ingestion.adapters.importers.base import BadRow, Imported, conversation, json_text, text_of
+from anneal.ingestion.adapters.rows import loads
 from anneal.kit.records import RecordKind
 
 _ROLES = {
@@ -50,7 +50,18 @@ class ShareGPT:
             if speaker not in _ROLES:
                 raise BadRow("unknown_role", f"the speaker {speaker!r} is not known")
             turns.append((_ROLES[speaker], text_of(entry, "value")))
-        tools = row.get("tools")
-        if isinstance(tools, list):
-            tools = json.dumps(tools, ensure_ascii=False)
-        yield conversation(turns, tools=tools if isinstance(tools, str) and tools.strip() else None)
+        yield conversation(turns, tools=_tools(row.get("tools")))
+
+
+def _tools(value: Any) -> str | None:
+    """A list of tools, or the JSON text of one."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = loads(value)
+        except (ValueError, RecursionError) as error:
+            raise BadRow("wrong_type", f"the field 'tools' is not JSON: {error}") from error
+    if not value:
+        return None
+    if not isinstance(value, list):
+        raise BadRow("wrong_type", "the field 'tools' is not a list")
+    return json_text(value, "the field 'tools'")

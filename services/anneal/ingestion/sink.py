@@ -1,0 +1,76 @@
+"""Where the rows of a job go: into the parts of a dataset, counted, with the manifest at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from google.protobuf import json_format
+
+from anneal.ingestion.domain.errors import NothingToIngest
+from anneal.kit import records
+from anneal.kit.datasets import DatasetWriter
+from anneal.kit.jobs.context import JobContext
+from anneal.kit.publishing import unpublished_version
+from anneal.kit.records import RecordKind
+from anneal.v1 import dataset_pb2
+
+BATCH_ROWS = 512
+
+
+class Sink:
+    """Gathers rows into batches and counts them."""
+
+    def __init__(self, ctx: JobContext, kind: RecordKind) -> None:
+        self._ctx, self._kind = ctx, kind
+        self.writer = DatasetWriter(ctx.store, kind)
+        self._rows: list[dict[str, Any]] = []
+        self._bad: list[dict[str, Any]] = []
+        self._reasons: Counter[str] = Counter()
+        self.kept = 0
+        self.quarantined = 0
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """Take a row that can be used."""
+        self._rows.append(row)
+        self.kept += 1
+        if len(self._rows) >= BATCH_ROWS:
+            self.flush()
+
+    def quarantine(self, row: dict[str, Any]) -> None:
+        """Take a row that cannot be read, with its cause."""
+        self._bad.append(row)
+        self._reasons[row["reason"]] += 1
+        self.quarantined += 1
+        if len(self._bad) >= BATCH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what is waiting."""
+        if self._rows:
+            self.writer.add(records.to_table(self._kind, self._rows))
+            self._ctx.count("rows", len(self._rows), verdict="kept", reason="")
+        if self._bad:
+            self.writer.add(records.quarantine_table(self._bad), part="quarantined")
+        for reason, n in self._reasons.items():
+            self._ctx.count("rows", n, verdict="quarantined", reason=reason)
+        self._rows, self._bad = [], []
+        self._reasons.clear()
+
+    def finish(self, request: Any, operation: str) -> dataset_pb2.DatasetVersion:
+        """Write the manifest.
+
+        Raises:
+            NothingToIngest: not one row was kept.
+        """
+        self.flush()
+        if not self.kept:
+            raise NothingToIngest(
+                f"nothing became a row: {self.quarantined} were quarantined and no other was found",
+                quarantined=str(self.quarantined),
+            )
+        order = json_format.MessageToDict(request, preserving_proto_field_name=True)
+        for key in ("request_id", "parent", "dataset_id"):
+            order.pop(key, None)
+        manifest = self.writer.finish(rows_in=self.kept + self.quarantined, steps=[order])
+        return unpublished_version(manifest, request, operation)
