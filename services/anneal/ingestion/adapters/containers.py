@@ -34,8 +34,8 @@ def detect_container(path: Path, name: str) -> str:
     if head.startswith(b"ARROW1"):
         return "arrow"
     if b"\0" in head:
-        text = f"{name} is binary and neither Parquet nor Arrow"
-        raise FormatUnknown(text, violations=[("container", text)])
+        cause = f"{name} is binary and neither Parquet nor Arrow"
+        raise FormatUnknown(cause, violations=[("container", cause)])
     text = head.removeprefix(BOM).lstrip()
     suffix = _SUFFIXES.get(Path(name).suffix.lower())
     if suffix is not None:
