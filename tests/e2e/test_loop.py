@@ -1,0 +1,138 @@
+"""The whole loop over real processes with small sizes: documents to an adapter behind an endpoint, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from openai import NotFoundError, OpenAI
+
+from tests.fixtures.local_system import System, running
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "python-docs"
+pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(900)]
+
+
+def small_recipe(folder: Path) -> Path:
+    """The example's recipe with one task, a few pages and little training."""
+    recipe: dict[str, Any] = yaml.safe_load((EXAMPLE / "recipe.yaml").read_text())
+    task = next(task for task in recipe["tasks"] if task["name"] == "kind")
+    task["policy"] = [{"metric": "perplexity", "min_gain": 0.0}]
+    recipe["documents"]["files"] = [str(EXAMPLE / "python-3.11-docs.tar.xz")]
+    recipe["documents"]["include"] = ["library/[a-e]*.html"]
+    recipe["base_model"]["folder"] = str(EXAMPLE.parent / "tiny-base" / "model")
+    recipe["tasks_file"] = str(EXAMPLE / "tasks.yaml")
+    recipe["training"].update(epochs=1, max_rows=160)
+    recipe.update(tasks=[task], evaluation_rows=40, min_scored_rows=20, ask={"questions": 1})
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def anneal(system: System, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command against a system, as a person would."""
+    command = [sys.executable, "-m", "anneal.cli", "--address", system.grpc, "--http", system.http, *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A system on which the small loop ran, and the folder of its report."""
+    folder = tmp_path_factory.mktemp("e2e")
+    recipe = small_recipe(folder)
+    with running(folder / "data") as system:
+        ran = anneal(system, "run", str(recipe), "--report", str(folder / "report"))
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        yield system, folder, recipe, ran
+
+
+def test_the_loop_ends_with_a_report(looped: Any) -> None:
+    _, folder, _, ran = looped
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert report["outcome"] == "succeeded"
+    assert "refused, as it must be: GATE_CLOSED" in ran.stdout
+    assert [judgement["verdict"] for judgement in report["judgements"]] == ["GO"]
+    answers = {answer["text"] for question in report["questions"] for answer in question["answers"]}
+    assert len(answers) == 1, "gRPC and HTTP, streamed and not, must answer alike at temperature 0"
+    assert [hop["kind"] for hop in report["lineage"]][-1] == "document"
+    for dataset in report["datasets"]:
+        left = sum(removal["rows"] for removal in dataset["removed"])
+        assert dataset["rows_in"] == sum(dataset["splits"].values()) + left + dataset["quarantined"]
+    assert report["trainings"][0]["parity"]["passed"]
+    assert report["trainings"][0]["parity"]["max_logprob_difference"] <= 1e-5
+    assert "<svg" in (folder / "report" / "index.html").read_text()
+
+
+def test_a_second_run_does_nothing_again(looped: Any) -> None:
+    system, folder, recipe, _ = looped
+    ran = anneal(system, "run", str(recipe), "--report", str(folder / "again"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    steps = json.loads((folder / "again" / "report.json").read_text())["steps"]
+    work = ("import", "ingest", "synthesize", "curate", "decontaminate", "train", "evaluate", "deploy")
+    assert {step["state"] for step in steps if step["name"].startswith(work)} == {"skipped"}
+
+
+def test_every_list_and_show_speaks_to_people_and_to_programs(looped: Any) -> None:
+    system, _, _, _ = looped
+    for group in ("datasets", "models", "adapters", "deployments", "evaluations", "benchmarks", "jobs"):
+        listed = anneal(system, "--project", "python-docs", group, "list", "--json")
+        assert listed.returncode == 0, listed.stderr
+        assert json.loads(listed.stdout), group
+        assert anneal(system, "--project", "python-docs", group, "list").stdout.strip() not in ("", "none")
+    shown = anneal(system, "--project", "python-docs", "adapters", "show", "kind", "--json")
+    adapter = json.loads(shown.stdout)
+    graph = anneal(system, "--project", "python-docs", "lineage", adapter["name"])
+    assert "trained_on" in graph.stdout
+    removed = anneal(
+        system, "--project", "python-docs", "datasets", "rows", "kind-split", "--part", "removed", "--json"
+    )
+    rows = json.loads(removed.stdout)
+    assert rows
+    assert all(row["removed_reason"] for row in rows)
+    said = anneal(system, "--project", "python-docs", "chat", "kind", "What is this? os.path.join(path, *paths)")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.strip()
+
+
+def test_errors_are_one_clear_line(looped: Any) -> None:
+    system, folder, _, _ = looped
+    wrong = anneal(system, "--project", "python-docs", "chat", "nobody", "hello")
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    assert "nobody" in wrong.stderr
+    assert "DEPLOYMENT_MISSING" in wrong.stderr
+    bad = folder / "bad.yaml"
+    bad.write_text("title: x\nproject: p\ntasks: []\nsurprise: 1\n")
+    refused = anneal(system, "run", str(bad))
+    assert refused.returncode == 1
+    assert "surprise" in refused.stderr
+    again = subprocess.run(
+        [sys.executable, "-m", "anneal.cli", "up", "--data-dir", str(folder / "data")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        check=False,
+    )
+    assert again.returncode == 1
+    assert "already runs" in again.stderr
+
+
+def test_the_gateway_knows_its_models_and_says_so_otherwise(looped: Any) -> None:
+    system, _, _, _ = looped
+    client = OpenAI(base_url=f"http://{system.http}/v1", api_key="unused")
+    with pytest.raises(NotFoundError) as missing:
+        client.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hello"}])
+    assert missing.value.code == "model_not_found"
+    metrics = httpx2.get(f"http://{system.http}/metrics").text
+    for name in ("grpc_server_handled_total", "anneal_jobs", "anneal_rows_total", "anneal_training_loss"):
+        assert name in metrics, name
