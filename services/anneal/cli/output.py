@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -20,6 +21,9 @@ from anneal.cli.client import OperationFailed
 from anneal.kit.errors import Invalid, Refusal
 from anneal.kit.rpc.status import decode_status, status_of
 from anneal.v1 import job_service_pb2 as jobs
+
+# Without a terminal a long step says how far it is this often.
+LINE_EVERY_S = 10.0
 
 
 def as_dict(message: Message) -> dict[str, Any]:
@@ -95,7 +99,7 @@ class Watcher:
 
     def __init__(self, output: Output, title: str, bar: Progress | None, task: TaskID | None) -> None:
         self._output, self._title, self._bar, self._task = output, title, bar, task
-        self._told = -1
+        self._told = monotonic()
         self.metrics: list[jobs.Metric] = []
 
     def __call__(self, event: jobs.JobEvent) -> None:
@@ -115,9 +119,9 @@ class Watcher:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=progress.done, total=total, what=what)
             return
-        tenth = progress.done * 5 // total if total else -1
-        if tenth > self._told:
-            self._told = tenth
+        now = monotonic()
+        if now - self._told >= LINE_EVERY_S:
+            self._told = now
             self._output.line(f"  {self._title}: {what}")
 
 

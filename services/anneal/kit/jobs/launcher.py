@@ -70,7 +70,8 @@ class SubprocessLauncher:
         folder = self._logs / attempt.operation.rsplit("/", 1)[-1]
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"attempt-{attempt.attempt}.log"
-        environment = {**os.environ, "ANNEAL_JOB": json.dumps(attempt.config)}
+        # Waiting OpenMP threads sleep: on a busy machine spinning ones take the processor from those that work.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "ANNEAL_JOB": json.dumps(attempt.config)}
         with log.open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "anneal.kit.jobs.run"],
