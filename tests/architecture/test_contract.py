@@ -46,7 +46,6 @@ def test_generated_code_is_fresh() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@still_landing
 def test_every_rpc_is_served() -> None:
     methods = served()
     missing = [f"{rpc.service}.{rpc.name}" for rpc in rpcs() if rpc.name not in methods.get(rpc.service, set())]
@@ -60,7 +59,6 @@ def test_every_rpc_has_a_contract_test() -> None:
     assert [f"{rpc.service}.{rpc.name}" for rpc in rpcs() if rpc.name not in called] == []
 
 
-@still_landing
 def test_every_reason_in_the_contract_is_raised_somewhere() -> None:
     written = {
         node.value
@@ -79,7 +77,6 @@ def test_every_reason_in_the_contract_is_met_in_a_test() -> None:
     assert sorted(unmet) == []
 
 
-@still_landing
 def test_every_service_has_its_rooms() -> None:
     rooms = ("__init__.py", "__main__.py", "settings.py", "bootstrap.py", "domain", "adapters")
     faces = {"gateway": ()}
@@ -92,7 +89,6 @@ def test_every_service_has_its_rooms() -> None:
     assert missing == []
 
 
-@still_landing
 def test_every_service_with_long_work_keeps_it_in_jobs() -> None:
     home = {"AdapterService": "serving", "InferenceService": "serving"}
     services = {home.get(rpc.service, rpc.service.removesuffix("Service").lower()) for rpc in rpcs() if rpc.long}
