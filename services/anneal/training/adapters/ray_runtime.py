@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,10 @@ from typing import Any
 
 START_S = 120.0
 """Longest wait for a local runtime; it takes 4 s on an idle machine."""
-GRACE_S = 8.0
+GRACE_S = 4.0
 ENDED = "ended"
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Without it Ray replaces 127.0.0.1 by an address that other machines can reach."""
 
 
 class RayDown(Exception):
@@ -64,6 +67,9 @@ class LocalRay:
         token.write_text(secrets.token_hex(32))
         arguments = [
             *("--head", "--block", "--node-ip-address=127.0.0.1", "--port=0"),
+            # Nobody uses these two; their usual ports would be taken where a second runtime runs.
+            f"--ray-client-server-port={_free_port()}",
+            f"--dashboard-agent-listen-port={_free_port()}",
             *("--include-dashboard=false", "--disable-usage-stats", "--include-log-monitor=false"),
             f"--num-cpus={self._num_cpus}",
             f"--object-store-memory={self._object_store_bytes}",
@@ -72,6 +78,7 @@ class LocalRay:
         environment = {
             **os.environ,
             **_credentials(token),
+            **_LOOPBACK,
             "RAY_prestart_worker_first_driver": "0",
             "RAY_enable_open_telemetry": "0",
         }
@@ -91,8 +98,7 @@ class LocalRay:
     def stop(self) -> None:
         """End exactly the runtime that `ensure` started."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
             self._process = None
@@ -130,6 +136,11 @@ def _processes_of(home: Path) -> list[int]:
     return found
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def _credentials(token: Path) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
@@ -150,7 +161,7 @@ def connected(options: Mapping[str, Any]) -> Iterator[None]:
     if not address:
         home = Path(str(options["ray_home"]))
         address = _wait_for(home)
-        os.environ.update(_credentials(home / "token"))
+        os.environ.update({**_LOOPBACK, **_credentials(home / "token")})
     import ray  # after the credentials: Ray reads them once
 
     ray.init(address=address, logging_level="WARNING", log_to_driver=False)
