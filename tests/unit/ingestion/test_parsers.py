@@ -1,0 +1,111 @@
+"""Files become clean text whose sections and spans stand where they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
+from anneal.ingestion.domain.errors import UndecodableText
+
+SPHINX = """<!DOCTYPE html><html lang="en"><head><title>shutil — Docs</title>
+<meta charset="utf-8"><meta name="generator" content="Docutils 0.17"></head><body>
+<nav>elsewhere</nav><div class="related">up</div>
+<div role="main"><h1>shutil<a class="headerlink" href="#x">¶</a></h1><p>High-level   operations.</p>
+<section><h2>Files</h2>
+<dl class="py function"><dt class="sig" id="shutil.copyfile"><span>shutil.</span><span>copyfile</span>(<em
+class="sig-param"><span class="n">src</span></em>, <em class="sig-param"><span class="o">*</span></em>, <em
+class="sig-param"><span class="o">**</span><span class="n">options</span></em>)<a class="headerlink">¶</a></dt>
+<dd><p>Copy the <code>src</code> file.</p><pre>copyfile("a")</pre></dd></dl>
+<dl class="py class"><dt class="sig" id="shutil.Box">class shutil.Box</dt>
+<dd><dl class="py method"><dt class="sig" id="shutil.Box.open">open(mode)</dt><dd></dd></dl></dd></dl>
+<dl class="py data"><dt class="sig">unnamed</dt><dd><p>No id, no span.</p></dd></dl></section>
+<table><tr><th>a|b</th><th>c</th></tr><tr><td>1</td><td>2</td></tr></table></div></body></html>"""
+
+
+def test_the_entries_of_sphinx_are_spans_at_their_place() -> None:
+    page = PARSERS["text/html"](SPHINX.encode(), "library/shutil.html")
+    assert (page.title, page.language, page.notes["extractor"]) == ("shutil", "en", "sphinx")
+    assert [(span.type, span.name) for span in page.spans] == [
+        ("function", "shutil.copyfile"),
+        ("class", "shutil.Box"),
+        ("method", "shutil.Box.open"),
+    ]
+    function, box, method = page.spans
+    assert function.signature == "shutil.copyfile(src, *, **options)"
+    assert function.params == ("src", "**options")
+    body = page.text[function.body_start : function.end]
+    assert body == 'Copy the `src` file.\n\n```\ncopyfile("a")\n```'
+    assert box.start < method.start
+    assert method.end <= box.end
+    assert method.body_start == method.end
+    for span in page.spans:
+        assert page.text.startswith(span.signature, span.start)
+
+
+def test_the_sections_of_sphinx_nest_and_cover_their_text() -> None:
+    page = PARSERS["text/html"](SPHINX.encode(), "a.html")
+    assert [(section.level, section.title) for section in page.sections] == [(1, "shutil"), (2, "Files")]
+    assert page.sections[0].end == page.sections[1].end == len(page.text)
+    assert page.text[page.sections[1].start :].startswith("## Files")
+
+
+def test_what_is_around_the_main_part_of_sphinx_is_left_out() -> None:
+    text = PARSERS["text/html"](SPHINX.encode(), "a.html").text
+    assert "¶" not in text
+    assert "elsewhere" not in text
+    assert "| a\\|b | c |\n| --- | --- |\n| 1 | 2 |" in text
+
+
+def test_any_other_page_keeps_its_text() -> None:
+    data = b"<html><head><title>T</title></head><body><p>One line only.</p></body></html>"
+    page = PARSERS["text/html"](data, "t.html")
+    assert (page.title, page.text.strip()) == ("T", "One line only.")
+
+
+@pytest.mark.parametrize("data", [b"", b"<!-- only a comment -->", b"<html></html>"])
+def test_a_page_without_text_is_empty_and_no_error(data: bytes) -> None:
+    assert PARSERS["text/html"](data, "e.html").text == ""
+
+
+def test_a_page_nested_a_hundred_thousand_deep_is_read() -> None:
+    data = b"<html><head><meta content='docutils'></head><body>" + b"<div>" * 100_000 + b"deep" + b"</body></html>"
+    page = PARSERS["text/html"](data, "deep.html")
+    assert page.text in ("deep", "")  # libxml2 gives up at a depth of its own
+
+
+def test_a_page_that_says_utf8_and_is_not_is_refused() -> None:
+    with pytest.raises(UndecodableText, match="byte 42"):
+        PARSERS["text/html"](
+            b'<html><head><meta charset="utf-8"></head><\xff></html>'.replace(b"<\xff>", b"x\xff"), "b"
+        )
+
+
+def test_markdown_keeps_its_text_and_finds_its_headings_outside_code() -> None:
+    text = "intro\r\n\r\n# One *bold*\n\n```\n# no heading\n```\n\nTwo\n---\n"
+    page = PARSERS["text/markdown"](text.encode(), "a.md")
+    assert page.title == "One bold"
+    assert [(s.level, s.title) for s in page.sections] == [(1, "One bold"), (2, "Two")]
+    assert page.text[page.sections[1].start :] == "Two\n---"
+
+
+@pytest.mark.parametrize(("first", "title"), [("A title", "A title"), ("x" * 120, "x" * 120), ("x" * 121, "")])
+def test_plain_text_takes_a_short_first_line_as_its_title(first: str, title: str) -> None:
+    assert PARSERS["text/plain"](f"\n{first}\nmore".encode(), "a.txt").title == title
+
+
+@pytest.mark.parametrize(
+    ("data", "uri", "media_type"),
+    [
+        (b"<!DOCTYPE html><p>", "a.txt", "text/html"),
+        (b"\xef\xbb\xbf <HTML lang=en>", "a", "text/html"),
+        (b"plain", "a.HTM", "text/html"),
+        (b"plain", "a.md", "text/markdown"),
+        (b"plain", "a.rst", "text/plain"),
+        (b"plain", "LICENSE", "text/plain"),
+        (b"plain", "a.docx", None),
+        (b"a\0b", "a.txt", None),
+        (b"\xff\xfea\0b\0", "a.txt", "text/plain"),
+    ],
+)
+def test_the_media_type_comes_from_content_then_name(data: bytes, uri: str, media_type: str | None) -> None:
+    assert media_type_of(data, uri) == media_type
