@@ -1,0 +1,82 @@
+"""Rows for tests, and the engine over rows in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from anneal.curation.domain.engine import NamedStep, Outcome, Verdict, curate
+from anneal.curation.domain.steps.base import Removal, RowFilter, Rows, Runnable
+from anneal.kit.records import CONVERSATION, conversation, to_table
+
+Row = dict[str, Any]
+
+
+def asked(prompt: str, answer: str, source: str = "a.html") -> Row:
+    return said(("user", prompt), ("assistant", answer), source=source)
+
+
+def said(*turns: tuple[str, str], source: str = "a.html") -> Row:
+    return conversation([{"role": role, "content": content} for role, content in turns], source=source)
+
+
+def batch_of(rows: Sequence[Row]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(list(rows), schema=CONVERSATION)
+
+
+def judged(step: RowFilter, *rows: Row, split: str = "train") -> list[Removal | None]:
+    """What a filter says about each row."""
+    removals = step.judge(Rows(batch_of(rows), np.array([split] * len(rows), dtype=object)))
+    return [removals.get(row) for row in range(len(rows))]
+
+
+def reasons(step: RowFilter, *rows: Row) -> list[str]:
+    return [removal.reason if removal else "" for removal in judged(step, *rows)]
+
+
+@dataclass(slots=True)
+class InMemory:
+    """Source and sink."""
+
+    rows: Sequence[tuple[str, Row]]
+    batch_rows: int = 1000
+    kept: list[tuple[str, Row]] = field(default_factory=list)
+    removed: list[tuple[Row, Verdict]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    def read(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        for split in dict.fromkeys(split for split, _ in self.rows):
+            table = to_table("conversation", [row for name, row in self.rows if name == split])
+            for batch in table.to_batches(max_chunksize=self.batch_rows):
+                yield split, batch
+
+    def keep(self, batch: pa.RecordBatch, split: str) -> None:
+        self.kept += [(split, row) for row in batch.to_pylist()]
+
+    def remove(self, batch: pa.RecordBatch, verdicts: Sequence[Verdict]) -> None:
+        self.removed += zip(batch.to_pylist(), verdicts, strict=True)
+
+    @property
+    def kept_ids(self) -> list[str]:
+        return sorted(row["id"] for _, row in self.kept)
+
+
+def run(
+    rows: Iterable[Row] | Iterable[tuple[str, Row]], *steps: Runnable, batch_rows: int = 1000
+) -> tuple[InMemory, Outcome]:
+    """Rows (with their splits, else of the split train) through steps; the balance is checked."""
+    split = [row if isinstance(row, tuple) else ("train", row) for row in rows]
+    memory = InMemory(split, batch_rows)
+    named = [NamedStep(type(step).__name__, step) for step in steps]
+    outcome = curate(named, memory, memory, lambda _doing, _done, _total: None)
+    assert outcome.rows_in == len(split) == len(memory.kept) + len(memory.removed)
+    assert sum(outcome.kept.values()) == len(memory.kept)
+    assert sum(outcome.removed.values()) == len(memory.removed)
+    return memory, outcome
