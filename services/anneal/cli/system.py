@@ -24,6 +24,9 @@ from anneal.cli.output import Output, explain
 from anneal.cli.report.page import write
 from anneal.cli.up import CannotStart, Local, run_until_signal, state_of
 
+BaseModel = Annotated[
+    str, typer.Option(help="A local folder or a Hub id (owner/name) instead of the recipe's base model.")
+]
 START_S = 120.0
 STOP_S = 60.0
 
@@ -41,7 +44,13 @@ def up(
     """Start every service on this machine, on loopback only. Ctrl-C stops everything."""
     session: Session = context.obj
     folders = tuple(path.resolve() for path in model_folder or [Path("/")])
-    local = Local(folder or data_dir(), grpc_port=grpc_port, http_port=http_port, model_folders=folders)
+    local = Local(
+        folder or data_dir(),
+        grpc_port=grpc_port,
+        http_port=http_port,
+        model_folders=folders,
+        project=session.project,
+    )
     asyncio.run(run_until_signal(local, session.output.line))
 
 
@@ -50,10 +59,11 @@ def run(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="The recipe.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path("report"),
+    base_model: BaseModel = "",
 ) -> None:
     """Run a recipe against the running system; what was done before with the same inputs is skipped."""
     session: Session = context.obj
-    loaded = load(recipe)
+    loaded = load(recipe, base_model)
     project = loaded.recipe.project if session.project == "default" else session.project
     client = Client(session.address, project=project, token=session.token)
     _loop(client, session.http, loaded, session.output, out)
@@ -85,25 +95,28 @@ def demo(
     recipe: Annotated[Path, typer.Option(help="The recipe.")] = Path("examples/python-docs/recipe.yaml"),
     folder: Annotated[Path, typer.Option("--data-dir", help="Folder for everything it keeps.")] = Path("build/demo"),
     out: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path("report"),
+    base_model: BaseModel = "",
 ) -> None:
     """Start the system, run a recipe to the end, write the report, stop the system."""
     session: Session = context.obj
     start = time.perf_counter()
-    loaded = load(recipe)
-    with _system(folder, session.output) as state:
+    loaded = load(recipe, base_model)
+    with _system(folder, loaded.recipe.project, session.output) as state:
         client = Client(state["grpc"], project=loaded.recipe.project)
         _loop(client, state["http"], loaded, session.output, out)
     session.output.line(f"demo: {time.perf_counter() - start:.0f} s; everything that was started is stopped")
 
 
 @contextmanager
-def _system(folder: Path, output: Output) -> Iterator[dict[str, Any]]:
+def _system(folder: Path, project: str, output: Output) -> Iterator[dict[str, Any]]:
     """A running `anneal up` in a process of its own; stopped at the end, also after Ctrl-C."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "-m",
         "anneal.cli",
+        "--project",
+        project,
         "up",
         "--data-dir",
         str(folder),

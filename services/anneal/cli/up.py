@@ -73,7 +73,9 @@ def check_folder(data_dir: Path) -> None:
 class Local:
     """The whole system in this process."""
 
-    def __init__(self, data_dir: Path, *, grpc_port: int, http_port: int, model_folders: tuple[Path, ...]) -> None:
+    def __init__(
+        self, data_dir: Path, *, grpc_port: int, http_port: int, model_folders: tuple[Path, ...], project: str
+    ) -> None:
         """Make it; nothing runs before `start`.
 
         Args:
@@ -81,10 +83,12 @@ class Local:
             grpc_port: 0 takes a free one.
             http_port: 0 takes a free one.
             model_folders: folders base models may be imported from.
+            project: whose deployments the gateway serves under their bare ids.
         """
         self.data_dir = data_dir.absolute()
         self._settings = ServiceSettings(data_dir=self.data_dir, grpc=GrpcOptions(port=grpc_port), log_json=False)
         self._http_port = http_port
+        self._project = project
         self._model_folders = model_folders
         self._stack = AsyncExitStack()
         self.http_address = ""
@@ -107,7 +111,8 @@ class Local:
             await self.host.start()
             self._stack.push_async_callback(self.host.stop)
             gateway = importlib.import_module("anneal.gateway.bootstrap")
-            server, self.http_address = await gateway.start(self.host.runtime, port=self._http_port)
+            chosen = importlib.import_module("anneal.gateway.settings").GatewayOptions(project=self._project)
+            server, self.http_address = await gateway.start(self.host.runtime, port=self._http_port, options=chosen)
             self._stack.push_async_callback(server.stop)
         except BaseException:
             await self._stack.aclose()

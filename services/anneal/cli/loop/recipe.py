@@ -201,8 +201,12 @@ def _template_of(task: Task, templates: dict[str, dict[str, Any]]) -> dict[str, 
     return templates[task.template]
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, base_model: str = "") -> Loaded:
     """Read and check a recipe.
+
+    Args:
+        path: the recipe.
+        base_model: a folder or a Hub id that takes the place of the recipe's base model; empty keeps that.
 
     Raises:
         RecipeUnreadable: it cannot be read, or names files or templates that are not there.
@@ -211,4 +215,16 @@ def load(path: Path) -> Loaded:
     value = _yaml(path)
     if not isinstance(value, dict):
         raise RecipeUnreadable(f"{path} is not a mapping of keys to values")
-    return Loaded(Recipe(**value), path.resolve().parent)
+    recipe = Recipe(**value)
+    if base_model:
+        recipe = recipe.model_copy(update={"base_model": _source_of(base_model)})
+    return Loaded(recipe, path.resolve().parent)
+
+
+def _source_of(text: str) -> BaseModelSource:
+    folder = Path(text)
+    tail = text.rstrip("/").rsplit("/", 1)[-1].partition("@")[0].lower()
+    model_id = "".join(c if c.isalnum() else "-" for c in tail).strip("-") or "base"
+    if folder.is_dir():
+        return BaseModelSource(id=model_id, folder=folder.resolve())
+    return BaseModelSource(id=model_id, hub_id=text)

@@ -112,7 +112,12 @@ class Host:
             await service.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._serve_metrics(metrics)
-        self._log.info("serving", address=self.address, services=[service.name for service in self.services])
+        self._log.info(
+            "serving",
+            address=self.address,
+            metrics_port=self.metrics_port,
+            services=[service.name for service in self.services],
+        )
 
     def _bind(self) -> None:
         wanted = f"{self.settings.grpc.host}:{self.settings.grpc.port}"
@@ -239,7 +244,10 @@ async def serve(settings: ServiceSettings, build: Build) -> None:
 
 
 def main(settings: ServiceSettings, build: Build) -> None:
-    """`asyncio.run(serve(...))`, with one clear line for what an operator can mend."""
+    """`asyncio.run(serve(...))`, with one clear line for what an operator can mend; metrics are always served."""
+    if settings.metrics.port is None:
+        metrics = settings.metrics.model_copy(update={"port": 0})
+        settings = settings.model_copy(update={"metrics": metrics})
     try:
         asyncio.run(serve(settings, build))
     except PortTaken as error:
