@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -123,7 +124,7 @@ class Client:
             request.page_token = answer.next_page_token
 
     def run(self, call: Callable[[Any], Any], request: Any, kind: str, result: M, on_event: OnEvent) -> Done:
-        """Order a job, or find the finished one that did exactly this, and unpack its result.
+        """Order a job, or find the one that did or is doing exactly this, and unpack its result.
 
         Args:
             call: the stub's method.
@@ -135,24 +136,34 @@ class Client:
         Raises:
             OperationFailed: the job ended with an error.
         """
-        found = self.find_done(kind, request)
-        if found is None:
+        operation = self.find(kind, request)
+        skipped = operation is not None and operation.done
+        if operation is None:
             request.request_id = str(uuid.uuid4())
-            operation = self.wait(call(request).name, on_event)
-        else:
-            operation = found
+            operation = call(request)
+        if not operation.done:
+            operation = self._wait_or_cancel(operation.name, on_event)
         operation.response.Unpack(result)
-        return Done(operation, skipped=found is not None)
+        return Done(operation, skipped=skipped)
 
-    def find_done(self, kind: str, request: Message) -> operations_pb2.Operation | None:
-        """The newest operation of a kind that succeeded with exactly this request, request_id aside."""
+    def _wait_or_cancel(self, name: str, on_event: OnEvent) -> operations_pb2.Operation:
+        """Wait for a job; Ctrl-C asks it to stop, so that nobody pays for what nobody waits for."""
+        try:
+            return self.wait(name, on_event)
+        except KeyboardInterrupt:
+            with contextlib.suppress(grpc.RpcError):
+                self.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=name), timeout=5)
+            raise
+
+    def find(self, kind: str, request: Message) -> operations_pb2.Operation | None:
+        """The newest operation of a kind that did, or is doing, exactly this request, request_id aside."""
         wanted = _without_id(json_format.MessageToDict(request, preserving_proto_field_name=True))
         query = operations_pb2.ListOperationsRequest(name=self.parent, filter=f"kind={kind}", page_size=200)
         for operation in self.pages(self.operations.ListOperations, query, "operations"):
-            if not operation.done or operation.HasField("error"):
-                continue
             metadata = jobs.JobMetadata()
             operation.metadata.Unpack(metadata)
+            if operation.HasField("error") or metadata.state == jobs.JobState.JOB_STATE_CANCELLING:
+                continue
             if _without_id(json.loads(metadata.request_json)) == wanted:
                 found: operations_pb2.Operation = operation
                 return found
