@@ -60,7 +60,7 @@ class JobOptions(Options):
     """
 
     max_running: int = Field(default=2, ge=1)
-    lease_s: float = Field(default=20, gt=0)
+    lease_s: float = Field(default=60, gt=0)
     backoff_s: float = Field(default=1, ge=0)
     max_attempts: int = Field(default=4, ge=1)
 
