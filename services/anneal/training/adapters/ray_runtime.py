@@ -79,6 +79,8 @@ class LocalRay:
             **os.environ,
             **_credentials(token),
             **_LOOPBACK,
+            # Ray gives its workers way to every other process; here they are what the user waits for.
+            "RAY_worker_niceness": "0",
             "RAY_prestart_worker_first_driver": "0",
             "RAY_enable_open_telemetry": "0",
         }
