@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -79,7 +80,8 @@ def certify(expectations: Sequence[dict[str, Any]], score: Scorer, tolerance: fl
             )
         for i in range(1, len(wanted)):
             served = said.logprobs[i]
-            worst = max(worst, abs(expected["logprobs"][i - 1] - (float("inf") if served is None else served)))
+            difference = math.inf if served is None else abs(expected["logprobs"][i - 1] - served)
+            worst = max(worst, math.inf if math.isnan(difference) else difference)
             num_tokens += 1
     if not num_tokens:
         raise ParityFailed("there is no token to compare training and serving on")
