@@ -164,10 +164,10 @@ def test_a_band_of_many_rows_is_bounded_work() -> None:
     assert len(np.unique(pairs)) == count
     base = " ".join(f"x{n}" for n in range(100))
     rows = [asked("q", f"{base} y{n}") for n in range(count)]
-    start = time.perf_counter()
+    start = time.process_time()
     memory, _ = run(rows, FuzzyDuplicates(part="answer"), batch_rows=4096)
     assert len(memory.kept) == 1
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_bands_miss_next_to_nothing_at_the_threshold() -> None:
