@@ -1,0 +1,309 @@
+"""IngestDocuments and ImportDataset over a real channel: what comes out, what is quarantined, and every refusal."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import pytest_asyncio
+
+from anneal.v1 import dataset_pb2
+from anneal.v1 import ingestion_service_pb2 as pb
+from anneal.v1 import registry_service_pb2 as registry_pb
+from tests.fixtures.ingestion_house import House, chunk, header, refused, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+INVALID, MISSING, NOT_YET = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+PARENT = "projects/p"
+NOBODY = f"{PARENT}/uploads/nobody"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with running(tmp_path_factory.mktemp("orders")) as found:
+        yield found
+
+
+def ingest(*uploads: str, **other: Any) -> pb.IngestDocumentsRequest:
+    return pb.IngestDocumentsRequest(**{"parent": PARENT, "dataset_id": "docs", "uploads": uploads, **other})
+
+
+def imported(**other: Any) -> pb.ImportDatasetRequest:
+    return pb.ImportDatasetRequest(**{"parent": PARENT, "dataset_id": "rows", **other})
+
+
+async def quarantined(house: House, version: str, page_size: int) -> list[dict[str, Any]]:
+    """The quarantined rows as anybody reads them: page by page from the registry."""
+    rows: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        request = registry_pb.ReadRowsRequest(
+            dataset_version=version,
+            part=dataset_pb2.DatasetPart.DATASET_PART_QUARANTINED,
+            page_size=page_size,
+            page_token=token,
+        )
+        page = await house.registry.ReadRows(request)
+        assert len(page.rows) <= page_size
+        rows += [json.loads(row.json) for row in page.rows]
+        token = page.next_page_token
+        if not token:
+            return rows
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+async def test_an_archive_becomes_documents_and_bad_files_are_told(house: House) -> None:
+    files = {
+        "a/page.html": b"<html><head><title>T</title></head><body><p>Some text here.</p></body></html>",
+        "a/notes.md": "# Größe\n\ntext".encode(),
+        "a/plain.txt": b"plain",
+        "a/bad.txt": "Maß für Maß ".encode() + b"\xff\xfe",
+        "a/tool.bin": b"\x7fELF\0\0",
+        "a/empty.md": b" \n",
+        "a/left.out": b"not wanted",
+    }
+    upload = await house.upload("site.tar.gz", tar(files))
+    order = ingest(upload, include=["a/*.html", "a/*.md", "a/*.txt", "a/*.bin"], license="CC0-1.0")
+    version = await house.version(await house.ingestion.IngestDocuments(order))
+    assert version.name.startswith(f"{PARENT}/datasets/docs/versions/")
+    assert (version.row_count, version.quarantined_row_count, version.input_row_count) == (3, 3, 6)
+    rows = house.rows(version)
+    assert [(row["uri"], row["title"], row["license"]) for row in rows] == [
+        ("a/page.html", "T", "CC0-1.0"), ("a/notes.md", "Größe", "CC0-1.0"), ("a/plain.txt", "plain", "CC0-1.0")
+    ]  # fmt: skip
+    bad = await quarantined(house, version.name, page_size=2)
+    assert [(row["file"], row["reason"], row["byte_offset"]) for row in bad] == [
+        ("a/bad.txt", "invalid_encoding", 15), ("a/tool.bin", "unknown_media_type", 0), ("a/empty.md", "empty", 0)
+    ]  # fmt: skip
+
+
+async def test_chunks_know_their_document(house: House) -> None:
+    text = "\n\n".join(f"Paragraph {index} says something of its own." for index in range(40))
+    upload = await house.upload("long.txt", text.encode())
+    whole = house.rows(await house.version(await house.ingestion.IngestDocuments(ingest(upload))))[0]
+    chunking = pb.Chunking(max_characters=200, overlap_characters=40)
+    rows = house.rows(await house.version(await house.ingestion.IngestDocuments(ingest(upload, chunking=chunking))))
+    assert len(rows) > 5
+    for index, row in enumerate(rows):
+        place = json.loads(row["meta"])["chunk"]
+        assert (place["document"], place["index"]) == (whole["id"], index)
+        assert text[place["start"] : place["end"]] == row["text"]
+        assert len(row["text"]) <= 200
+        assert row["source"] == whole["source"] == "long.txt"
+
+
+GOOD = {"messages": [{"role": "user", "content": "q é"}, {"role": "assistant", "content": "a"}], "n": 0}
+BAD_LINES = [
+    (b'{"messages": "\xff"}', "invalid_utf8"),
+    (b'{"messages": [', "invalid_json"),
+    (json.dumps({**GOOD, "x": "\ud800"}).encode(), "invalid_unicode"),
+    (b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested_too_deep"),
+    (b'{"messages": [{"role": "user", "content": "q"}]}', "no_assistant_turn"),
+    (b'{"messages": [{"role": "robot", "content": "q"}]}', "unknown_role"),
+    (b"[1, 2]", "wrong_type"),
+    (b'{"messages": "' + b"x" * (17 << 20) + b'"}', "line_too_long"),
+]
+
+
+async def test_bad_rows_are_found_again_at_their_byte(house: House) -> None:
+    lines: list[bytes] = []
+    for line, _ in BAD_LINES:
+        lines += [json.dumps(GOOD).encode(), line]
+    data = b"\n".join(lines)
+    upload = await house.upload("rows.jsonl", data)
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload)))
+    assert (version.row_count, version.quarantined_row_count) == (len(BAD_LINES), len(BAD_LINES))
+    bad = await quarantined(house, version.name, page_size=3)
+    assert [row["reason"] for row in bad] == [reason for _, reason in BAD_LINES]
+    for number, (row, (line, _)) in enumerate(zip(bad, BAD_LINES, strict=True)):
+        assert data[row["byte_offset"] :].startswith(line + b"\n" if number < len(BAD_LINES) - 1 else line)
+        assert (row["file"], row["line"]) == ("rows.jsonl", 2 * number + 2)
+        assert len(row["raw"]) <= 2000
+        assert row["cause"]
+    assert house.rows(version)[0]["messages"][0]["content"] == "q é"
+
+
+ALPACA = [
+    {"instruction": "Add.", "input": "1 2", "output": "3"},
+    {"instruction": "Greet.", "input": "", "output": "Hi"},
+]
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def csv_text(rows: list[dict[str, Any]]) -> bytes:
+    return "\n".join(["instruction,input,output", *(",".join(row.values()) for row in rows)]).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("alpaca.jsonl", "\n".join(map(json.dumps, ALPACA)).encode()),
+        ("alpaca.json", json.dumps(ALPACA, indent=1).encode()),
+        ("alpaca.csv", csv_text(ALPACA)),
+        ("alpaca.parquet", parquet(ALPACA)),
+    ],
+)
+async def test_the_same_rows_come_out_of_every_container(house: House, name: str, data: bytes) -> None:
+    upload = await house.upload(name, data)
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload)))
+    turns = [[message["content"] for message in row["messages"]] for row in house.rows(version)]
+    assert turns == [["Add.\n1 2", "3"], ["Greet.", "Hi"]]
+
+
+async def test_a_blob_of_the_store_is_imported_as_documents(house: House) -> None:
+    digest = house.host.store.put_bytes(b"one paragraph\n\nanother one\n")
+    version = await house.version(
+        await house.ingestion.ImportDataset(imported(blob=digest, license="MIT", dataset_id="texts"))
+    )
+    assert [(row["text"], row["license"]) for row in house.rows(version)] == [
+        ("one paragraph", "MIT"), ("another one", "MIT")
+    ]  # fmt: skip
+
+
+async def test_a_repeated_order_is_answered_after_its_upload_is_gone(house: House) -> None:
+    upload = await house.upload("brief.txt", b"here and gone")
+    asked, read = str(uuid.uuid4()), str(uuid.uuid4())
+    orders = (
+        (house.ingestion.IngestDocuments, ingest(upload, request_id=asked), ingest(request_id=asked, uploads=[NOBODY])),
+        (
+            house.ingestion.ImportDataset,
+            imported(upload=upload, request_id=read, dataset_id="texts"),
+            imported(upload=NOBODY, request_id=read),
+        ),
+    )
+    for call, order, _ in orders:
+        await house.version(await call(order))
+    shutil.rmtree(house.host.settings.data_dir / "uploads" / "p" / upload.rsplit("/", 1)[1])
+    for call, order, other in orders:
+        first = await call(order)
+        assert first.done
+        assert first.name == (await call(order)).name
+        code, reason, _ = await refused(call(other))
+        assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+
+async def test_validate_only_starts_nothing(house: House) -> None:
+    upload = await house.upload("valid.txt", b"text")
+    for answer in (
+        await house.ingestion.IngestDocuments(ingest(upload, validate_only=True)),
+        await house.ingestion.ImportDataset(imported(upload=upload, validate_only=True)),
+    ):
+        assert (answer.name, answer.done) == ("", True)
+    code, reason, _ = await refused(house.ingestion.IngestDocuments(ingest(NOBODY, validate_only=True)))
+    assert (code, reason) == (MISSING, "UPLOAD_MISSING")
+
+
+async def test_an_upload_that_is_not_there_or_not_whole_is_refused(house: House) -> None:
+    sent = [header("half.txt", b"whole", "half"), chunk(0, b"wh")]
+    await refused(house.ingestion.UploadDocuments(iter(sent)))
+    for name, expected in (
+        (NOBODY, (MISSING, "UPLOAD_MISSING")),
+        (f"{PARENT}/uploads/half", (NOT_YET, "UPLOAD_INCOMPLETE")),
+    ):
+        code, reason, _ = await refused(house.ingestion.IngestDocuments(ingest(name)))
+        assert (code, reason) == expected
+        code, reason, _ = await refused(house.ingestion.ImportDataset(imported(upload=name)))
+        assert (code, reason) == expected
+    code, reason, _ = await refused(house.ingestion.ImportDataset(imported(blob="sha256:" + "0" * 64)))
+    assert (code, reason) == (MISSING, "BLOB_MISSING")
+
+
+@pytest.mark.parametrize(
+    ("order", "field"),
+    [
+        (ingest(NOBODY, parent="p"), "parent"),
+        (ingest(NOBODY, dataset_id="No_Id"), "dataset_id"),
+        (ingest(), "uploads"),
+        (ingest("projects/p/files/x"), "uploads[0]"),
+        (ingest("projects/other/uploads/x"), "uploads[0]"),
+        (ingest(NOBODY, media_type="image/png"), "media_type"),
+        (ingest(NOBODY, chunking=pb.Chunking(max_characters=15)), "chunking.max_characters"),
+        (ingest(NOBODY, chunking=pb.Chunking(max_characters=16, overlap_characters=16)), "chunking.overlap_characters"),
+        (imported(parent="p", upload=NOBODY), "parent"),
+        (imported(dataset_id="", upload=NOBODY), "dataset_id"),
+        (imported(), "from"),
+        (imported(upload="projects/other/uploads/x"), "upload"),
+        (imported(blob="md5:0"), "blob"),
+        (imported(hub_id="no-owner"), "hub_id"),
+        (imported(upload=NOBODY, format="latin"), "format"),
+        (imported(upload=NOBODY, container="tar"), "container"),
+    ],
+)
+async def test_a_bad_order_names_its_field(house: House, order: Any, field: str) -> None:
+    is_ingest = isinstance(order, pb.IngestDocumentsRequest)
+    code, _, fields = await refused(
+        (house.ingestion.IngestDocuments if is_ingest else house.ingestion.ImportDataset)(order)
+    )
+    assert (code, fields) == (INVALID, [field])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "order", "reason", "text"),
+    [
+        ("cut.parquet", parquet(ALPACA)[:-20], {}, "FILE_UNREADABLE", "cut.parquet is no Parquet file"),
+        ("tool.bin", b"\x7fELF\0\0", {}, "FORMAT_UNKNOWN", "tool.bin is binary"),
+        ("odd.jsonl", b'{"colour": "red"}\n', {}, "FORMAT_UNKNOWN", "the fields colour"),
+        ("bad.jsonl", b"{\n{\n", {}, "DATASET_EMPTY", "none of the first 2 rows could be read"),
+        ("none.jsonl", b"\n\n", {}, "DATASET_EMPTY", ""),
+        ("wrong.jsonl", b'{"colour": "blue"}\n', {"format": "text"}, "DATASET_EMPTY", "1 were quarantined"),
+    ],
+)
+async def test_an_import_that_cannot_be_made_says_why(
+    house: House, name: str, data: bytes, order: dict[str, str], reason: str, text: str
+) -> None:
+    upload = await house.upload(name, data)
+    found, said = await house.failed(await house.ingestion.ImportDataset(imported(upload=upload, **order)))
+    assert found == reason
+    assert text in said
+
+
+async def test_a_hub_that_does_not_answer_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    operation = await house.ingestion.ImportDataset(imported(hub_id="nobody/nothing"))
+    reason, said = await house.failed(operation)
+    assert reason == "HUB_UNREACHABLE"
+    assert "nobody/nothing" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason", "text"),
+    [
+        ("up.tar.gz", tar({"../up.txt": b"x"}), "ARCHIVE_REFUSED", "leaves the archive's root"),
+        ("cut.tar.gz", tar({"a.txt": b"x" * 5000})[:60], "ARCHIVE_REFUSED", "cannot be read"),
+        ("image.bin", b"\x89PNG\0\0", "DATASET_EMPTY", "1 were quarantined"),
+    ],
+)
+async def test_documents_that_cannot_be_read_say_why(
+    house: House, name: str, data: bytes, reason: str, text: str
+) -> None:
+    found, said = await house.failed(await house.ingestion.IngestDocuments(ingest(await house.upload(name, data))))
+    assert found == reason
+    assert text in said
