@@ -48,7 +48,7 @@ def untrained(told: argparse.Namespace, device: torch.device) -> LlamaForCausalL
 def made_up(told: argparse.Namespace, num_rows: int) -> list[list[Sample]]:
     """Packed rows of samples of a quarter to three quarters of the context, half of each to be learned."""
     chance = random.Random(0)
-    samples = []
+    samples: list[Sample] = []
     while sum(len(s) for s in samples) < num_rows * told.context:
         length = chance.randrange(told.context // 4, 3 * told.context // 4)
         ids = [chance.randrange(told.vocabulary) for _ in range(length)]

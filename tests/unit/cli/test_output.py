@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import grpc
 import pytest
@@ -29,7 +30,7 @@ class Call(grpc.RpcError):
     def details(self) -> str:
         return self._text
 
-    def trailing_metadata(self) -> tuple[object, ...]:
+    def trailing_metadata(self) -> tuple[Any, ...]:
         return ()
 
 
@@ -42,7 +43,7 @@ class Strict(BaseModel):
 
 def failed(status: object) -> OperationFailed:
     operation = operations_pb2.Operation(name="projects/p/operations/train-1", done=True)
-    operation.error.CopyFrom(status)  # type: ignore[arg-type]
+    operation.error.CopyFrom(status)
     return OperationFailed(operation)
 
 

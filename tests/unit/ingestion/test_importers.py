@@ -99,7 +99,8 @@ def test_sharegpt_names_its_speakers() -> None:
     assert roles == ["system", "user", "assistant", "tool", "assistant"]
     assert read("sharegpt", row).tools == '[{"name": "f"}]'
     assert read("sharegpt", {**row, "tools": [{"name": "f"}]}).tools == '[{"name": "f"}]'
-    for none in ("", "[]", [], None):
+    nothing: tuple[object, ...] = ("", "[]", [], None)
+    for none in nothing:
         assert read("sharegpt", {**row, "tools": none}).tools is None
 
 
