@@ -66,7 +66,7 @@ class IngestionServiceServicer:
         """Receives one file in chunks and checks its digest at the end. A cut upload goes on with the same id.
 
         Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
-        DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
+        FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
         ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

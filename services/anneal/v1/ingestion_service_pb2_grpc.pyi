@@ -38,7 +38,7 @@ class IngestionServiceStub:
     """Receives one file in chunks and checks its digest at the end. A cut upload goes on with the same id.
 
     Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
-    DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
+    FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
     ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetUploadRequest, _ingestion_service_pb2.Upload]
@@ -71,7 +71,7 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """Receives one file in chunks and checks its digest at the end. A cut upload goes on with the same id.
 
     Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
-    DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
+    FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
     ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.GetUploadRequest, _ingestion_service_pb2.Upload]  # type: ignore[assignment]
@@ -107,7 +107,7 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Receives one file in chunks and checks its digest at the end. A cut upload goes on with the same id.
 
         Refuses with: INVALID_ARGUMENT (carries BadRequest: path, size, digest, id), ABORTED/UPLOAD_OUT_OF_ORDER,
-        DATA_LOSS is never answered: FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
+        FAILED_PRECONDITION/UPLOAD_DIGEST_MISMATCH, FAILED_PRECONDITION/UPLOAD_CUT_OFF,
         ALREADY_EXISTS/UPLOAD_EXISTS (same id, other file), ABORTED/UPLOAD_BUSY (another call is sending it).
         """
 
