@@ -31,6 +31,12 @@ async def _publish(house: House) -> str:
     return (await house.publish("raw", {"train": rows})).name
 
 
+async def _begun(house: House, operation: str) -> None:
+    async with asyncio.timeout(60):
+        while (await house.host.jobs.store.get(operation)).progress is None:
+            await asyncio.sleep(0.02)
+
+
 def _job_process() -> int:
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
@@ -43,9 +49,7 @@ async def test_a_killed_curation_ends_with_the_same_digest(tmp_path: Path) -> No
     async with running(tmp_path) as house:
         request = order(*STEPS, sources=[await _publish(house)])
         accepted = await house.curation.CurateDataset(request)
-        async with asyncio.timeout(60):
-            while (await house.host.jobs.store.get(accepted.name)).progress is None:
-                await asyncio.sleep(0.02)
+        await _begun(house, accepted.name)
         os.kill(_job_process(), signal.SIGKILL)
         ended = await house.finished(accepted)
         version = await house.version(ended)
@@ -58,3 +62,13 @@ async def test_a_killed_curation_ends_with_the_same_digest(tmp_path: Path) -> No
         value = house.host.runtime.metrics.registry.get_sample_value
         labels = {"kind": "curate", "verdict": "kept", "reason": ""}
         assert value("anneal_rows_total", labels) == 2 * version.row_count
+
+
+async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        accepted = await house.curation.CurateDataset(order(*STEPS, sources=[await _publish(house)]))
+        await _begun(house, accepted.name)
+    async with running(tmp_path) as house:
+        version = await house.version(accepted)
+        assert version.input_row_count == version.row_count + sum(r.row_count for r in version.removals) == 30_000
+        assert len(house.rows(version)) == version.row_count
