@@ -1,0 +1,128 @@
+"""Jobs on a real Ray runtime: killed and resumed, refused, cancelled; and nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from google.longrunning import operations_pb2
+
+from anneal.v1 import adapter_pb2
+from anneal.v1 import registry_service_pb2 as registry_pb
+from tests.fixtures.tiny_model import write_base
+from tests.fixtures.training_house import PROJECT, House, details, order, running, small_rows
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+def processes(*words: str) -> list[int]:
+    """Processes whose command line holds one of the words."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if any(word in line for word in words):
+            found.append(int(entry.name))
+    return found
+
+
+async def until(is_so: Callable[[], object], what: str, timeout_s: float = 200) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not is_so():
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"waited in vain for {what}")
+
+
+def ray_homes(house: House) -> list[str]:
+    log = house.host.settings.data_dir / "training" / "ray.json"
+    return [log.read_text().split('"home": "')[1].split('"')[0]] if log.exists() else []
+
+
+async def test_jobs_on_one_runtime(tmp_path: Path) -> None:
+    async with running(tmp_path, local_ray=True) as house:
+        base = await house.import_base(write_base(house.models / "base"))
+        rows = await house.dataset(small_rows())
+        await killed_and_resumed(house, base.name, rows.name)
+        (home,) = ray_homes(house)
+        assert processes(home)
+        await too_high_a_rate(house, base.name, rows.name)
+        await cancelled(house, base.name, rows.name)
+        assert ray_homes(house) == [home]  # one runtime for all of them
+    assert not processes(home)
+    assert not Path(home).exists()
+
+
+async def killed_and_resumed(house: House, base: str, rows: str) -> None:
+    """A killed job goes on from its checkpoint: no step is told twice, and one model comes out."""
+    changes = {"method": "full", "learning_rate": 1e-3, "checkpoint_steps": 1, "epochs": 8, "evaluation_steps": 50}
+    started = await house.training.CreateTrainingJob(order(base, rows, output_id="grown", **changes))
+    scratch = house.host.settings.data_dir / "scratch" / started.name.rsplit("/", 1)[-1]
+    await until(lambda: list(scratch.glob("run/checkpoints/step-*")), "a checkpoint")
+    for pid in processes("anneal.kit.jobs.run"):
+        os.kill(pid, signal.SIGKILL)
+    model = await house.model(await house.finished(started, 300))
+    assert model.name == f"{PROJECT}/models/grown"
+    assert (list(model.dataset_versions), model.operation) == ([rows], started.name)
+    events = await house.events(started.name)
+    steps = [e.metric.step for e in events if e.HasField("metric") and e.metric.name == "train_loss"]
+    assert len(steps) == len(set(steps))
+    assert {e.metric.name for e in events if e.HasField("metric")} >= {
+        *("train_loss", "validation_loss", "tokens_per_second", "grad_norm", "learning_rate", "memory_bytes", "tokens")
+    }
+
+
+async def too_high_a_rate(house: House, base: str, rows: str) -> None:
+    """The loss stops being finite: one attempt, a step in the message, nothing published. On two workers."""
+    wild = order(base, rows, method="full", output_id="wild", learning_rate=1e30, max_grad_norm=1e30, workers=2)
+    done = await house.finished(await house.training.CreateTrainingJob(wild), 200)
+    assert details(done.error)[0] == "LOSS_NOT_FINITE"
+    assert "at step" in done.error.message
+    models = await house.registry.ListModels(registry_pb.ListModelsRequest(parent=PROJECT))
+    assert {model.name.rsplit("/", 1)[-1] for model in models.models} == {"base", "grown"}
+
+
+async def cancelled(house: House, base: str, rows: str) -> None:
+    """A cancelled job stops in the middle, and its workers with it."""
+    request = order(base, rows, method="full", output_id="stopped", epochs=5000)
+    started = await house.training.CreateTrainingJob(request)
+    journal = house.host.settings.data_dir / "scratch" / started.name.rsplit("/", 1)[-1] / "run" / "events.jsonl"
+    await until(journal.exists, "the first step")
+    await house.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=started.name))
+    done = await house.finished(started, 60)
+    assert done.error.code == 1  # CANCELLED
+    await until(lambda: not processes("ray::RayTrainWorker"), "the workers' end", 30)
+
+
+@pytest.mark.vllm
+async def test_an_adapter_is_published_with_serving_as_its_witness(tmp_path: Path) -> None:
+    from anneal.serving.bootstrap import build as build_serving
+    from anneal.serving.settings import ServingOptions
+
+    serving = ServingOptions(max_adapters=2, max_rank=8, max_sequences=16, kv_cache_bytes=64 << 20)
+    others = [lambda runtime: build_serving(runtime, serving)]
+    async with running(tmp_path, others=others, local_ray=True) as house:
+        base = await house.import_base(write_base(house.models / "base", context=1024))
+        rows = await house.dataset(small_rows())
+        started = await house.training.CreateTrainingJob(order(base.name, rows.name, workers=2))
+        done = await house.finished(started, 400)
+        assert not done.HasField("error"), done.error
+        version = adapter_pb2.AdapterVersion()
+        assert done.response.Unpack(version)
+    assert version.parity.passed
+    assert version.parity.token_ids_equal
+    assert version.parity.max_logprob_difference <= version.parity.tolerance == 1e-5
+    assert version.parity.sample_count == 8
+    assert (version.rank, version.alpha, version.method) == (4, 8.0, "lora")
+    assert "q_proj" in version.target_modules
+    assert version.base_model_digest == base.digest
+    assert list(version.dataset_versions) == [rows.name]
+    held = {path.name for path in house.host.store.materialize(version.digest).iterdir()}
+    assert held == {"adapter_model.safetensors", "adapter_config.json", "README.md", "curves.json", "samples.json"}
