@@ -99,7 +99,7 @@ def certify(expectations: Sequence[dict[str, Any]], score: Scorer, tolerance: fl
         token_ids_equal=True,
         max_logprob_difference=worst,
         tolerance=tolerance,
-        dtype="float32",
+        dtype="float32, reference float64",
         engines=", ".join(_engines()),
     )
 

@@ -86,7 +86,7 @@ class ParityCertificate(_message.Message):
     tolerance: _builtins.float
     """Largest difference allowed, in nats."""
     dtype: _builtins.str
-    """Number format of both sides, such as `float32`."""
+    """Number formats: serving's, and the reference's, such as `float32, reference float64`."""
     engines: _builtins.str
     """Versions of the two engines, such as `peft 0.21.2, vllm 0.32.0`."""
     def __init__(
