@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -43,6 +44,8 @@ def up(
 ) -> None:
     """Start every service on this machine, on loopback only. Ctrl-C stops everything."""
     session: Session = context.obj
+    # Before torch is loaded here or in any job: waiting OpenMP threads sleep, so that others get the processor.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folders = tuple(path.resolve() for path in model_folder or [Path("/")])
     local = Local(
         folder or data_dir(),
