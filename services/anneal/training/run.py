@@ -40,8 +40,6 @@ NUM_COMPARED = 8
 NUM_SAMPLES = 4
 """Conversations that are answered after training, for people to read."""
 MAX_ANSWER_TOKENS = 96
-MAX_EXACT = 1_500_000_000
-"""Parameters of the largest model whose reference for serving is computed in float64."""
 
 
 class StopAsked(Exception):
@@ -132,7 +130,8 @@ def train_run(order: RunOrder, world: World, device: torch.device) -> None:
             "num_trainable": sum(p.numel() for p in loop.weights.values()),
             "samples": sample_answers(loaded, spec, base, order.validation_files or order.train_files),
             "parity": parity_expectations(
-                exact(loaded),
+                # Serving computes in float32, so its peer does too, whatever was trained in.
+                loaded.float().cpu(),
                 shown,
                 read_rows([*order.validation_files, *order.train_files], record),
             )
@@ -268,16 +267,6 @@ def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Seque
     return out
 
 
-def exact(model: Any) -> Any:
-    """Return the model as serving is compared with: on the processor, in float64, whatever it was trained in.
-
-    In float32 the reference's own rounding, 1.1e-5 nats with 8 million parameters, would be as large as what is looked
-    for. Models above `MAX_EXACT` parameters stay in float32, for their memory.
-    """
-    model = model.cpu()
-    return model.double() if sum(p.numel() for p in model.parameters()) <= MAX_EXACT else model.float()
-
-
 def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what serving must agree with: a conversation, its token ids, and the logprob of each after the first."""
     by_id = {row["id"]: row for row in rows}
@@ -288,7 +277,7 @@ def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[di
             "tools": by_id[sample.row_id].get("tools"),
             "token_ids": sample.token_ids,
             "logprobs": target_logprobs(model, sample.token_ids),
-            "last_target": max(i for i, is_target in enumerate(sample.is_target) if is_target),
+            "targets": [i for i, is_target in enumerate(sample.is_target) if is_target],
         }
         for sample in samples
     ]

@@ -78,7 +78,7 @@ class ParityCertificate(_message.Message):
     sample_count: _builtins.int
     """Conversations compared."""
     token_count: _builtins.int
-    """Tokens whose logprobs were compared."""
+    """Tokens of answers whose logprobs were compared; the ids of every token were."""
     token_ids_equal: _builtins.bool
     """True when training and serving rendered the same token ids for every sample."""
     max_logprob_difference: _builtins.float
@@ -86,7 +86,7 @@ class ParityCertificate(_message.Message):
     tolerance: _builtins.float
     """Largest difference allowed, in nats."""
     dtype: _builtins.str
-    """Number formats: serving's, and the reference's, such as `float32, reference float64`."""
+    """Number format of both sides, such as `float32`."""
     engines: _builtins.str
     """Versions of the two engines, such as `peft 0.21.2, vllm 0.32.0`."""
     def __init__(

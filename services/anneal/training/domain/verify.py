@@ -75,5 +75,5 @@ def target_logprobs(model: Any, token_ids: Sequence[int]) -> list[float]:
     """Return the natural logarithm of the probability of each token after the first, given those before it."""
     device = next(model.parameters()).device
     ids = torch.tensor([list(token_ids)], device=device)
-    logprobs = model(input_ids=ids, use_cache=False).logits[0, :-1].double().log_softmax(-1)
+    logprobs = model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
     return [float(x) for x in logprobs.gather(-1, ids[0, 1:, None])[:, 0]]
