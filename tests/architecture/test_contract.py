@@ -7,12 +7,8 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.architecture.contract import comments_of, descriptors, elements, rpcs
 from tests.architecture.repository import PACKAGE, ROOT, SERVICES, source_trees
-
-still_landing = pytest.mark.xfail(reason="the services are still landing, one by one", strict=False)
 
 
 def served() -> dict[str, set[str]]:
@@ -52,7 +48,6 @@ def test_every_rpc_is_served() -> None:
     assert missing == []
 
 
-@still_landing
 def test_every_rpc_has_a_contract_test() -> None:
     tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests" / "contract").rglob("*.py"))
     called = set(re.findall(r"\.([A-Z]\w+)\b", tests))
@@ -70,7 +65,6 @@ def test_every_reason_in_the_contract_is_raised_somewhere() -> None:
     assert unknown == []
 
 
-@still_landing
 def test_every_reason_in_the_contract_is_met_in_a_test() -> None:
     tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     unmet = [f"{rpc.service}.{rpc.name}: {reason}" for rpc in rpcs() for reason in rpc.reasons if reason not in tests]
