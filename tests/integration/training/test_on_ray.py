@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def processes(*words: str) -> list[int]:
-    """Processes whose command line holds one of the words."""
+    """Processes whose command line and environment hold all of the words."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            line = ((entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()).decode(errors="replace")
         except OSError:
             continue
-        if any(word in line for word in words):
+        if all(word in line for word in words):
             found.append(int(entry.name))
     return found
 
@@ -66,7 +66,7 @@ async def killed_and_resumed(house: House, base: str, rows: str) -> None:
     started = await house.training.CreateTrainingJob(order(base, rows, output_id="grown", **changes))
     scratch = house.host.settings.data_dir / "scratch" / started.name.rsplit("/", 1)[-1]
     await until(lambda: list(scratch.glob("run/checkpoints/step-*")), "a checkpoint")
-    for pid in processes("anneal.kit.jobs.run"):
+    for pid in processes("anneal.kit.jobs.run", started.name):
         os.kill(pid, signal.SIGKILL)
     model = await house.model(await house.finished(started, 300))
     assert model.name == f"{PROJECT}/models/grown"
@@ -98,7 +98,8 @@ async def cancelled(house: House, base: str, rows: str) -> None:
     await house.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=started.name))
     done = await house.finished(started, 60)
     assert done.error.code == 1  # CANCELLED
-    await until(lambda: not processes("ray::RayTrainWorker"), "the workers' end", 30)
+    (home,) = ray_homes(house)
+    await until(lambda: not processes("ray::RayTrainWorker", home), "the workers' end", 30)
 
 
 @pytest.mark.vllm

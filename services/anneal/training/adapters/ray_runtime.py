@@ -103,8 +103,10 @@ class LocalRay:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
-            self._process = None
         self.sweep()
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
 
     def sweep_stale(self) -> None:
         """End what a killed service left behind, unless this one runs already."""
@@ -127,15 +129,19 @@ class LocalRay:
 
 
 def _processes_of(home: Path) -> list[int]:
-    """Processes of this user that name the runtime's own folder in their command line; Linux only."""
+    """Processes of the runtime in a folder; Linux only.
+
+    Those that Ray renames are known by the token they were started with.
+    """
+    marks = (f"{home}/".encode(), f"RAY_AUTH_TOKEN_PATH={home / 'token'}".encode())
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if str(home).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+            if marks[0] in (entry / "cmdline").read_bytes() or marks[1] in (entry / "environ").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def _free_port() -> int:
