@@ -6,12 +6,10 @@ import asyncio
 import os
 import random
 import signal
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from tests.contract.curation.house import House, asked, metadata, order, running, step
+from tests.fixtures.processes import descendants
 
 STEPS = [
     step("length", min_answer_words=1),
@@ -38,11 +36,7 @@ async def _begun(house: House, operation: str) -> None:
 
 
 def _job_process() -> int:
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
-            if "anneal.kit.jobs.run" in child.cmdline():
-                return child.pid
-    raise AssertionError("no job is running")
+    return descendants("anneal.kit.jobs.run")[-1].pid
 
 
 async def test_a_killed_curation_ends_with_the_same_digest(tmp_path: Path) -> None:

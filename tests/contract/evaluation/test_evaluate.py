@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import uuid
 from math import exp
 
 import grpc
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +19,7 @@ from anneal.v1 import evaluation_pb2, job_service_pb2, registry_service_pb2
 from anneal.v1.job_service_pb2_grpc import JobServiceStub
 from tests.contract.evaluation.fake_serving import FakeServing
 from tests.contract.evaluation.world import METRICS, PROJECT, WORDS, World, policy, refused, repeat_rows, results
+from tests.fixtures.processes import descendants
 
 
 async def test_an_adapter_without_a_baseline_is_compared_with_its_base(world: World) -> None:
@@ -152,9 +150,8 @@ async def test_a_killed_job_goes_on_where_it_was(world: World, serving: FakeServ
     watch.cancel()
     first = {key for key, times in serving.chats.items() if times == 1}
     assert len(first) >= 10
-    for child in psutil.Process().children(recursive=True):
-        if any("anneal.kit.jobs.run" in part for part in child.cmdline()):
-            os.kill(child.pid, signal.SIGKILL)
+    for process in descendants("anneal.kit.jobs.run"):
+        process.kill()
     serving.gate.set()
     ended = await world.wait(operation)
     assert not ended.HasField("error"), ended.error

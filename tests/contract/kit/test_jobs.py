@@ -27,6 +27,7 @@ from anneal.v1 import job_host_service_pb2 as host_pb
 from anneal.v1 import job_host_service_pb2_grpc as host_grpc
 from anneal.v1 import job_service_pb2 as pb
 from anneal.v1 import job_service_pb2_grpc as pb_grpc
+from tests.fixtures.processes import descendants
 
 PROJECT = "projects/test"
 
@@ -88,9 +89,7 @@ async def first_progress(host: Host, name: str) -> int:
     async with asyncio.timeout(30):
         while (await host.jobs.store.get(name)).progress is None:
             await asyncio.sleep(0.05)
-    return next(
-        child.pid for child in psutil.Process().children(recursive=True) if "anneal.kit.jobs.run" in child.cmdline()
-    )
+    return descendants("anneal.kit.jobs.run")[-1].pid
 
 
 async def test_a_job_ends_with_its_published_result(host: Host, channel: grpc.aio.Channel) -> None:

@@ -17,6 +17,7 @@ from anneal.kit.testing import hosted
 from anneal.serving.bootstrap import build
 from anneal.v1 import inference_service_pb2 as pb
 from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
+from tests.fixtures.processes import descendants
 from tests.fixtures.serving import OPTIONS, ToyFiles
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
@@ -26,14 +27,12 @@ SERVICE = "anneal.v1.InferenceService"
 
 def engine_core() -> psutil.Process:
     """The process that computes: a grandchild of this one."""
-    found = [p for p in psutil.Process().children(recursive=True) if "EngineCore" in p.name() + " ".join(p.cmdline())]
-    return max(found, key=lambda p: p.create_time())
+    return descendants("EngineCore")[-1]
 
 
 def hosts() -> set[int]:
     """The engines' processes."""
-    children = psutil.Process().children(recursive=True)
-    return {p.pid for p in children if p.status() != psutil.STATUS_ZOMBIE and "engine_host" in " ".join(p.cmdline())}
+    return {process.pid for process in descendants("engine_host")}
 
 
 async def test_a_killed_engine_is_told_and_comes_back(tmp_path: Path, toy_files: ToyFiles) -> None:

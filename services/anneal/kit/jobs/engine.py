@@ -211,6 +211,7 @@ class Jobs:
         running = 0
         for job in active:
             running += not await self._look_after(job)
+        self._launcher.reap({job.name for job in active})
         waiting = await self.store.waiting(kinds)
         for job in waiting[: max(0, self.options.max_running - running)]:
             await self._launch(job)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class Launcher(Protocol):
 
     def kill(self, operation: str) -> None:
         """End the process of an operation, gently first."""
+
+    def reap(self, active: Collection[str]) -> None:
+        """Forget the processes that ended and whose operations are not among the active ones."""
 
     def stop(self) -> None:
         """End every process."""
@@ -100,6 +103,14 @@ class SubprocessLauncher:
         known = self._running.pop(operation, None)
         if known is not None:
             _end([known[1]], self._grace_s)
+
+    def reap(self, active: Collection[str]) -> None:
+        """Wait for the processes that ended after they had said so; without it each stays a zombie."""
+        over = [
+            name for name, (_, process, _) in self._running.items() if name not in active and process.poll() is not None
+        ]
+        for name in over:
+            del self._running[name]
 
     def stop(self) -> None:
         """End every process at once."""
