@@ -159,6 +159,15 @@ async def test_the_requests_fault_is_not_retried(host: Host, channel: grpc.aio.C
     assert metadata(ended).attempt == 1
 
 
+async def test_a_finished_process_leaves_no_zombie(host: Host, channel: grpc.aio.Channel) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+    await wait(channel, accepted.name)
+    async with asyncio.timeout(20):
+        while {child.pid for child in psutil.Process().children()} - before:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_bug_is_retried_then_told(host: Host, channel: grpc.aio.Channel) -> None:
     accepted = await host.jobs.submit("count", order("crash"), project=PROJECT)
     ended = await wait(channel, accepted.name)

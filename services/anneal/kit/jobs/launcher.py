@@ -106,11 +106,9 @@ class SubprocessLauncher:
 
     def reap(self, active: Collection[str]) -> None:
         """Wait for the processes that ended after they had said so; without it each stays a zombie."""
-        over = [
-            name for name, (_, process, _) in self._running.items() if name not in active and process.poll() is not None
-        ]
-        for name in over:
-            del self._running[name]
+        for name in [name for name in self._running if name not in active]:
+            if self._running[name][1].poll() is not None:
+                del self._running[name]
 
     def stop(self) -> None:
         """End every process at once."""
