@@ -61,11 +61,21 @@ async def test_jobs_on_one_runtime(tmp_path: Path) -> None:
 
 
 async def killed_and_resumed(house: House, base: str, rows: str) -> None:
-    """A killed job goes on from its checkpoint: no step is told twice, and one model comes out."""
-    changes = {"method": "full", "learning_rate": 1e-3, "checkpoint_steps": 1, "epochs": 8, "evaluation_steps": 50}
+    """A killed worker, then a killed job, go on from the checkpoint: no step is told twice, and one model comes out."""
+    changes = {"method": "full", "learning_rate": 1e-3, "checkpoint_steps": 5, "epochs": 24, "evaluation_steps": 40}
     started = await house.training.CreateTrainingJob(order(base, rows, output_id="grown", **changes))
     scratch = house.host.settings.data_dir / "scratch" / started.name.rsplit("/", 1)[-1]
-    await until(lambda: list(scratch.glob("run/checkpoints/step-*")), "a checkpoint")
+    checkpoints = scratch / "run" / "checkpoints"
+
+    def newest() -> int:
+        return max((int(path.name.removeprefix("step-")) for path in checkpoints.glob("step-*")), default=0)
+
+    await until(newest, "a checkpoint")
+    (home,) = ray_homes(house)
+    for pid in processes("ray::RayTrainWorker", home):
+        os.kill(pid, signal.SIGKILL)
+    reached = newest()
+    await until(lambda: newest() > reached + 5, "a checkpoint of the worker that Ray Train started again")
     for pid in processes("anneal.kit.jobs.run", started.name):
         os.kill(pid, signal.SIGKILL)
     model = await house.model(await house.finished(started, 300))
@@ -74,6 +84,7 @@ async def killed_and_resumed(house: House, base: str, rows: str) -> None:
     events = await house.events(started.name)
     steps = [e.metric.step for e in events if e.HasField("metric") and e.metric.name == "train_loss"]
     assert len(steps) == len(set(steps))
+    assert max(steps) == 120
     assert {e.metric.name for e in events if e.HasField("metric")} >= {
         *("train_loss", "validation_loss", "tokens_per_second", "grad_norm", "learning_rate", "memory_bytes", "tokens")
     }

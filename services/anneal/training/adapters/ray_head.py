@@ -15,6 +15,9 @@ from types import FrameType
 
 from anneal.kit.jobs.launcher import die_with_parent
 
+GRACE_S = 4
+"""Whole seconds that Ray gets to end by itself; on a busy machine it would take many more."""
+
 
 def main() -> int:
     """Run Ray until it ends, or until this process is told to end; leave a file that says so."""
@@ -26,8 +29,13 @@ def main() -> int:
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         process.send_signal(number)
+        signal.alarm(GRACE_S)
+
+    def insist(_number: int, _frame: FrameType | None) -> None:
+        process.kill()  # its reaper ends the rest
 
     signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGALRM, insist)
     die_with_parent(int(parent))
     code = process.wait()
     (Path(home) / "ended").touch()
