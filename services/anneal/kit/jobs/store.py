@@ -30,6 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from anneal.kit.errors import Denied, Missing, NotYet, RequestIdReused
 from anneal.kit.jobs.states import Attempts, Event, State, backoff_s, move
+from anneal.kit.sql import READING
 
 REQUEST_ID_LIFE_S = 24 * 3600
 
@@ -160,6 +161,7 @@ class JobStore:
             on_change: called after every state change with name, kind, new state and the job's age in seconds.
         """
         self._engine = engine
+        self._reading = engine.execution_options(**READING)
         self._encode_state = encode_state
         self._clock = clock
         self._on_change = on_change
@@ -232,7 +234,7 @@ class JobStore:
         Raises:
             OperationMissing: there is none of that name.
         """
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return await self._read(db, name)
 
     async def _read(self, db: AsyncConnection, name: str, *, lock: bool = False) -> Job:
@@ -254,7 +256,7 @@ class JobStore:
             same = (JobRow.create_time == after[0]) & (JobRow.name < after[1])
             query = query.where(earlier | same)
         query = query.order_by(JobRow.create_time.desc(), JobRow.name.desc()).limit(size)
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return [_job(row) for row in (await db.execute(query)).all()]
 
     async def events(self, name: str, from_sequence: int, limit: int = 500) -> list[tuple[int, float, bytes]]:
@@ -265,13 +267,13 @@ class JobStore:
             .order_by(EventRow.sequence)
             .limit(limit)
         )
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return [(s, t, p) for s, t, p in (await db.execute(query)).all()]
 
     async def counts(self) -> list[tuple[str, State, int]]:
         """Jobs by kind and state."""
         query = select(JobRow.kind, JobRow.state, func.count()).group_by(JobRow.kind, JobRow.state)
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return [(kind, State[state], n) for kind, state, n in (await db.execute(query)).all()]
 
     async def waiting(self, kinds: Sequence[str]) -> list[Job]:
@@ -282,14 +284,14 @@ class JobStore:
             .where(JobRow.state.in_(states), JobRow.not_before <= self._clock(), JobRow.kind.in_(list(kinds)))
             .order_by(JobRow.create_time)
         )
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return [_job(row) for row in (await db.execute(query)).all()]
 
     async def active(self, kinds: Sequence[str]) -> list[Job]:
         """Jobs that have an attempt."""
         states = [State.RUNNING.name, State.CANCELLING.name]
         query = select(JobRow.__table__).where(JobRow.state.in_(states), JobRow.kind.in_(list(kinds)))
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return [_job(row) for row in (await db.execute(query)).all()]
 
     # -- attempts ------------------------------------------------------------------------------------------------
@@ -337,7 +339,7 @@ class JobStore:
         Raises:
             AttemptFenced: it is not.
         """
-        async with self._engine.connect() as db:
+        async with self._reading.connect() as db:
             return await self._fenced(db, name, token)
 
     async def _fenced(self, db: AsyncConnection, name: str, token: str, *, lock: bool = False) -> Job:
