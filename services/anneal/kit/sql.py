@@ -33,7 +33,7 @@ def open_engine(url: str) -> AsyncEngine:
         return create_async_engine(url, pool_pre_ping=True)
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, connect_args={"factory": _Connection})
 
     @event.listens_for(engine.sync_engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
@@ -51,6 +51,19 @@ def open_engine(url: str) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+class _Connection(sqlite3.Connection):
+    """Ends its transaction when it is closed.
+
+    A caller that goes away in the middle of a transaction has its connection closed while a cursor still stands on it.
+    SQLite then keeps the connection, and its write lock, until Python drops that cursor.
+    """
+
+    def close(self) -> None:
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 def _write_ahead(cursor: Any) -> None:
