@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest_asyncio
 from anneal.gateway.bootstrap import start as start_gateway
 from anneal.gateway.settings import GatewayOptions
 from anneal.kit.datasets import DatasetReader
+from anneal.kit.metrics import Metrics
 from anneal.synthesis.settings import TeacherOptions
 from anneal.v1 import dataset_pb2
 from anneal.v1 import synthesis_service_pb2 as pb
@@ -34,7 +36,9 @@ ENTRIES, ANSWER_TOKENS = 6, 48
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def teacher_url(serving_world: ServingWorld) -> AsyncIterator[str]:
     """The gateway's address; its engine is up, so that no test waits for the start."""
-    server, address = await start_gateway(serving_world.host.runtime, options=GatewayOptions(project="demo"))
+    # The world is shared: another gateway on it has its metrics on the same registry already.
+    runtime = replace(serving_world.host.runtime, metrics=Metrics())
+    server, address = await start_gateway(runtime, options=GatewayOptions(project="demo"))
     url = f"http://{address}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=300, max_retries=0) as client:
         await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x"}], max_tokens=1)
