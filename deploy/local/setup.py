@@ -108,6 +108,10 @@ def reason_of(output: str) -> str:
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if missing:
         return f"no wheel of {missing[1]} can be found"
+    if "ResolutionImpossible" in output:
+        # Constraints of pip's configuration make it say this also of a package that it does not find at all.
+        wanted = re.findall(r"^ +The user requested (.*)", output, re.MULTILINE)
+        return f"no wheel fits {' and '.join(wanted) or 'what is asked for'}"
     errors = re.findall(r"^(?:ERROR|\s*\w*Error): .*", output, re.MULTILINE)
     return errors[-1].strip().removeprefix("ERROR: ") if errors else last_line(output)
 
