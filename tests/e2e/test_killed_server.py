@@ -61,6 +61,7 @@ class Killed:
         ended.response.Unpack(result)
         metadata = jobs.JobMetadata()
         ended.metadata.Unpack(metadata)
+        assert "ended with its server" in metadata.last_failure, "the next attempt waited for the lease of the last one"
         return metadata.attempt
 
     def _metadata(self, name: str) -> jobs.JobMetadata:

@@ -182,6 +182,10 @@ class Jobs:
     async def start(self) -> None:
         """Start supervising; jobs that were running when the server died go on from their checkpoints."""
         await self.store.create_tables()
+        for job in await self.store.active(list(self._kinds)):
+            ended = await asyncio.to_thread(self._launcher.inherit, job.name, job.attempt)
+            if ended is not None:
+                await self._lose(job, ended.text)
         self._task = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
@@ -228,6 +232,9 @@ class Jobs:
             await asyncio.to_thread(self._launcher.kill, job.name)
         else:
             return False
+        return await self._lose(job, text)
+
+    async def _lose(self, job: Job, text: str) -> bool:
         status = internal_status(f"the job failed {job.attempt} times; the last time {text}")
         return await self.store.lose(
             job.name,

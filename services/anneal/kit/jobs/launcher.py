@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -49,6 +51,9 @@ class Launcher(Protocol):
     def ended(self, operation: str, attempt: int) -> Ended | None:
         """How the process of an attempt ended; None while it runs or when this launcher does not know it."""
 
+    def inherit(self, operation: str, attempt: int) -> Ended | None:
+        """Take over from an earlier server: how the attempt it started ended; None when that cannot be known here."""
+
     def kill(self, operation: str) -> None:
         """End the process of an operation, gently first."""
 
@@ -70,9 +75,8 @@ class SubprocessLauncher:
     def launch(self, attempt: Attempt) -> None:
         """Start the process; what an attempt before left running is ended first."""
         self.kill(attempt.operation)
-        folder = self._logs / attempt.operation.rsplit("/", 1)[-1]
-        folder.mkdir(parents=True, exist_ok=True)
-        log = folder / f"attempt-{attempt.attempt}.log"
+        log = self._file(attempt.operation, attempt.attempt, "log")
+        log.parent.mkdir(parents=True, exist_ok=True)
         # Waiting OpenMP threads sleep: on a busy machine spinning ones take the processor from those that work.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "ANNEAL_JOB": json.dumps(attempt.config)}
         with log.open("ab") as out:
@@ -85,6 +89,12 @@ class SubprocessLauncher:
                 start_new_session=True,
             )
         self._running[attempt.operation] = (attempt.attempt, process, log)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            record = {"pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+            self._file(attempt.operation, attempt.attempt, "pid").write_text(json.dumps(record))
+
+    def _file(self, operation: str, attempt: int, kind: str) -> Path:
+        return self._logs / operation.rsplit("/", 1)[-1] / f"attempt-{attempt}.{kind}"
 
     def ended(self, operation: str, attempt: int) -> Ended | None:
         """How the process ended, once it has."""
@@ -97,6 +107,23 @@ class SubprocessLauncher:
         del self._running[operation]
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         return Ended(f"the job's process {how}; {_last_line(known[2])}")
+
+    def inherit(self, operation: str, attempt: int) -> Ended | None:
+        """End at once what a server that was killed has left running; its pid may be another process's by now."""
+        try:
+            record = json.loads(self._file(operation, attempt, "pid").read_text())
+        except (OSError, ValueError):
+            return None
+        try:
+            process = psutil.Process(record["pid"])
+            if process.create_time() == record["create_time"]:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(self._grace_s)
+        except psutil.TimeoutExpired:
+            return None
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            pass
+        return Ended("the job's process ended with its server")
 
     def kill(self, operation: str) -> None:
         """SIGTERM to the process group, SIGKILL after the grace."""
