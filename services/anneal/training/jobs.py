@@ -111,7 +111,13 @@ def _run(
         with connected(ctx.options):
             ctx.log(f"connected to Ray after {time.monotonic() - start:.1f} s")
             ctx.check()
-            result = ray_train.run(order, workers=workers, cpus=ctx.options["worker_cpus"], watch=follow)
+            result = ray_train.run(
+                order,
+                workers=workers,
+                cpus=ctx.options["worker_cpus"],
+                on_one_machine="ray_home" in ctx.options,
+                watch=follow,
+            )
             follow()
     finally:
         (folder / "stop").touch()  # whatever the workers still do, it is over

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from google.longrunning import operations_pb2
 
@@ -29,6 +31,18 @@ def processes(*words: str) -> list[int]:
             continue
         if all(word in line for word in words):
             found.append(int(entry.name))
+    return found
+
+
+def listening(pids: list[int]) -> set[str]:
+    """Addresses that these processes take connections on."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sockets = psutil.Process(pid).net_connections("tcp")
+            found |= {
+                socket.laddr.ip.removeprefix("::ffff:") for socket in sockets if socket.status == psutil.CONN_LISTEN
+            }
     return found
 
 
@@ -101,15 +115,17 @@ async def too_high_a_rate(house: House, base: str, rows: str) -> None:
 
 
 async def cancelled(house: House, base: str, rows: str) -> None:
-    """A cancelled job stops in the middle, and its workers with it."""
-    request = order(base, rows, method="full", output_id="stopped", epochs=5000)
+    """Two workers listen on loopback only; a cancelled job stops in the middle, and they with it."""
+    request = order(base, rows, method="full", output_id="stopped", epochs=5000, workers=2)
     started = await house.training.CreateTrainingJob(request)
     journal = house.host.settings.data_dir / "scratch" / started.name.rsplit("/", 1)[-1] / "run" / "events.jsonl"
     await until(journal.exists, "the first step")
+    (home,) = ray_homes(house)
+    assert len(processes("ray::RayTrainWorker", home)) == 2
+    assert listening(processes(home)) == {"127.0.0.1"}
     await house.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=started.name))
     done = await house.finished(started, 60)
     assert done.error.code == 1  # CANCELLED
-    (home,) = ray_homes(house)
     await until(lambda: not processes("ray::RayTrainWorker", home), "the workers' end", 30)
 
 

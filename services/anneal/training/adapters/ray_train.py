@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,13 +26,14 @@ class RunFailed(Exception):
     """The workers failed, and it was no refusal: another attempt may do better."""
 
 
-def run(order: RunOrder, *, workers: int, cpus: int, watch: Callable[[], None]) -> dict[str, Any]:
+def run(order: RunOrder, *, workers: int, cpus: int, on_one_machine: bool, watch: Callable[[], None]) -> dict[str, Any]:
     """Run an order on workers of the connected Ray; returns the result that rank 0 left, or the refusal.
 
     Args:
         order: what every worker is told.
         workers: how many.
         cpus: processors of each.
+        on_one_machine: all workers are processes of this machine, and nothing may listen beyond it.
         watch: called about twice a second meanwhile; what it raises ends the wait.
 
     Raises:
@@ -44,10 +46,11 @@ def run(order: RunOrder, *, workers: int, cpus: int, watch: Callable[[], None]) 
     folder = Path(order.folder)
     (folder / REFUSED).unlink(missing_ok=True)
     use_gpu = bool(ray.cluster_resources().get("GPU"))
+    backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
     trainer = TorchTrainer(
         work,
-        train_loop_config={"order": asdict(order), "workers": workers},
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo"),
+        train_loop_config={"order": asdict(order), "join": backend if on_one_machine else ""},
+        torch_config=_unjoined(backend) if on_one_machine else TorchConfig(backend=backend),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
         run_config=RunConfig(
             name="run",
@@ -76,6 +79,33 @@ def run(order: RunOrder, *, workers: int, cpus: int, watch: Callable[[], None]) 
     return result
 
 
+def _unjoined(backend: str) -> Any:
+    """Ray Train's settings for workers that join themselves.
+
+    Ray Train joins them over a store of torch's that listens on every address of the machine, for anybody.
+    """
+    from ray.train.backend import Backend
+    from ray.train.torch import TorchConfig
+
+    class Unjoined(TorchConfig):  # type: ignore[misc]
+        @property
+        def backend_cls(self) -> Any:
+            return Backend
+
+    return Unjoined(backend=backend)
+
+
+def _join(folder: Path, backend: str, rank: int, size: int) -> None:
+    """Join the workers of one machine over a file and its loopback."""
+    import torch.distributed as dist
+    from ray.train.collective import broadcast_from_rank_zero
+
+    # A file that a killed group has left behind would be taken for this one's.
+    name = broadcast_from_rank_zero(uuid.uuid4().hex)
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group(backend, init_method=f"file://{folder}/join-{name}", rank=rank, world_size=size)
+
+
 def work(config: dict[str, Any]) -> None:
     """Do one worker's part: the body that Ray Train calls."""
     import ray.train
@@ -91,6 +121,8 @@ def work(config: dict[str, Any]) -> None:
     size, rank = context.get_world_size(), context.get_world_rank()
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, context.get_local_world_size())))
+    if size > 1 and config["join"]:
+        _join(folder, config["join"], rank, size)
     world = ProcessGroup() if size > 1 else Alone()
     with _alone_in(folder, needed=rank == 0):
         world.meet()
