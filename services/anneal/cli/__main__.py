@@ -11,6 +11,7 @@ from typer.exceptions import Abort, TyperException
 
 from anneal.cli import resources, system, work
 from anneal.cli.app import app
+from anneal.cli.base_models import BaseModelChanged, BaseModelUnclear
 from anneal.cli.client import OperationFailed
 from anneal.cli.loop.recipe import RecipeUnreadable
 from anneal.cli.loop.run import LoopFailed
@@ -27,7 +28,7 @@ _FOR_PEOPLE = (
     json_format.ParseError,
     OSError,
 )
-_PLAIN = (RecipeUnreadable, LoopFailed, CannotStart)
+_PLAIN = (BaseModelChanged, BaseModelUnclear, RecipeUnreadable, LoopFailed, CannotStart)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from anneal.cli.app import Session, app
+from anneal.cli.base_models import folder_or_hub, import_model, model_id_of
 from anneal.cli.output import as_dict
 from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, model_pb2
 from anneal.v1 import curation_service_pb2 as curation
@@ -117,19 +118,16 @@ Method = Annotated[str, typer.Option(help="lora or full, when there is no --spec
 
 def _base(session: Session, client: Any, value: str) -> str:
     """The resource name of a base model; a folder or a Hub id is imported first."""
-    folder = Path(value)
-    if value.startswith("projects/") or ("/" not in value and not folder.is_dir()):
+    if value.startswith("projects/") or ("/" not in value and not Path(value).is_dir()):
         return session.name("models", value)
-    made = model_pb2.Model()
-    tail = value.rstrip("/").rsplit("/", 1)[-1].split("@")[0].lower()
-    model_id = "".join(c if c.isalnum() else "-" for c in tail).strip("-")
-    request = training.ImportModelRequest(parent=client.parent, model_id=model_id)
-    if folder.is_dir():
-        request.folder = str(folder.resolve())
+    folder = folder_or_hub(value)
+    request = training.ImportModelRequest(parent=client.parent, model_id=model_id_of(value))
+    if folder is not None:
+        request.folder = str(folder)
     else:
         request.hub_id = value
     with session.output.job("import base model") as watcher:
-        client.run(client.training.ImportModel, request, "import_model", made, watcher)
+        made, _ = import_model(client, request, watcher)
     return made.name
 
 

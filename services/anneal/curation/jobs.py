@@ -9,6 +9,7 @@ from typing import Any
 
 from anneal.curation import codec
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
+from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.steps import Step
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
@@ -44,6 +45,7 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
         parents=[source.digest for source in inputs.sources],
         steps=[codec.encode_step(name, step) for name, step in steps],
         decontaminated_against=sorted({held_out.digest for held_out in inputs.benchmarks}),
+        statistics=_covers(runnable),
     )
     _report(ctx, outcome)
     return unpublished_version(manifest, request, ctx.operation, [source.name for source in inputs.sources])
@@ -80,8 +82,29 @@ def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any
         if held_out.name in step.benchmarks:
             ctx.check()
             index.add(held_out.name, DatasetReader(ctx.store, held_out.digest).batches(held_out.split), step.methods)
-            ctx.log(f"{held_out.name}: {index.common[held_out.name]} n-grams are in too many of its items to count")
+            if "ngram" in step.methods:
+                _tell_cover(ctx, held_out.name, index.covers[held_out.name])
     return Decontamination(step=step, index=index)
+
+
+def _tell_cover(ctx: JobContext, benchmark: str, cover: Cover) -> None:
+    ctx.log(f"{benchmark}: {cover.common_ngrams} n-grams are in too many of its items to count")
+    if cover.prompt_only_items:
+        ctx.log(
+            f"{benchmark}: {cover.prompt_only_items} of its {cover.items} items are found by their prompt only",
+            level="warning",
+        )
+
+
+def _covers(steps: Sequence[NamedStep]) -> dict[str, Any]:
+    """What the manifest keeps of decontamination beside the settings: how much of each benchmark could be compared."""
+    covers = [
+        {"step": step.name, "benchmark": benchmark, **asdict(cover)}
+        for step in steps
+        if isinstance(step.run, Decontamination)
+        for benchmark, cover in step.run.index.covers.items()
+    ]
+    return {"decontamination": covers} if covers else {}
 
 
 def _watcher(ctx: JobContext) -> Any:

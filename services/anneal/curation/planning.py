@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anneal.curation.codec import Steps
-from anneal.curation.domain.contamination import check_items
-from anneal.curation.domain.errors import AlreadySplit, IndexIncomplete
+from anneal.curation.domain.errors import AlreadySplit
 from anneal.curation.domain.steps.base import TRAIN
 from anneal.curation.domain.steps.decontaminate import Decontaminate
 from anneal.curation.domain.steps.split import Split
@@ -52,7 +51,7 @@ def check_inputs(store: Store, steps: Steps, inputs: Inputs) -> None:
     Raises:
         Invalid: the sources are of different kinds.
         AlreadySplit: the rows have splits, and the order would split them.
-        IndexIncomplete: a benchmark item cannot be indexed.
+        IndexIncomplete: a benchmark has no item, or one that no method can find again.
     """
     check_sources([DatasetReader(store, source.digest) for source in inputs.sources], steps, inputs.sources)
     for _, step in steps:
@@ -80,9 +79,5 @@ def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Seque
 
 
 def _check_benchmark(store: Store, held_out: HeldOut, step: Decontaminate) -> None:
-    count = 0
-    for batch in DatasetReader(store, held_out.digest).batches(held_out.split):
-        check_items(held_out.name, batch, step.methods)
-        count += batch.num_rows
-    if not count:
-        raise IndexIncomplete(f"{held_out.name} has no items to index", benchmark=held_out.name)
+    """Index a benchmark as the job will, so that what the job would refuse is refused before it starts."""
+    step.index().add(held_out.name, DatasetReader(store, held_out.digest).batches(held_out.split), step.methods)

@@ -11,8 +11,8 @@ from google.longrunning import operations_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from anneal.kit.datasets import Manifest
 from anneal.kit.digests import version_id
+from anneal.kit.manifests import Manifest
 from anneal.kit.names import parent_of
 from anneal.v1 import dataset_pb2
 from anneal.v1.registry_service_pb2 import CreateDatasetVersionRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from anneal.kit.errors import Denied, Exists, Invalid, NotYet, Refusal
+from anneal.kit.errors import Denied, Exists, Invalid, Missing, NotYet, Refusal
 from anneal.training.domain.errors import SpecInvalid, TrainingRefused
 
 
@@ -15,9 +15,21 @@ class FolderNotAllowed(Denied):
 
 
 class HubUnreachable(NotYet):
-    """The Hub did not give the model."""
+    """The Hub does not answer, or fails."""
 
     reason = "HUB_UNREACHABLE"
+
+
+class HubModelMissing(Missing):
+    """The Hub has no such model or revision, or shows it to others only."""
+
+    reason = "HUB_MODEL_MISSING"
+
+
+class HubModelGated(Denied):
+    """The model's owner has to let the caller in first."""
+
+    reason = "HUB_MODEL_GATED"
 
 
 class ModelTaken(Exists):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anneal.kit.errors import Invalid
-from anneal.training.errors import FolderNotAllowed, HubUnreachable
+from anneal.training.errors import FolderNotAllowed, HubModelGated, HubModelMissing, HubUnreachable
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md", "LICENSE*")
 """Names of the files of a base model that are taken; nothing that is pickled, and no code."""
@@ -45,19 +45,36 @@ def check_hub_id(hub_id: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def download(hub_id: str, cache: Path) -> tuple[Path, str]:
+def download(hub_id: str, cache: Path | None = None) -> tuple[Path, str]:
     """Fetch a model from the Hub; returns its folder and `owner/name@commit`.
 
+    Args:
+        hub_id: `owner/name` or `owner/name@revision`.
+        cache: where files are kept; None is the Hub library's own place (`HF_HOME`), so that what this machine has is
+            not fetched again, and is found where there is no network (`HF_HUB_OFFLINE`).
+
     Raises:
-        HubUnreachable: the Hub does not answer, or has no such model.
+        HubModelMissing: the Hub has no such model or revision, or shows it to others only.
+        HubModelGated: its owner has to let the caller in first.
+        HubUnreachable: the Hub does not answer, or fails.
     """
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     name, revision = check_hub_id(hub_id)
     try:
         folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(PATTERNS)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except GatedRepoError as error:
+        raise HubModelGated(
+            f"{name} is gated: ask for access at the Hub, and give the server a token (HF_TOKEN)", hub_id=hub_id
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        what = f"no revision {revision} of {name}" if isinstance(error, RevisionNotFoundError) else f"no model {name}"
+        raise HubModelMissing(
+            f"the Hub shows {what}; for a private one the server needs a token (HF_TOKEN)", hub_id=hub_id
+        ) from error
+    except (HTTPError, OSError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise HubUnreachable(f"the Hub did not give {hub_id}: {said}", hub_id=hub_id) from error
     return folder, f"{name}@{folder.name}"

@@ -206,9 +206,8 @@ def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.M
         root, origin = source, source.name
     else:
         ctx.progress(0, None, "files", "downloading")
-        cache = ctx.scratch / "hub"
-        source, origin = importing.download(request.hub_id, cache)
-        root = cache
+        source, origin = importing.download(request.hub_id)
+        root = source.parents[1]  # the model's own part of the cache: its files are links into it
     ctx.check()
     ctx.progress(0, None, "files", "reading and checking")
     taken = importing.collect(source, ctx.scratch / "model", root)

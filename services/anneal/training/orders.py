@@ -90,6 +90,8 @@ class Orders:
             check_hub_id(request.hub_id)
         else:
             raise Invalid.field("folder", "give a folder or a hub_id")
+        if request.validate_only:
+            return _validated()
         return await self._jobs.submit("import_model", request, project=request.parent, request_id=request.request_id)
 
     async def _resolve(

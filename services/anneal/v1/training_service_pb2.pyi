@@ -377,6 +377,7 @@ class ImportModelRequest(_message.Message):
     FOLDER_FIELD_NUMBER: _builtins.int
     HUB_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     model_id: _builtins.str
@@ -387,6 +388,8 @@ class ImportModelRequest(_message.Message):
     """A model of the Hugging Face Hub: `owner/name`, or `owner/name@revision`."""
     request_id: _builtins.str
     """UUID of the request."""
+    validate_only: _builtins.bool
+    """Check everything that needs no file of the model, start nothing."""
     def __init__(
         self,
         *,
@@ -395,10 +398,11 @@ class ImportModelRequest(_message.Message):
         folder: _builtins.str = ...,
         hub_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "from", b"from", "hub_id", b"hub_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["folder", "hub_id"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015

@@ -81,6 +81,15 @@ async def test_decontamination_keeps_splits_and_test_rows(house: House) -> None:
         "ngram": 13,
         "shared": 4,
     }
+    assert DatasetReader(house.host.store, version.digest).manifest.statistics["decontamination"] == [
+        {
+            "step": "decontaminate",
+            "benchmark": benchmark.name,
+            "items": 11,
+            "common_ngrams": 0,
+            "prompt_only_items": 0,
+        }
+    ]
 
 
 async def test_an_item_that_cannot_be_indexed_refuses_the_order(house: House) -> None:
@@ -90,6 +99,17 @@ async def test_an_item_that_cannot_be_indexed_refuses_the_order(house: House) ->
         order(step("decontaminate", benchmarks=[benchmark.name]), sources=[source.name])
     )
     assert await refused(call) == ("FAILED_PRECONDITION", "INDEX_INCOMPLETE", [])
+
+
+async def test_a_benchmark_that_is_all_wording_is_refused_or_compared_by_prompt(house: House) -> None:
+    source = await house.publish("raw", {"train": many()})
+    benchmark = await house.benchmark("same", [asked(WORDS, "yes", f"{n}.html") for n in range(12)])
+    blind = step("decontaminate", benchmarks=[benchmark.name], methods=["ngram"])
+    call = house.curation.CurateDataset(order(blind, sources=[source.name]))
+    assert await refused(call) == ("FAILED_PRECONDITION", "INDEX_INCOMPLETE", [])
+    version = await house.curated(step("decontaminate", benchmarks=[benchmark.name]), sources=[source.name])
+    (cover,) = DatasetReader(house.host.store, version.digest).manifest.statistics["decontamination"]
+    assert (cover["items"], cover["prompt_only_items"]) == (12, 12)
 
 
 async def test_rows_with_splits_are_not_split_again(house: House) -> None:

@@ -10,7 +10,8 @@ import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import duration_pb2
 
-from anneal.kit.datasets import DatasetWriter, Manifest
+from anneal.kit.datasets import DatasetWriter
+from anneal.kit.manifests import Manifest
 from anneal.kit.records import RecordKind, conversation, document, to_table
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import refusal_of

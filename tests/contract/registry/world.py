@@ -10,8 +10,9 @@ import grpc
 import pyarrow as pa
 import pytest
 
-from anneal.kit.datasets import DatasetWriter, Manifest
+from anneal.kit.datasets import DatasetWriter
 from anneal.kit.errors import Refusal
+from anneal.kit.manifests import Manifest
 from anneal.kit.policies import policy_digest
 from anneal.kit.records import conversation, document, quarantine_table, quarantined, removed_schema, to_table
 from anneal.kit.rpc.server import Host

@@ -111,6 +111,23 @@ async def test_an_import_sent_twice_is_one_job(house: House, base: model_pb2.Mod
     assert (await refused(house.training.ImportModel(request)))[:2] == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
 
 
+async def test_an_import_that_is_only_checked_starts_nothing(
+    house: House, base: model_pb2.Model, tmp_path: Path
+) -> None:
+    async def imports() -> int:
+        query = operations_pb2.ListOperationsRequest(name=PROJECT, filter="kind=import_model")
+        return len((await house.operations.ListOperations(query)).operations)
+
+    before = await imports()
+    for source in ({"folder": str(house.models / "base")}, {"hub_id": "owner/name"}):
+        request = pb.ImportModelRequest(parent=PROJECT, model_id="quiet", validate_only=True, **source)
+        answer = await house.training.ImportModel(request)
+        assert (answer.done, answer.name) == (True, "")
+    wrong = pb.ImportModelRequest(parent=PROJECT, model_id="quiet", validate_only=True, folder=str(tmp_path))
+    assert (await refused(house.training.ImportModel(wrong)))[1] == "FOLDER_NOT_ALLOWED"
+    assert await imports() == before
+
+
 # -- PlanTraining ----------------------------------------------------------------------------------------------------
 
 

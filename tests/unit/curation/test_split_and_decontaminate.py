@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anneal.curation.domain.contamination import MIN_COMMON_ITEMS, Cover
 from anneal.curation.domain.errors import IndexIncomplete
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
@@ -111,10 +112,39 @@ def test_what_many_items_hold_is_the_benchmarks_wording() -> None:
 
 
 def test_the_share_itself_counts() -> None:
-    items = [asked(LONG if n < 5 else f"item {n}", "x") for n in range(100)]
+    items = [asked(f"{LONG} item {n}" if n < 15 else f"item {n}", "x") for n in range(300)]
     row = asked("y", LONG)
     assert reasons(against(*items, methods=("ngram",)), row) == {row["id"]: "ngram_overlap"}
     assert reasons(against(*items, methods=("ngram",), max_item_share=0.0499), row) == {}
+
+
+def test_two_questions_over_one_passage_do_not_make_the_passage_wording() -> None:
+    items = [asked(f"{LONG} question {n}", "x") if n < 2 else asked(f"item {n}", "x") for n in range(20)]
+    row = asked("y", LONG)
+    assert reasons(against(*items), row) == {row["id"]: "ngram_overlap"}
+
+
+@pytest.mark.parametrize(("holders", "removed"), [(MIN_COMMON_ITEMS, True), (MIN_COMMON_ITEMS + 1, False)])
+def test_a_small_benchmark_has_no_wording_below_the_floor(holders: int, removed: bool) -> None:
+    items = [asked(f"{LONG} question {n}" if n < holders else f"item {n}", "x") for n in range(40)]
+    row = asked("y", LONG)
+    assert reasons(against(*items, methods=("ngram",)), row) == ({row["id"]: "ngram_overlap"} if removed else {})
+
+
+def test_items_that_only_ngrams_could_find_are_refused_when_all_of_theirs_are_common() -> None:
+    items = [asked(LONG, "x") for n in range(MIN_COMMON_ITEMS + 2)] + [asked(f"item {n}", "x") for n in range(8)]
+    with pytest.raises(IndexIncomplete, match=r"12 of the 20 items of b .* `exact`") as refused:
+        against(*items, methods=("ngram",))
+    assert refused.value.facts == {"benchmark": "b", "item": items[0]["id"], "items": "12"}
+    step = against(*items)
+    assert step.index.covers["b"] == Cover(items=20, common_ngrams=29, prompt_only_items=12)
+    row = asked(LONG, "anything else")
+    assert reasons(step, row) == {row["id"]: "exact_match"}
+
+
+def test_what_is_compared_by_prompt_alone_is_counted_so() -> None:
+    step = against(asked("one", "1"), asked("two", "2"), methods=("exact",))
+    assert step.index.covers["b"] == Cover(items=2, common_ngrams=0, prompt_only_items=2)
 
 
 @pytest.mark.parametrize(

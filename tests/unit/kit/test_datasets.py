@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from anneal.kit.datasets import DatasetReader, DatasetWriter, Manifest, ManifestUnbalanced, NotAManifest
-from anneal.kit.records import conversation, quarantine_table, quarantined, removed_schema, to_table
+from anneal.kit.datasets import DatasetReader, DatasetWriter
+from anneal.kit.manifests import Manifest, ManifestUnbalanced, NotAManifest
+from anneal.kit.records import conversation, document, quarantine_table, quarantined, removed_schema, to_table
+from anneal.kit.shards import row_bytes
 from anneal.kit.store import BlobDamaged, BlobMissing, Store
 
 
@@ -40,6 +44,52 @@ def test_digest_does_not_depend_on_batch_size(store: Store) -> None:
     reader = DatasetReader(store, digests.pop())
     assert reader.table().equals(rows(37))
     assert [shard.rows for shard in reader.manifest.shards] == [10, 10, 10, 7]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(0, 400), min_size=1, max_size=30),
+    st.lists(st.integers(1, 9), min_size=1, max_size=30),
+    st.integers(1, 3_000),
+)
+def test_a_file_ends_where_its_rows_say_however_they_come(
+    store: Store, lengths: list[int], batches: list[int], shard_bytes: int
+) -> None:
+    table = to_table("document", [document("x" * n, uri=f"{i}") for i, n in enumerate(lengths)])
+    sizes = row_bytes(table).to_pylist()
+
+    def written(cuts: list[int]) -> Manifest:
+        writer = DatasetWriter(store, "document", shard_rows=7, shard_bytes=shard_bytes)
+        start = 0
+        for rows_here in [*cuts, len(lengths)]:
+            writer.add(table.slice(start, rows_here))
+            start = min(start + rows_here, len(lengths))
+        return writer.finish(rows_in=len(lengths))
+
+    whole = written([])
+    assert written(batches).digest == whole.digest
+    assert DatasetReader(store, whole.digest).table().equals(table)
+    start = 0
+    for shard in whole.shards:
+        held = sizes[start : start + shard.rows]
+        start += shard.rows
+        assert sum(held[:-1]) < shard_bytes
+        assert shard.rows == 7 or sum(held) >= shard_bytes or shard is whole.shards[-1]
+
+
+def test_the_size_of_a_row_by_hand() -> None:
+    table = to_table("document", [document("äb", uri="u"), document("", uri="u", source="s")])
+    fixed = 9 * 4 + 64 + len("u") + len("text/plain") + len("{}") + len("u")
+    assert row_bytes(table).to_pylist() == [fixed + 3, fixed]
+    kinds = pa.table(
+        {
+            "list": pa.array([["a", "bc"], None, []], pa.list_(pa.string())),
+            "map": pa.array([[("k", 1.0)], [], None], pa.map_(pa.string(), pa.float64())),
+            "pair": pa.array([{"x": 1, "y": "z"}, {"x": None, "y": None}, None], pa.struct({"x": "i8", "y": "str"})),
+        }
+    )
+    assert row_bytes(kinds).to_pylist() == [4 + 11 + 4 + 13 + 13, 4 + 4 + 12, 4 + 4 + 12]
+    assert row_bytes(kinds.slice(1)).to_pylist() == [20, 20]
 
 
 def test_parts_and_splits_are_read_apart(store: Store) -> None:

@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from anneal.cli.base_models import folder_or_hub, model_id_of
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as curation
@@ -210,6 +211,7 @@ def load(path: Path, base_model: str = "") -> Loaded:
 
     Raises:
         RecipeUnreadable: it cannot be read, or names files or templates that are not there.
+        BaseModelUnclear: `base_model` is neither a folder nor a Hub id.
         pydantic.ValidationError: a key is unknown, missing or of the wrong type.
     """
     value = _yaml(path)
@@ -222,9 +224,5 @@ def load(path: Path, base_model: str = "") -> Loaded:
 
 
 def _source_of(text: str) -> BaseModelSource:
-    folder = Path(text)
-    tail = text.rstrip("/").rsplit("/", 1)[-1].partition("@")[0].lower()
-    model_id = "".join(c if c.isalnum() else "-" for c in tail).strip("-") or "base"
-    if folder.is_dir():
-        return BaseModelSource(id=model_id, folder=folder.resolve())
-    return BaseModelSource(id=model_id, hub_id=text)
+    folder = folder_or_hub(text)
+    return BaseModelSource(id=model_id_of(text), folder=folder, hub_id="" if folder else text)

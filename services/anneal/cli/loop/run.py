@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from anneal.cli.base_models import import_model
 from anneal.cli.client import Client, Done
 from anneal.cli.loop import ask, encode, lineage
 from anneal.cli.loop.recipe import Loaded, Task
@@ -118,9 +119,10 @@ class Loop:
         request = training.ImportModelRequest(parent=self._client.parent, model_id=source.id, hub_id=source.hub_id)
         if source.folder is not None:
             request.folder = str(self._loaded.path(source.folder))
-        made = model_pb2.Model()
         with self._step("import base model") as step:
-            self._job(step, self._client.training.ImportModel, request, "import_model", made)
+            with self._output.job(step.name) as watcher:
+                made, done = import_model(self._client, request, watcher)
+            step.state, step.operation = "skipped" if done.skipped else "done", done.operation.name
             step.detail = f"{made.architecture}, {made.parameter_count / 1e6:.1f} M parameters, {made.digest[7:19]}"
         return made
 

@@ -11,9 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anneal.curation.domain.errors import IndexIncomplete
-from anneal.curation.domain.steps.exact_duplicates import digests_of
-from anneal.curation.domain.texts import normalized, text_of
+from anneal.curation.domain.texts import digests_of, normalized, text_of
 from anneal.curation.domain.words import Ragged, ngrams_of, words_of
+
+MIN_COMMON_ITEMS = 10
+"""An n-gram that this many items of a benchmark hold, or fewer, is never its wording, however short the benchmark is:
+questions over one passage share the passage, and a passage is asked about some five times (up to 5 in SQuAD:
+Rajpurkar et al. 2016, arXiv:1606.05250, section 3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +35,39 @@ class Touch:
     ngrams: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """How much of a benchmark an index knows.
+
+    Attributes:
+        items: its items, all of them known by their prompt or their n-grams.
+        common_ngrams: n-grams left out because too many items hold them.
+        prompt_only_items: items that are found in rows with their very prompt only, because all their n-grams were left
+            out or n-grams are not compared.
+    """
+
+    items: int
+    common_ngrams: int
+    prompt_only_items: int
+
+
 class Index:
     """The items of some benchmarks, by the digest of their prompt and by their n-grams.
 
     An n-gram that more than a given share of one benchmark's items hold is how the benchmark asks, not what it asks: it
-    is left out, unless a single item holds it. An item of fewer words than n is known by all its words: it is found in
-    rows that have exactly these. Equal prompts are found however common their n-grams are.
+    is left out, unless `MIN_COMMON_ITEMS` items or fewer hold it. An item of fewer words than n is known by all its
+    words: it is found in rows that have exactly these. Equal prompts are found however common their n-grams are.
 
     Attributes:
         ngram: words per n-gram.
         items: (benchmark, item id) by item number.
-        common: n-grams left out, by benchmark.
+        covers: how much of each benchmark the index knows, by benchmark.
     """
 
     def __init__(self, ngram: int, max_item_share: float) -> None:
         self.ngram = ngram
         self.items: list[tuple[str, str]] = []
-        self.common: dict[str, int] = {}
+        self.covers: dict[str, Cover] = {}
         self._max_item_share = max_item_share
         self._prompts = _Table()
         self._ngrams = _Table()
@@ -64,19 +84,24 @@ class Index:
         for batch in batches:
             start = len(self.items)
             words = _words(batch)
-            check_items(benchmark, batch, methods, words)
+            _check_items(benchmark, batch, methods, words)
             self.items.extend((benchmark, item) for item in batch.column("id").to_pylist())
-            found = ngrams_of(words, self.ngram, short_rows=True)
-            grams.append(found.values)
-            holders.append(np.repeat(np.arange(batch.num_rows), found.lengths) + start)
+            if "ngram" in methods:
+                found = ngrams_of(words, self.ngram, short_rows=True)
+                grams.append(found.values)
+                holders.append(np.repeat(np.arange(batch.num_rows), found.lengths) + start)
             prompts.append(_prompt_keys(batch))
             askers.append(np.arange(batch.num_rows) + start)
         count = len(self.items) - first
         if not count:
             raise IndexIncomplete(f"{benchmark} has no items to index", benchmark=benchmark)
         self._prompts.add(np.concatenate(prompts), np.concatenate(askers))
-        allowed = max(int(self._max_item_share * count), 1)
-        self.common[benchmark] = self._ngrams.add(np.concatenate(grams), np.concatenate(holders), at_most=allowed)
+        allowed = max(int(self._max_item_share * count), MIN_COMMON_ITEMS)
+        common, known = self._ngrams.add(np.concatenate(grams), np.concatenate(holders), at_most=allowed)
+        unknown = np.setdiff1d(np.arange(first, len(self.items)), known)
+        if len(unknown) and "exact" not in methods:
+            raise _all_common(benchmark, self.items[int(unknown[0])][1], len(unknown), count, allowed)
+        self.covers[benchmark] = Cover(items=count, common_ngrams=common, prompt_only_items=len(unknown))
 
     def equal_prompts(self, batch: pa.RecordBatch) -> list[Touch]:
         """Rows whose normalised prompt is that of an item."""
@@ -96,13 +121,13 @@ class Index:
         ]
 
 
-def check_items(benchmark: str, batch: pa.RecordBatch, methods: Sequence[str], words: Ragged | None = None) -> None:
-    """Check that every item can be found again by every method asked for.
+def _check_items(benchmark: str, batch: pa.RecordBatch, methods: Sequence[str], words: Ragged) -> None:
+    """Check that every item has what the methods asked for compare.
 
     Raises:
         IndexIncomplete: one has no words, or nothing in its prompt.
     """
-    wordless = (words or _words(batch)).lengths == 0
+    wordless = words.lengths == 0
     empty = pc.equal(pc.utf8_length(normalized(text_of(batch, "prompt"))), 0).to_numpy(zero_copy_only=False)
     blind = (wordless if "ngram" in methods else False) | (empty if "exact" in methods else False)
     if np.any(blind):
@@ -112,6 +137,16 @@ def check_items(benchmark: str, batch: pa.RecordBatch, methods: Sequence[str], w
         raise IndexIncomplete(f"item {item} of {benchmark} has {what} to index", benchmark=benchmark, item=item)
 
 
+def _all_common(benchmark: str, item: str, unknown: int, count: int, allowed: int) -> IndexIncomplete:
+    return IndexIncomplete(
+        f"{unknown} of the {count} items of {benchmark} cannot be found by n-grams, item {item} for one: more than "
+        f"{allowed} items hold each of theirs; compare with `exact` too, or raise `max_item_share` or `ngram`",
+        benchmark=benchmark,
+        item=item,
+        items=str(unknown),
+    )
+
+
 class _Table:
     """Sorted 64-bit keys, each with the lowest item that has it."""
 
@@ -119,8 +154,14 @@ class _Table:
         self._keys = np.zeros(0, dtype=np.uint64)
         self._items = np.zeros(0, dtype=np.int64)
 
-    def add(self, keys: NDArray[np.uint64], items: NDArray[np.int64], at_most: int | None = None) -> int:
-        """Add keys; those that more than `at_most` items have stay out. Returns how many did."""
+    def add(
+        self, keys: NDArray[np.uint64], items: NDArray[np.int64], at_most: int | None = None
+    ) -> tuple[int, NDArray[np.int64]]:
+        """Add keys; those that more than `at_most` items have stay out.
+
+        Returns:
+            How many stay out, and the items that have a key which does not.
+        """
         order = np.lexsort((items, keys))
         keys, items = keys[order], items[order]
         differs = np.ones(len(keys), dtype=bool)
@@ -133,7 +174,7 @@ class _Table:
         # Benchmarks come one after the other: what is there already has the lower item, and comes first.
         self._keys, kept = np.unique(merged, return_index=True)
         self._items = owners[kept]
-        return int(np.count_nonzero(~fits))
+        return int(np.count_nonzero(~fits)), np.unique(items[np.repeat(fits, counts)])
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The item of each key, -1 where there is none."""

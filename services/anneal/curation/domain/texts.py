@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Literal, get_args
 
 import numpy as np
@@ -97,6 +98,21 @@ def normalized(texts: pa.Array) -> pa.Array:
     if not pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
         texts = pc.replace_substring_regex(texts, _RARE_SPACES, " ")
     return _collapsed(texts)
+
+
+def digests_of(batch: pa.RecordBatch, part: Part, *, normalize: bool) -> NDArray[np.uint64]:
+    """128 bits per row that are equal when the texts are; shape (rows, 2)."""
+    wholes = whole_of(batch)
+    texts = wholes if part == "conversation" else text_of(batch, part)
+    if normalize:
+        texts, wholes = normalized(texts), normalized(wholes)
+    pairs = zip(texts.to_pylist(), wholes.to_pylist(), strict=True)
+    raw = b"".join(_digest(text, b"part") if text else _digest(whole, b"whole") for text, whole in pairs)
+    return np.frombuffer(raw, dtype="<u8").reshape(-1, 2).astype(np.uint64)
+
+
+def _digest(text: str, person: bytes) -> bytes:
+    return blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=16, person=person).digest()
 
 
 def bytes_of(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

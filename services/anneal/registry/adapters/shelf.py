@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from anneal.kit.datasets import DatasetReader, Manifest, ManifestUnbalanced, NotAManifest, Part, Shard
+from anneal.kit.datasets import DatasetReader
 from anneal.kit.errors import Invalid
+from anneal.kit.manifests import Manifest, ManifestUnbalanced, NotAManifest, Part, Shard
 from anneal.kit.store import BlobDamaged, BlobMissing, Store
 from anneal.registry.domain.errors import FilesMissing, ManifestMissing
 from anneal.registry.domain.publishing import check_splits

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from anneal.kit.datasets import Manifest
 from anneal.kit.digests import hex_of
+from anneal.kit.manifests import Manifest
 from anneal.kit.names import check_id, parse, project_of
 from anneal.registry import codec
 from anneal.registry.adapters.sql.transactions import Writer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from anneal.kit.datasets import Part
 from anneal.kit.errors import Invalid
+from anneal.kit.manifests import Part
 from anneal.kit.names import parse, parse_any
 from anneal.kit.pages import page
 from anneal.registry import codec

@@ -4,9 +4,9 @@ Two methods: `exact`, a row's normalised prompt is an item's; `ngram`, a row sha
 question and answer (13 words: Brown et al. 2020, arXiv:2005.14165, appendix C). Only rows that are trained on leave:
 rows of the split test never do.
 
-It fails closed: a benchmark without items, or with an item that cannot be indexed, makes the index incomplete, and an
-incomplete index is refused. Deviation from the paper: n-grams that more than `max_item_share` of one benchmark's items
-hold are left out, since they are its wording and would empty the training set; rows are dropped, not cut.
+It fails closed: a benchmark without items, or with an item that no method can find again, makes the index incomplete,
+and an incomplete index is refused. Deviation from the paper: n-grams that more than `max_item_share` of one benchmark's
+items hold are left out, since they are its wording and would empty the training set; rows are dropped, not cut.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Decontaminate:
         benchmarks: resource names, 1 to 1,000.
         methods: how rows are compared.
         ngram: words per n-gram, 3 to 100; a shorter item is found in rows of exactly its words.
-        max_item_share: n-grams held by more than this share of a benchmark's items do not count, above 0, at most 1.
+        max_item_share: n-grams held by more than this share of a benchmark's items, and by more than 10 items, do not
+            count; above 0, at most 1.
 
     Raises:
         WrongSetting: a setting is outside its limits, or a benchmark or method is named twice.

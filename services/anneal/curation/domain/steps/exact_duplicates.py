@@ -6,7 +6,6 @@ Texts are compared by 128 bits of BLAKE2b. Normalised means NFKC, lower case, wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.identities import Identities
 from anneal.curation.domain.steps.base import Removal, Removals
-from anneal.curation.domain.texts import Part, normalized, text_of, whole_of
+from anneal.curation.domain.texts import Part, digests_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +68,3 @@ class Equals:
             )
             for place in np.flatnonzero(~opens)
         }
-
-
-def digests_of(batch: pa.RecordBatch, part: Part, *, normalize: bool) -> NDArray[np.uint64]:
-    """128 bits per row that are equal when the texts are; shape (rows, 2)."""
-    wholes = whole_of(batch)
-    texts = wholes if part == "conversation" else text_of(batch, part)
-    if normalize:
-        texts, wholes = normalized(texts), normalized(wholes)
-    pairs = zip(texts.to_pylist(), wholes.to_pylist(), strict=True)
-    raw = b"".join(_digest(text, b"part") if text else _digest(whole, b"whole") for text, whole in pairs)
-    return np.frombuffer(raw, dtype="<u8").reshape(-1, 2).astype(np.uint64)
-
-
-def _digest(text: str, person: bytes) -> bytes:
-    return blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=16, person=person).digest()
