@@ -16,8 +16,9 @@ from anneal.kit import logs
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.launcher import Attempt, Launcher
+from anneal.kit.jobs.reader import Job
 from anneal.kit.jobs.states import State
-from anneal.kit.jobs.store import Job, JobStore
+from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
 from anneal.kit.runtime import JobKind
