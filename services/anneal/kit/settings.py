@@ -55,8 +55,8 @@ class JobOptions(Options):
     Attributes:
         max_running: job processes at once.
         lease_s: seconds without a heartbeat after which an attempt is given up.
-        backoff_s: wait before the second attempt; doubles for every further one.
-        max_attempts: attempts in all.
+        backoff_s: wait after the first failure; doubles for every further one.
+        max_attempts: attempts in all, without those that ended with their server.
     """
 
     max_running: int = Field(default=2, ge=1)

@@ -135,6 +135,23 @@ async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
     async with hosted(tmp_path, [build]) as host, open_aio_channel(host.address) as channel:
         ended = await wait(channel, accepted.name)
         assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+        assert metadata(ended).attempt == 2
+        assert (await host.jobs.store.get(accepted.name)).failures == 0
+
+
+async def test_a_killed_server_charges_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hosted(tmp_path, [build]) as host:
+        accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
+        await first_progress(host, accepted.name)
+        killed = host.jobs._launcher
+        stop = killed.stop
+        monkeypatch.setattr(killed, "stop", lambda: None)  # what SIGKILL leaves behind goes on running
+    async with hosted(tmp_path, [build]) as host, open_aio_channel(host.address) as channel:
+        stop()
+        ended = await wait(channel, accepted.name)
+        assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+        assert "ended with its server" in metadata(ended).last_failure
+        assert (await host.jobs.store.get(accepted.name)).failures == 0
 
 
 async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> None:

@@ -17,7 +17,7 @@ from anneal.kit.errors import Refusal
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.launcher import Attempt, Launcher
 from anneal.kit.jobs.reader import Job
-from anneal.kit.jobs.states import State
+from anneal.kit.jobs.states import Event, State
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
@@ -186,7 +186,7 @@ class Jobs:
         for job in await self.store.active(list(self._kinds)):
             ended = await asyncio.to_thread(self._launcher.inherit, job.name, job.attempt)
             if ended is not None:
-                await self._lose(job, ended.text)
+                await self._lose(job, ended.text, Event.INTERRUPTED)
         self._task = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
@@ -235,14 +235,15 @@ class Jobs:
             return False
         return await self._lose(job, text)
 
-    async def _lose(self, job: Job, text: str) -> bool:
-        status = internal_status(f"the job failed {job.attempt} times; the last time {text}")
+    async def _lose(self, job: Job, text: str, event: Event = Event.LOST) -> bool:
+        status = internal_status(f"the job failed {job.failures + 1} times; the last time {text}")
         return await self.store.lose(
             job.name,
             job.attempt,
             error=status.SerializeToString(),
             text=text,
             backoff_base_s=self.options.backoff_s,
+            event=event,
         )
 
     async def _launch(self, job: Job) -> None:

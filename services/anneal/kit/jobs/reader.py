@@ -31,6 +31,7 @@ class Job:
     kind: str
     state: State
     attempt: int
+    failures: int
     max_attempts: int
     request: bytes
     request_id: str

@@ -154,6 +154,8 @@ def run(config: Mapping[str, Any]) -> int:
         traceback.print_exc()
         status, fail.retryable = _failure(error)
         fail.error.CopyFrom(status)
+        # Told to stop by the machine, a body may fall over what was stopped with it; that is no failure of its own.
+        fail.cancelled = fail.retryable and told_to_stop.is_set()
     else:
         heart.stop()
         packed = any_pb2.Any()

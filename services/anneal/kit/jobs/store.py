@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from anneal.kit.errors import Denied, NotYet, RequestIdReused
 from anneal.kit.jobs.reader import Job, JobReader, job_of
-from anneal.kit.jobs.states import Attempts, Event, State, backoff_s, move
-from anneal.kit.jobs.tables import Base, EventRow, JobRow, defaults
+from anneal.kit.jobs.states import Event, Failures, State, backoff_s, move
+from anneal.kit.jobs.tables import EventRow, JobRow, create, defaults
 
 REQUEST_ID_LIFE_S = 24 * 3600
 
@@ -71,7 +71,7 @@ class JobStore(JobReader):
     async def create_tables(self) -> None:
         """Create what is missing."""
         async with self._engine.begin() as db:
-            await db.run_sync(Base.metadata.create_all)
+            await db.run_sync(create)
 
     # -- accepting -----------------------------------------------------------------------------------------------
 
@@ -232,25 +232,36 @@ class JobStore(JobReader):
             changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
         self._changed(changed)
 
-    async def lose(self, name: str, attempt: int, *, error: bytes, text: str, backoff_base_s: float) -> bool:
-        """Give an attempt up because its process died or its lease ran out; False when it is over already."""
+    async def lose(
+        self,
+        name: str,
+        attempt: int,
+        *,
+        error: bytes,
+        text: str,
+        backoff_base_s: float,
+        event: Event = Event.LOST,
+    ) -> bool:
+        """Give an attempt up because its process died or its lease ran out; False when it is over already.
+
+        `event` is INTERRUPTED where the process ended with its server, which counts as no failure.
+        """
         async with self._engine.begin() as db:
             job = await self._read(db, name, lock=True)
             if job.attempt != attempt or not job.state.has_attempt:
                 return False
-            changed = await self._end_attempt(
-                db, job, Event.LOST, error=error, text=text, backoff_base_s=backoff_base_s
-            )
+            changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
         self._changed(changed)
         return True
 
     async def _end_attempt(
         self, db: AsyncConnection, job: Job, event: Event, *, error: bytes, text: str, backoff_base_s: float
     ) -> Job:
-        after = move(job.state, event, Attempts(job.attempt, job.max_attempts))
-        values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000]}
+        after = move(job.state, event, Failures(job.failures, job.max_attempts))
+        failures = job.failures + event.is_failure
+        values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000], "failures": failures}
         if after is State.RETRYING:
-            values["not_before"] = self._clock() + backoff_s(job.attempt, backoff_base_s)
+            values["not_before"] = self._clock() + backoff_s(failures, backoff_base_s)
         if after is State.FAILED:
             values["error"] = error
         return await self._move(db, job, event, **values)
@@ -286,7 +297,7 @@ class JobStore(JobReader):
     # -- inside a transaction ------------------------------------------------------------------------------------
 
     async def _move(self, db: AsyncConnection, job: Job, event: Event, **values: Any) -> Job:
-        after = move(job.state, event, Attempts(job.attempt, job.max_attempts))
+        after = move(job.state, event, Failures(job.failures, job.max_attempts))
         if after.is_final:
             values["end_time"] = self._clock()
         await db.execute(update(JobRow).where(JobRow.name == job.name).values(state=after.name, **values))

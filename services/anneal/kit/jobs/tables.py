@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String
+from sqlalchemy import Connection, Float, ForeignKey, Index, Integer, LargeBinary, String, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateColumn
 
 
 class Base(DeclarativeBase):
@@ -22,6 +23,7 @@ class JobRow(Base):
     kind: Mapped[str] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(12))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
+    failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     max_attempts: Mapped[int] = mapped_column(Integer)
     request: Mapped[bytes] = mapped_column(LargeBinary)
     request_hash: Mapped[str] = mapped_column(String(64))
@@ -58,7 +60,23 @@ class EventRow(Base):
     payload: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+def create(connection: Connection) -> None:
+    """Create the tables that are missing, and the columns that tables of an earlier release lack.
+
+    A column added here must have a `server_default`: its value in the rows that exist.
+    """
+    Base.metadata.create_all(connection)
+    for table in Base.metadata.sorted_tables:
+        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                # Servers that share a PostgreSQL may start at once; in SQLite the transaction keeps the others out.
+                unless = "IF NOT EXISTS " if connection.dialect.name == "postgresql" else ""
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {unless}{definition}")
+
+
 def defaults() -> dict[str, Any]:
     """Column defaults, spelled out for Core inserts."""
-    zeros = {"attempt": 0, "lease_until": 0.0, "not_before": 0.0, "last_batch": 0, "last_sequence": 0}
+    zeros = {"attempt": 0, "failures": 0, "lease_until": 0.0, "not_before": 0.0, "last_batch": 0, "last_sequence": 0}
     return {**zeros, "claim_hash": "", "token_hash": "", "last_failure": ""}
