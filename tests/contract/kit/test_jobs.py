@@ -16,10 +16,12 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import status_pb2
 
+from anneal.kit.errors import Busy
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import refusal_of
 from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.kit.settings import JobOptions, ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import dataset_pb2
@@ -39,12 +41,12 @@ async def _publish(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
     return named
 
 
-def build(runtime: Runtime) -> Service:
+def build(runtime: Runtime, publish: Any = _publish) -> Service:
     kind = JobKind(
         name="count",
         request=curation.CurateDatasetRequest,
         body="tests.contract.kit.bodies:work",
-        publish=_publish,
+        publish=publish,
         max_attempts=3,
     )
     return Service(name="test", add=lambda _server: None, grpc_services=(), kinds=(kind,))
@@ -191,6 +193,47 @@ async def test_a_bug_is_retried_then_told(host: Host, channel: grpc.aio.Channel)
     assert metadata(ended).attempt == 3
     assert ended.error.code == grpc.StatusCode.INTERNAL.value[0]
     assert "RuntimeError: a bug" in ended.error.message
+
+
+async def test_the_last_events_are_sent_again_to_a_busy_host(
+    host: Host, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat = host.jobs.heartbeat
+    refused: list[int] = []
+
+    async def busy(name: str, token: str, batch: int, events: list[pb.JobEvent]) -> bool:
+        if any("is done" in event.log.text for event in events) and len(refused) < 2:
+            refused.append(batch)
+            raise Busy("no room right now")
+        return await heartbeat(name, token, batch, events)
+
+    monkeypatch.setattr(host.jobs, "heartbeat", busy)
+    accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert result(ended).row_count == 10
+    assert metadata(ended).attempt == 1
+    assert len(refused) == 2
+    events = [payload for _, _, payload in await host.jobs.store.events(accepted.name, 1)]
+    assert [pb.JobEvent.FromString(e).log.text for e in events].count("attempt 1 is done") == 1
+
+
+async def test_the_lease_is_kept_while_the_result_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = []
+
+    async def slowly(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
+        await asyncio.sleep(4)
+        published.append(operation)
+        return await _publish(result, operation)
+
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(lease_s=2, backoff_s=0.05))
+    builds = [lambda runtime: build(runtime, slowly)]
+    async with hosted(tmp_path, builds, settings=settings) as host, open_aio_channel(host.address) as channel:
+        monkeypatch.setattr(host.jobs._launcher, "_grace_s", 0.2)
+        accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+        ended = await wait(channel, accepted.name)
+        assert result(ended).operation == accepted.name
+        assert metadata(ended).attempt == 1
+        assert published == [accepted.name]
 
 
 async def test_a_zombie_can_change_nothing(host: Host, channel: grpc.aio.Channel) -> None:
