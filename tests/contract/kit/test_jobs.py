@@ -19,7 +19,7 @@ from google.rpc import status_pb2
 from anneal.kit.errors import Busy
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
-from anneal.kit.rpc.status import refusal_of
+from anneal.kit.rpc.status import decode_status, refusal_of
 from anneal.kit.runtime import JobKind, Runtime, Service
 from anneal.kit.settings import JobOptions, ServiceSettings
 from anneal.kit.testing import hosted
@@ -193,6 +193,18 @@ async def test_a_bug_is_retried_then_told(host: Host, channel: grpc.aio.Channel)
     assert metadata(ended).attempt == 3
     assert ended.error.code == grpc.StatusCode.INTERNAL.value[0]
     assert "RuntimeError: a bug" in ended.error.message
+
+
+async def test_a_full_disk_is_not_retried_and_says_what_to_do(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("full"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert metadata(ended).attempt == 1
+    assert ended.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    refusal = decode_status(ended.error)
+    assert refusal is not None
+    assert refusal.reason == "DISK_FULL"
+    assert Path(refusal.facts["path"]).name == accepted.name.rsplit("/", 1)[-1]
+    assert "make room there, then send the order again" in str(refusal)
 
 
 async def test_the_last_events_are_sent_again_to_a_busy_host(

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.jobs.launcher import die_with_parent
@@ -131,10 +132,12 @@ def _patiently(what: str, call: Callable[[], Any], parent: int) -> None:
             time.sleep(HAND_OVER_PAUSE_S)
 
 
-def _failure(error: Exception) -> tuple[status_pb2.Status, bool]:
+def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
     """What a failed body's exception means: a status, and whether another attempt may do better."""
     if isinstance(error, Refusal):
         return encode_refusal(error), False
+    if (full := full_disk(error, scratch)) is not None:
+        return encode_refusal(full), False
     if isinstance(error, grpc.RpcError):
         status, call = status_of(error), error
         code = getattr(call, "code", lambda: grpc.StatusCode.UNKNOWN)()
@@ -203,7 +206,7 @@ def _outcome(
         return fail
     except Exception as error:  # noqa: BLE001 - the job runner: a body's failure becomes the job's state
         traceback.print_exc()
-        status, fail.retryable = _failure(error)
+        status, fail.retryable = _failure(error, context.scratch)
         fail.error.CopyFrom(status)
         # Told to stop by the machine, a body may fall over what was stopped with it; that is no failure of its own.
         fail.cancelled = fail.retryable and was_told()
