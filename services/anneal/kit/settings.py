@@ -55,12 +55,14 @@ class JobOptions(Options):
     Attributes:
         max_running: job processes at once.
         lease_s: seconds without a heartbeat after which an attempt is given up.
+        cancel_grace_s: seconds a job that was asked to stop may take; then its process is ended.
         backoff_s: wait after the first failure; doubles for every further one.
         max_attempts: attempts in all, without those that ended with their server.
     """
 
     max_running: int = Field(default=2, ge=1)
     lease_s: float = Field(default=60, gt=0)
+    cancel_grace_s: float = Field(default=60, ge=0)
     backoff_s: float = Field(default=1, ge=0)
     max_attempts: int = Field(default=4, ge=1)
 

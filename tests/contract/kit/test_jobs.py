@@ -171,6 +171,37 @@ async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> N
     assert refusal.reason == "OPERATION_MISSING"
 
 
+async def test_a_job_that_does_not_stop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(cancel_grace_s=0.5))
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        monkeypatch.setattr(host.jobs._launcher, "_grace_s", 0.2)
+        accepted = await host.jobs.submit("count", order("deaf"), project=PROJECT)
+        process = psutil.Process(await first_progress(host, accepted.name))
+        await host.jobs.cancel(accepted.name)
+        ended = await wait(channel, accepted.name)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_CANCELLED
+        assert "did not stop within 0.5 s" in metadata(ended).last_failure
+        assert not process.is_running()
+
+
+async def test_a_result_that_is_being_published_is_not_cancelled(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def slowly(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
+        began.set()
+        await asyncio.sleep(1.5)
+        return await _publish(result, operation)
+
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(cancel_grace_s=0.2))
+    builds = [lambda runtime: build(runtime, slowly)]
+    async with hosted(tmp_path, builds, settings=settings) as host, open_aio_channel(host.address) as channel:
+        accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+        async with asyncio.timeout(30):
+            await began.wait()
+        await host.jobs.cancel(accepted.name)
+        assert result(await wait(channel, accepted.name)).operation == accepted.name
+
+
 async def test_the_requests_fault_is_not_retried(host: Host, channel: grpc.aio.Channel) -> None:
     accepted = await host.jobs.submit("count", order("refuse"), project=PROJECT)
     ended = await wait(channel, accepted.name)

@@ -59,6 +59,8 @@ class Jobs:
         self._scratch = scratch
         self._config = config
         self._kinds: dict[str, JobKind] = {}
+        self._publishing: set[str] = set()
+        self._cancelling_since: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._log = logs.logger("jobs")
@@ -124,6 +126,7 @@ class Jobs:
         kind = self._kinds[job.kind]
         if kind.publish is not None:
             try:
+                self._publishing.add(name)
                 published = await kind.publish(unpack(result), name)
             except Refusal as refusal:
                 await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
@@ -133,6 +136,8 @@ class Jobs:
                     raise  # the job's process asks again
                 await self.fail(name, token, status_of(error), retryable=False, cancelled=False)
                 raise
+            finally:
+                self._publishing.discard(name)
             result = any_pb2.Any()
             result.Pack(published)
         await self.store.complete(name, token, result.SerializeToString())
@@ -216,14 +221,16 @@ class Jobs:
         running = 0
         for job in active:
             running += not await self._look_after(job)
-        self._launcher.reap({job.name for job in active})
+        names = {job.name for job in active}
+        self._launcher.reap(names)
+        self._cancelling_since = {name: since for name, since in self._cancelling_since.items() if name in names}
         waiting = await self.store.waiting(kinds)
         for job in waiting[: max(0, self.options.max_running - running)]:
             await self._launch(job)
         await self._count(waiting)
 
     async def _look_after(self, job: Job) -> bool:
-        """Give an attempt up when its process is gone or its lease ran out; True when it was."""
+        """Give an attempt up when its process is gone, its lease ran out or it does not stop; True when it was."""
         ended = self._launcher.ended(job.name, job.attempt)
         now = self.store._clock()
         if ended is not None:
@@ -231,9 +238,18 @@ class Jobs:
         elif job.lease_until < now:
             text = f"attempt {job.attempt} sent no heartbeat for too long"
             await asyncio.to_thread(self._launcher.kill, job.name)
+        elif self._does_not_stop(job, now):
+            text = f"it did not stop within {self.options.cancel_grace_s:g} s of being asked to and was ended"
+            await asyncio.to_thread(self._launcher.kill, job.name)
         else:
             return False
         return await self._lose(job, text)
+
+    def _does_not_stop(self, job: Job, now: float) -> bool:
+        """Whether a job was asked to stop too long ago. One whose result is being published has as good as ended."""
+        if job.state is not State.CANCELLING or job.name in self._publishing:
+            return False
+        return now - self._cancelling_since.setdefault(job.name, now) >= self.options.cancel_grace_s
 
     async def _lose(self, job: Job, text: str, event: Event = Event.LOST) -> bool:
         status = internal_status(f"the job failed {job.failures + 1} times; the last time {text}")
