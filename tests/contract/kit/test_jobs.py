@@ -17,6 +17,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import status_pb2
 
 from anneal.kit.errors import Busy
+from anneal.kit.jobs.states import State
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import decode_status, refusal_of
@@ -154,6 +155,27 @@ async def test_a_killed_server_charges_nobody(tmp_path: Path, monkeypatch: pytes
         assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
         assert "ended with its server" in metadata(ended).last_failure
         assert (await host.jobs.store.get(accepted.name)).failures == 0
+
+
+async def test_jobs_are_counted_when_they_change(host: Host, channel: grpc.aio.Channel, monkeypatch: Any) -> None:
+    counted = 0
+    counts = host.jobs.store.counts
+
+    async def counting() -> list[tuple[str, State, int]]:
+        nonlocal counted
+        counted += 1
+        return await counts()
+
+    monkeypatch.setattr(host.jobs.store, "counts", counting)
+    accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+    await wait(channel, accepted.name)
+    value = host.runtime.metrics.registry.get_sample_value
+    async with asyncio.timeout(10):
+        while value("anneal_jobs", {"kind": "count", "state": "SUCCEEDED"}) != 1:
+            await asyncio.sleep(0.05)
+    before = counted
+    await asyncio.sleep(1.5)  # six rounds of supervision in which nothing happens
+    assert counted == before
 
 
 async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> None:

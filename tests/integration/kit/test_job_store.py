@@ -97,9 +97,9 @@ async def test_the_attempt_that_was_given_up_can_change_nothing(store: JobStore,
     name, old = await running(store)
     assert await store.lose(name, 1, error=b"", text="lost", backoff_base_s=1)
     assert not await store.lose(name, 1, error=b"", text="lost", backoff_base_s=1)
-    assert await store.waiting(["k"]) == []
+    assert await store.waiting(["k"], limit=9) == []
     clock.now += 1.5
-    assert [job.name for job in await store.waiting(["k"])] == [name]
+    assert [job.name for job in await store.waiting(["k"], limit=9)] == [name]
     launched = await store.launch(name, 10)
     assert launched is not None
     _, token = await store.claim(name, launched[1], 10)
@@ -173,3 +173,22 @@ async def test_a_database_of_an_earlier_release_gets_the_columns_it_lacks(store:
     await store.create_tables()
     assert (await store.get(name)).failures == 0
     assert (await store.get(await accept(store))).failures == 0
+
+
+async def test_the_oldest_waiting_jobs_come_first_and_no_more_than_asked_for(store: JobStore, clock: Clock) -> None:
+    names = []
+    for _ in range(3):
+        names.append(await accept(store))
+        clock.now += 1
+    assert [job.name for job in await store.waiting(["k"], limit=2)] == names[:2]
+
+
+async def test_every_change_is_counted(store: JobStore) -> None:
+    name = await accept(store, "id")
+    assert store.changes == 1
+    await accept(store, "id")
+    await store.get(name)
+    assert store.changes == 1
+    await store.ask_cancel(name)
+    await store.forget(name)
+    assert store.changes == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from anneal.v1 import job_service_pb2 as pb
 
 TICK_S = 0.25
 START_LEASE_S = 120.0
+COUNT_PAUSE_S = 1.0
+COUNT_EVERY_S = 30.0
+"""Jobs are counted this often without a change of this server's: others may share its database."""
 
 
 class Jobs:
@@ -61,6 +65,8 @@ class Jobs:
         self._kinds: dict[str, JobKind] = {}
         self._publishing: set[str] = set()
         self._cancelling_since: dict[str, float] = {}
+        self._counted_at = -COUNT_EVERY_S
+        self._counted_changes = -1
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._log = logs.logger("jobs")
@@ -224,10 +230,13 @@ class Jobs:
         names = {job.name for job in active}
         self._launcher.reap(names)
         self._cancelling_since = {name: since for name, since in self._cancelling_since.items() if name in names}
-        waiting = await self.store.waiting(kinds)
-        for job in waiting[: max(0, self.options.max_running - running)]:
+        free = max(0, self.options.max_running - running)
+        waiting = await self.store.waiting(kinds, limit=max(1, free))  # the oldest one's age is shown in any case
+        for job in waiting[:free]:
             await self._launch(job)
-        await self._count(waiting)
+        oldest = min((job.create_time for job in waiting), default=None)
+        self.metrics.job_queue_age.set(0 if oldest is None else max(0.0, self.store._clock() - oldest))
+        await self._count()
 
     async def _look_after(self, job: Job) -> bool:
         """Give an attempt up when its process is gone, its lease ran out or it does not stop; True when it was."""
@@ -283,13 +292,16 @@ class Jobs:
         # Not in a worker thread: Linux would tie the child's life to that thread, not to this process.
         self._launcher.launch(attempt)
 
-    async def _count(self, waiting: list[Job]) -> None:
+    async def _count(self) -> None:
+        """Count the whole table when it has changed, but not at every change of a busy server."""
+        now, changes = time.monotonic(), self.store.changes
+        if now < self._counted_at + (COUNT_EVERY_S if changes == self._counted_changes else COUNT_PAUSE_S):
+            return
+        self._counted_at, self._counted_changes = now, changes
         counts = {(kind, state): n for kind, state, n in await self.store.counts()}
         for kind in self._kinds:
             for state in State:
                 self.metrics.jobs.labels(kind, state.name).set(counts.get((kind, state), 0))
-        oldest = min((job.create_time for job in waiting), default=None)
-        self.metrics.job_queue_age.set(0 if oldest is None else max(0.0, self.store._clock() - oldest))
 
 
 def unpack(packed: any_pb2.Any) -> Message:

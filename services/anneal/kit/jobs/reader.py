@@ -107,13 +107,14 @@ class JobReader:
         async with self._reading.connect() as db:
             return [(kind, State[state], n) for kind, state, n in (await db.execute(query)).all()]
 
-    async def waiting(self, kinds: Sequence[str]) -> list[Job]:
-        """Jobs whose next attempt is due, oldest first."""
+    async def waiting(self, kinds: Sequence[str], *, limit: int) -> list[Job]:
+        """Jobs whose next attempt is due, oldest first, `limit` at most."""
         states = [State.QUEUED.name, State.RETRYING.name]
         query = (
             select(JobRow.__table__)
             .where(JobRow.state.in_(states), JobRow.not_before <= self._clock(), JobRow.kind.in_(list(kinds)))
             .order_by(JobRow.create_time)
+            .limit(limit)
         )
         async with self._reading.connect() as db:
             return [job_of(row) for row in (await db.execute(query)).all()]

@@ -45,7 +45,11 @@ def _hash(secret: str) -> str:
 
 
 class JobStore(JobReader):
-    """Jobs and their events in a database, to read and to change."""
+    """Jobs and their events in a database, to read and to change.
+
+    Attributes:
+        changes: how often this store has changed a job's state, accepted or forgotten one.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class JobStore(JobReader):
         self._engine = engine
         self._encode_state = encode_state
         self._on_change = on_change
+        self.changes = 0
 
     async def create_tables(self) -> None:
         """Create what is missing."""
@@ -108,9 +113,9 @@ class JobStore(JobReader):
                     }
                     await db.execute(insert(JobRow).values(**{**defaults(), **values}))
                     await self._say_state(db, name, State.QUEUED)
-                    row = (await db.execute(select(JobRow.__table__).where(JobRow.name == name))).one()
-                self._on_change(name, kind, State.QUEUED, 0.0)
-                return job_of(row)
+                    job = await self._read(db, name)
+                self._changed(job)
+                return job
             except IntegrityError:
                 if last_try:  # somebody else took the same request id in between; the second look finds it
                     raise
@@ -293,6 +298,7 @@ class JobStore(JobReader):
                 raise OperationNotDone(f"{name} has not ended: cancel it first", operation=name)
             await db.execute(delete(EventRow).where(EventRow.operation == name))
             await db.execute(delete(JobRow).where(JobRow.name == name))
+        self.changes += 1
 
     # -- inside a transaction ------------------------------------------------------------------------------------
 
@@ -321,4 +327,5 @@ class JobStore(JobReader):
         await db.execute(update(JobRow).where(JobRow.name == name).values(last_sequence=last + len(rows)))
 
     def _changed(self, job: Job) -> None:
+        self.changes += 1
         self._on_change(job.name, job.kind, job.state, self._clock() - job.create_time)
