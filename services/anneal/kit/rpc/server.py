@@ -76,7 +76,12 @@ class Host:
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
-        interceptor = KitInterceptor(metrics, tokens=tokens, max_concurrent=settings.grpc.max_concurrent)
+        interceptor = KitInterceptor(
+            metrics,
+            tokens=tokens,
+            max_concurrent=settings.grpc.max_concurrent,
+            max_waiting=settings.grpc.max_waiting,
+        )
         self._server = grpc.aio.server(
             interceptors=[interceptor],
             options=[
