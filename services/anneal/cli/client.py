@@ -18,7 +18,9 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from anneal.kit.errors import Down
 from anneal.kit.rpc.channels import open_channel
+from anneal.kit.rpc.status import RETRYABLE
 from anneal.v1 import (
     curation_service_pb2_grpc,
     evaluation_service_pb2_grpc,
@@ -34,6 +36,7 @@ from anneal.v1 import job_service_pb2 as jobs
 
 CHUNK_BYTES = 1 << 19
 WATCH_TRIES = 30
+WATCH_PAUSE_S = 1.0
 
 M = TypeVar("M", bound=Message)
 OnEvent = Callable[[jobs.JobEvent], None]
@@ -174,11 +177,14 @@ class Client:
 
         Raises:
             OperationFailed: it ended with an error.
+            Down: the stream ended again and again, and nothing came.
+            grpc.RpcError: the server refused, or was away for `WATCH_TRIES` tries in a row.
         """
-        next_sequence = 1
-        for tries in range(WATCH_TRIES):
+        next_sequence, tries = 1, 0
+        while True:
             try:
                 for message in self.jobs.WatchJob(jobs.WatchJobRequest(name=name, from_sequence=next_sequence)):
+                    tries = 0
                     if message.HasField("operation"):
                         if message.operation.HasField("error"):
                             raise OperationFailed(message.operation)
@@ -187,10 +193,12 @@ class Client:
                     next_sequence = message.event.sequence + 1
             except grpc.RpcError as error:
                 broken: Any = error
-                if broken.code() is not grpc.StatusCode.UNAVAILABLE or tries == WATCH_TRIES - 1:
+                if broken.code() not in RETRYABLE or tries == WATCH_TRIES - 1:
                     raise
-                time.sleep(1.0)
-        raise AssertionError("unreachable")
+            tries += 1
+            if tries == WATCH_TRIES:
+                raise Down(f"the server ends the stream of {name} without saying how it is", operation=name)
+            time.sleep(WATCH_PAUSE_S)
 
     # -- uploads -------------------------------------------------------------------------------------------------
 

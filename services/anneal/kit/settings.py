@@ -24,7 +24,8 @@ class GrpcOptions(Options):
         host: address to bind; anything but loopback needs tokens.
         port: 0 takes a free one.
         max_message_bytes: longest message accepted.
-        max_concurrent: RPCs handled at once.
+        max_concurrent: RPCs handled at once; one more is refused as busy.
+        max_waiting: RPCs at once that only wait for a job to go on or to end; one more is refused as busy.
         drain_s: seconds that running RPCs get at shutdown.
     """
 
@@ -32,6 +33,7 @@ class GrpcOptions(Options):
     port: int = Field(default=0, ge=0, le=65535)
     max_message_bytes: int = Field(default=4 << 20, ge=1 << 16)
     max_concurrent: int = Field(default=256, ge=1)
+    max_waiting: int = Field(default=1024, ge=1)
     drain_s: float = Field(default=10, ge=0)
 
 
@@ -55,12 +57,14 @@ class JobOptions(Options):
     Attributes:
         max_running: job processes at once.
         lease_s: seconds without a heartbeat after which an attempt is given up.
-        backoff_s: wait before the second attempt; doubles for every further one.
-        max_attempts: attempts in all.
+        cancel_grace_s: seconds a job that was asked to stop may take; then its process is ended.
+        backoff_s: wait after the first failure; doubles for every further one.
+        max_attempts: attempts in all, without those that ended with their server.
     """
 
     max_running: int = Field(default=2, ge=1)
     lease_s: float = Field(default=60, gt=0)
+    cancel_grace_s: float = Field(default=60, ge=0)
     backoff_s: float = Field(default=1, ge=0)
     max_attempts: int = Field(default=4, ge=1)
 

@@ -7,6 +7,7 @@ holds the registry's self-descriptions, the only objects named otherwise.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from anneal.kit.digests import canonical_json, digest_of_bytes, digest_of_file, hex_of
@@ -96,11 +97,19 @@ class Store:
     def _create(self, key: str, data: bytes | Path) -> None:
         try:
             if isinstance(self._backend, LocalStore) or isinstance(data, bytes):
-                obstore.put(self._backend, key, data, mode="create")
+                self._put(key, data, mode="create")
             elif not self._has(key):
-                obstore.put(self._backend, key, data)  # multipart uploads know no `create`; the name is the content
+                self._put(key, data)  # multipart uploads know no `create`; the name is the content
         except AlreadyExistsError:
             return
+
+    def _put(self, key: str, data: bytes | Path, **options: Any) -> None:
+        try:
+            obstore.put(self._backend, key, data, **options)
+        except GenericError as error:
+            if f"(os error {errno.ENOSPC})" in str(error):  # obstore keeps no number
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.url) from error
+            raise
 
     def _has(self, key: str) -> bool:
         try:
@@ -217,7 +226,7 @@ class Store:
 
     def put_record(self, path: str, value: Any) -> None:
         """Write a self-description under `records/<path>.json`; the only objects that may be replaced."""
-        obstore.put(self._backend, f"records/{safe_relative_path(path)}.json", canonical_json(value))
+        self._put(f"records/{safe_relative_path(path)}.json", canonical_json(value))
 
     def records(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Every record under a prefix: path without `.json`, value."""

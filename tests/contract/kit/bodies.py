@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import JobContext
@@ -17,6 +18,11 @@ def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.Datas
         raise Invalid.field("sources[0]", "asks to be refused")
     if how == "crash":
         raise RuntimeError("a bug")
+    if how == "full":
+        Path("/dev/full").write_text("more than there is room for")
+    while how == "deaf":
+        time.sleep(0.1)
+        ctx.progress(1)
     notes = ctx.scratch / "notes"
     done = len(notes.read_text().split()) if notes.exists() else 0
     for i in range(done, 10):

@@ -16,10 +16,13 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import status_pb2
 
+from anneal.kit.errors import Busy
+from anneal.kit.jobs.states import State
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
-from anneal.kit.rpc.status import refusal_of
+from anneal.kit.rpc.status import decode_status, refusal_of
 from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.kit.settings import JobOptions, ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import dataset_pb2
@@ -39,12 +42,12 @@ async def _publish(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
     return named
 
 
-def build(runtime: Runtime) -> Service:
+def build(runtime: Runtime, publish: Any = _publish) -> Service:
     kind = JobKind(
         name="count",
         request=curation.CurateDatasetRequest,
         body="tests.contract.kit.bodies:work",
-        publish=_publish,
+        publish=publish,
         max_attempts=3,
     )
     return Service(name="test", add=lambda _server: None, grpc_services=(), kinds=(kind,))
@@ -135,6 +138,44 @@ async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
     async with hosted(tmp_path, [build]) as host, open_aio_channel(host.address) as channel:
         ended = await wait(channel, accepted.name)
         assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+        assert metadata(ended).attempt == 2
+        assert (await host.jobs.store.get(accepted.name)).failures == 0
+
+
+async def test_a_killed_server_charges_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hosted(tmp_path, [build]) as host:
+        accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
+        await first_progress(host, accepted.name)
+        killed = host.jobs._launcher
+        stop = killed.stop
+        monkeypatch.setattr(killed, "stop", lambda: None)  # what SIGKILL leaves behind goes on running
+    async with hosted(tmp_path, [build]) as host, open_aio_channel(host.address) as channel:
+        stop()
+        ended = await wait(channel, accepted.name)
+        assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+        assert "ended with its server" in metadata(ended).last_failure
+        assert (await host.jobs.store.get(accepted.name)).failures == 0
+
+
+async def test_jobs_are_counted_when_they_change(host: Host, channel: grpc.aio.Channel, monkeypatch: Any) -> None:
+    counted = 0
+    counts = host.jobs.store.counts
+
+    async def counting() -> list[tuple[str, State, int]]:
+        nonlocal counted
+        counted += 1
+        return await counts()
+
+    monkeypatch.setattr(host.jobs.store, "counts", counting)
+    accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+    await wait(channel, accepted.name)
+    value = host.runtime.metrics.registry.get_sample_value
+    async with asyncio.timeout(10):
+        while value("anneal_jobs", {"kind": "count", "state": "SUCCEEDED"}) != 1:
+            await asyncio.sleep(0.05)
+    before = counted
+    await asyncio.sleep(1.5)  # six rounds of supervision in which nothing happens
+    assert counted == before
 
 
 async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> None:
@@ -150,6 +191,37 @@ async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> N
     refusal = refusal_of(missing.value)
     assert refusal is not None
     assert refusal.reason == "OPERATION_MISSING"
+
+
+async def test_a_job_that_does_not_stop_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(cancel_grace_s=0.5))
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        monkeypatch.setattr(host.jobs._launcher, "_grace_s", 0.2)
+        accepted = await host.jobs.submit("count", order("deaf"), project=PROJECT)
+        process = psutil.Process(await first_progress(host, accepted.name))
+        await host.jobs.cancel(accepted.name)
+        ended = await wait(channel, accepted.name)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_CANCELLED
+        assert "did not stop within 0.5 s" in metadata(ended).last_failure
+        assert not process.is_running()
+
+
+async def test_a_result_that_is_being_published_is_not_cancelled(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
+    async def slowly(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
+        began.set()
+        await asyncio.sleep(1.5)
+        return await _publish(result, operation)
+
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(cancel_grace_s=0.2))
+    builds = [lambda runtime: build(runtime, slowly)]
+    async with hosted(tmp_path, builds, settings=settings) as host, open_aio_channel(host.address) as channel:
+        accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+        async with asyncio.timeout(30):
+            await began.wait()
+        await host.jobs.cancel(accepted.name)
+        assert result(await wait(channel, accepted.name)).operation == accepted.name
 
 
 async def test_the_requests_fault_is_not_retried(host: Host, channel: grpc.aio.Channel) -> None:
@@ -174,6 +246,59 @@ async def test_a_bug_is_retried_then_told(host: Host, channel: grpc.aio.Channel)
     assert metadata(ended).attempt == 3
     assert ended.error.code == grpc.StatusCode.INTERNAL.value[0]
     assert "RuntimeError: a bug" in ended.error.message
+
+
+async def test_a_full_disk_is_not_retried_and_says_what_to_do(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("full"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert metadata(ended).attempt == 1
+    assert ended.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    refusal = decode_status(ended.error)
+    assert refusal is not None
+    assert refusal.reason == "DISK_FULL"
+    assert Path(refusal.facts["path"]).name == accepted.name.rsplit("/", 1)[-1]
+    assert "make room there, then send the order again" in str(refusal)
+
+
+async def test_the_last_events_are_sent_again_to_a_busy_host(
+    host: Host, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat = host.jobs.heartbeat
+    refused: list[int] = []
+
+    async def busy(name: str, token: str, batch: int, events: list[pb.JobEvent]) -> bool:
+        if any("is done" in event.log.text for event in events) and len(refused) < 2:
+            refused.append(batch)
+            raise Busy("no room right now")
+        return await heartbeat(name, token, batch, events)
+
+    monkeypatch.setattr(host.jobs, "heartbeat", busy)
+    accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert result(ended).row_count == 10
+    assert metadata(ended).attempt == 1
+    assert len(refused) == 2
+    events = [payload for _, _, payload in await host.jobs.store.events(accepted.name, 1)]
+    assert [pb.JobEvent.FromString(e).log.text for e in events].count("attempt 1 is done") == 1
+
+
+async def test_the_lease_is_kept_while_the_result_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = []
+
+    async def slowly(result: Any, operation: str) -> dataset_pb2.DatasetVersion:
+        await asyncio.sleep(4)
+        published.append(operation)
+        return await _publish(result, operation)
+
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(lease_s=2, backoff_s=0.05))
+    builds = [lambda runtime: build(runtime, slowly)]
+    async with hosted(tmp_path, builds, settings=settings) as host, open_aio_channel(host.address) as channel:
+        monkeypatch.setattr(host.jobs._launcher, "_grace_s", 0.2)
+        accepted = await host.jobs.submit("count", order("fast"), project=PROJECT)
+        ended = await wait(channel, accepted.name)
+        assert result(ended).operation == accepted.name
+        assert metadata(ended).attempt == 1
+        assert published == [accepted.name]
 
 
 async def test_a_zombie_can_change_nothing(host: Host, channel: grpc.aio.Channel) -> None:

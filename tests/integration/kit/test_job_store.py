@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anneal.kit.jobs.codec import encode_state
-from anneal.kit.jobs.states import State
+from anneal.kit.jobs.states import Event, State
 from anneal.kit.jobs.store import AttemptFenced, ClaimInvalid, JobStore
 from anneal.kit.sql import open_engine
 from anneal.v1 import job_service_pb2 as pb
@@ -97,9 +97,9 @@ async def test_the_attempt_that_was_given_up_can_change_nothing(store: JobStore,
     name, old = await running(store)
     assert await store.lose(name, 1, error=b"", text="lost", backoff_base_s=1)
     assert not await store.lose(name, 1, error=b"", text="lost", backoff_base_s=1)
-    assert await store.waiting(["k"]) == []
+    assert await store.waiting(["k"], limit=9) == []
     clock.now += 1.5
-    assert [job.name for job in await store.waiting(["k"])] == [name]
+    assert [job.name for job in await store.waiting(["k"], limit=9)] == [name]
     launched = await store.launch(name, 10)
     assert launched is not None
     _, token = await store.claim(name, launched[1], 10)
@@ -137,3 +137,58 @@ async def test_a_cancelled_job_tells_its_process(store: JobStore) -> None:
     assert (await store.get(name)).state is State.CANCELLED
     waiting = await accept(store)
     assert await store.ask_cancel(waiting) is State.CANCELLED
+
+
+async def test_restarts_of_the_server_are_not_charged(store: JobStore, clock: Clock) -> None:
+    name, token = await running(store)  # three failures are allowed
+
+    async def again() -> str:
+        clock.now += 100
+        launched = await store.launch(name, 10)
+        assert launched is not None
+        return (await store.claim(name, launched[1], 10))[1]
+
+    for _ in range(5):
+        await store.fail(name, token, error=b"", text="", retryable=False, cancelled=True, backoff_base_s=1)
+        await again()
+        attempt = (await store.get(name)).attempt
+        assert await store.lose(name, attempt, error=b"", text="", backoff_base_s=1, event=Event.INTERRUPTED)
+        token = await again()
+    job = await store.get(name)
+    assert (job.state, job.attempt, job.failures) == (State.RUNNING, 11, 0)
+    for _ in range(2):
+        await store.fail(name, token, error=b"", text="", retryable=True, cancelled=False, backoff_base_s=1)
+        token = await again()
+    await store.fail(name, token, error=b"e", text="", retryable=True, cancelled=False, backoff_base_s=1)
+    job = await store.get(name)
+    assert (job.state, job.failures, job.error) == (State.FAILED, 3, b"e")
+
+
+async def test_a_database_of_an_earlier_release_gets_the_columns_it_lacks(store: JobStore) -> None:
+    name = await accept(store)
+    async with store._engine.begin() as db:
+        await db.exec_driver_sql("ALTER TABLE jobs DROP COLUMN failures")
+    await store._engine.dispose()  # PostgreSQL's driver remembers the columns of its statements
+    await store.create_tables()
+    await store.create_tables()
+    assert (await store.get(name)).failures == 0
+    assert (await store.get(await accept(store))).failures == 0
+
+
+async def test_the_oldest_waiting_jobs_come_first_and_no_more_than_asked_for(store: JobStore, clock: Clock) -> None:
+    names = []
+    for _ in range(3):
+        names.append(await accept(store))
+        clock.now += 1
+    assert [job.name for job in await store.waiting(["k"], limit=2)] == names[:2]
+
+
+async def test_every_change_is_counted(store: JobStore) -> None:
+    name = await accept(store, "id")
+    assert store.changes == 1
+    await accept(store, "id")
+    await store.get(name)
+    assert store.changes == 1
+    await store.ask_cancel(name)
+    await store.forget(name)
+    assert store.changes == 3

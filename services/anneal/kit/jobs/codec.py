@@ -7,8 +7,8 @@ from google.protobuf import any_pb2, json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, status_pb2
 
+from anneal.kit.jobs.reader import Job
 from anneal.kit.jobs.states import State
-from anneal.kit.jobs.store import Job
 from anneal.v1 import job_service_pb2 as pb
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from anneal.kit import logs
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.launcher import Attempt, Launcher
-from anneal.kit.jobs.states import State
-from anneal.kit.jobs.store import Job, JobStore
+from anneal.kit.jobs.reader import Job
+from anneal.kit.jobs.states import Event, State
+from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
 from anneal.kit.runtime import JobKind
@@ -26,6 +28,9 @@ from anneal.v1 import job_service_pb2 as pb
 
 TICK_S = 0.25
 START_LEASE_S = 120.0
+COUNT_PAUSE_S = 1.0
+COUNT_EVERY_S = 30.0
+"""Jobs are counted this often without a change of this server's: others may share its database."""
 
 
 class Jobs:
@@ -58,6 +63,10 @@ class Jobs:
         self._scratch = scratch
         self._config = config
         self._kinds: dict[str, JobKind] = {}
+        self._publishing: set[str] = set()
+        self._cancelling_since: dict[str, float] = {}
+        self._counted_at = -COUNT_EVERY_S
+        self._counted_changes = -1
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._log = logs.logger("jobs")
@@ -123,6 +132,7 @@ class Jobs:
         kind = self._kinds[job.kind]
         if kind.publish is not None:
             try:
+                self._publishing.add(name)
                 published = await kind.publish(unpack(result), name)
             except Refusal as refusal:
                 await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
@@ -132,6 +142,8 @@ class Jobs:
                     raise  # the job's process asks again
                 await self.fail(name, token, status_of(error), retryable=False, cancelled=False)
                 raise
+            finally:
+                self._publishing.discard(name)
             result = any_pb2.Any()
             result.Pack(published)
         await self.store.complete(name, token, result.SerializeToString())
@@ -185,7 +197,7 @@ class Jobs:
         for job in await self.store.active(list(self._kinds)):
             ended = await asyncio.to_thread(self._launcher.inherit, job.name, job.attempt)
             if ended is not None:
-                await self._lose(job, ended.text)
+                await self._lose(job, ended.text, Event.INTERRUPTED)
         self._task = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
@@ -215,14 +227,19 @@ class Jobs:
         running = 0
         for job in active:
             running += not await self._look_after(job)
-        self._launcher.reap({job.name for job in active})
-        waiting = await self.store.waiting(kinds)
-        for job in waiting[: max(0, self.options.max_running - running)]:
+        names = {job.name for job in active}
+        self._launcher.reap(names)
+        self._cancelling_since = {name: since for name, since in self._cancelling_since.items() if name in names}
+        free = max(0, self.options.max_running - running)
+        waiting = await self.store.waiting(kinds, limit=max(1, free))  # the oldest one's age is shown in any case
+        for job in waiting[:free]:
             await self._launch(job)
-        await self._count(waiting)
+        oldest = min((job.create_time for job in waiting), default=None)
+        self.metrics.job_queue_age.set(0 if oldest is None else max(0.0, self.store._clock() - oldest))
+        await self._count()
 
     async def _look_after(self, job: Job) -> bool:
-        """Give an attempt up when its process is gone or its lease ran out; True when it was."""
+        """Give an attempt up when its process is gone, its lease ran out or it does not stop; True when it was."""
         ended = self._launcher.ended(job.name, job.attempt)
         now = self.store._clock()
         if ended is not None:
@@ -230,18 +247,28 @@ class Jobs:
         elif job.lease_until < now:
             text = f"attempt {job.attempt} sent no heartbeat for too long"
             await asyncio.to_thread(self._launcher.kill, job.name)
+        elif self._does_not_stop(job, now):
+            text = f"it did not stop within {self.options.cancel_grace_s:g} s of being asked to and was ended"
+            await asyncio.to_thread(self._launcher.kill, job.name)
         else:
             return False
         return await self._lose(job, text)
 
-    async def _lose(self, job: Job, text: str) -> bool:
-        status = internal_status(f"the job failed {job.attempt} times; the last time {text}")
+    def _does_not_stop(self, job: Job, now: float) -> bool:
+        """Whether a job was asked to stop too long ago. One whose result is being published has as good as ended."""
+        if job.state is not State.CANCELLING or job.name in self._publishing:
+            return False
+        return now - self._cancelling_since.setdefault(job.name, now) >= self.options.cancel_grace_s
+
+    async def _lose(self, job: Job, text: str, event: Event = Event.LOST) -> bool:
+        status = internal_status(f"the job failed {job.failures + 1} times; the last time {text}")
         return await self.store.lose(
             job.name,
             job.attempt,
             error=status.SerializeToString(),
             text=text,
             backoff_base_s=self.options.backoff_s,
+            event=event,
         )
 
     async def _launch(self, job: Job) -> None:
@@ -265,13 +292,16 @@ class Jobs:
         # Not in a worker thread: Linux would tie the child's life to that thread, not to this process.
         self._launcher.launch(attempt)
 
-    async def _count(self, waiting: list[Job]) -> None:
+    async def _count(self) -> None:
+        """Count the whole table when it has changed, but not at every change of a busy server."""
+        now, changes = time.monotonic(), self.store.changes
+        if now < self._counted_at + (COUNT_EVERY_S if changes == self._counted_changes else COUNT_PAUSE_S):
+            return
+        self._counted_at, self._counted_changes = now, changes
         counts = {(kind, state): n for kind, state, n in await self.store.counts()}
         for kind in self._kinds:
             for state in State:
                 self.metrics.jobs.labels(kind, state.name).set(counts.get((kind, state), 0))
-        oldest = min((job.create_time for job in waiting), default=None)
-        self.metrics.job_queue_age.set(0 if oldest is None else max(0.0, self.store._clock() - oldest))
 
 
 def unpack(packed: any_pb2.Any) -> Message:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.jobs.launcher import die_with_parent
@@ -29,7 +29,11 @@ from anneal.v1 import job_host_service_pb2 as pb
 from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
 
 HEARTBEAT_S = 1.0
+HEARTBEAT_DEADLINE_S = 10
 HAND_OVER_TRIES = 20
+HAND_OVER_PAUSE_S = 1.0
+COMPLETE_DEADLINE_S = 300
+FAIL_DEADLINE_S = 30
 
 
 def load(path: str) -> Any:
@@ -39,12 +43,18 @@ def load(path: str) -> Any:
 
 
 class Heart:
-    """Sends heartbeats from a thread; ends the process when the attempt is fenced or the host is gone for good."""
+    """Sends heartbeats from a thread; ends the process when the attempt is fenced or the host is gone for good.
+
+    It beats until the outcome is handed over, however long its publication takes. From `finish` on it ends nothing: a
+    heartbeat that the host answers after the outcome is fenced, and what became of the attempt the hand-over is told.
+    """
 
     def __init__(self, stub: pb_grpc.JobHostServiceStub, context: JobContext, token: str, lease_s: float) -> None:
         self._stub, self._context, self._token, self._lease_s = stub, context, token, lease_s
+        self._finishing = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        self._sending = threading.Lock()
         self._batch = 0
         self._waiting: pb.HeartbeatRequest | None = None
 
@@ -52,10 +62,17 @@ class Heart:
         """Start beating."""
         self._thread.start()
 
+    def finish(self, parent: int) -> None:
+        """Send every event that is left and go on beating; call it when the body has ended."""
+        self._finishing.set()
+        _patiently("the last heartbeat", self._flush, parent)
+
     def stop(self) -> None:
-        """Send what is left and stop."""
+        """Stop beating: the outcome is handed over."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(HEARTBEAT_DEADLINE_S)
+
+    def _flush(self) -> None:
         while self._send():
             pass
 
@@ -68,46 +85,59 @@ class Heart:
             except grpc.RpcError as error:
                 call: Any = error
                 fenced = call.code() in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND)
-                if fenced or time.monotonic() - last > self._lease_s:
+                if self._finishing.is_set():
+                    if fenced:
+                        return
+                elif fenced or time.monotonic() - last > self._lease_s:
                     print(f"heartbeat: {call.details()}; this attempt is over", file=sys.stderr, flush=True)  # noqa: T201
                     os.kill(os.getpid(), signal.SIGKILL)
 
     def _send(self) -> bool:
         """Send one batch; the same batch again when the last try failed. True when there may be more."""
-        if self._waiting is None:
-            self._batch += 1
-            self._waiting = pb.HeartbeatRequest(
-                operation=self._context.operation,
-                attempt_token=self._token,
-                batch=self._batch,
-                events=self._context.take_events(),
-            )
-        answer = self._stub.Heartbeat(self._waiting, timeout=10)
-        had_events = bool(self._waiting.events)
-        self._waiting = None
+        with self._sending:
+            if self._waiting is None:
+                self._batch += 1
+                self._waiting = pb.HeartbeatRequest(
+                    operation=self._context.operation,
+                    attempt_token=self._token,
+                    batch=self._batch,
+                    events=self._context.take_events(),
+                )
+            answer = self._stub.Heartbeat(self._waiting, timeout=HEARTBEAT_DEADLINE_S)
+            had_events = bool(self._waiting.events)
+            self._waiting = None
         if answer.cancel:
             self._context.cancel()
         return had_events
 
 
-def _patiently(call: Callable[[Any], Any], request: Any) -> None:
-    """Call until it is answered: a result is not thrown away because the host restarts."""
+def _patiently(what: str, call: Callable[[], Any], parent: int) -> None:
+    """Call until it is answered: a result is not thrown away because the host is busy or away for a while.
+
+    Args:
+        what: how the call is named where it fails.
+        call: sends it once.
+        parent: process that started this one; without it nobody waits for an answer.
+    """
     for tries in range(HAND_OVER_TRIES):
         try:
-            call(request)
+            call()
             return
         except grpc.RpcError as error:
             failed: Any = error
-            if failed.code() not in RETRYABLE or tries == HAND_OVER_TRIES - 1:
-                print(f"hand-over: {failed.details()}", file=sys.stderr, flush=True)  # noqa: T201
+            is_last = tries == HAND_OVER_TRIES - 1 or os.getppid() != parent
+            if failed.code() not in RETRYABLE or is_last:
+                print(f"{what}: {failed.details()}", file=sys.stderr, flush=True)  # noqa: T201
                 return
-            time.sleep(1.0)
+            time.sleep(HAND_OVER_PAUSE_S)
 
 
-def _failure(error: Exception) -> tuple[status_pb2.Status, bool]:
+def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
     """What a failed body's exception means: a status, and whether another attempt may do better."""
     if isinstance(error, Refusal):
         return encode_refusal(error), False
+    if (full := full_disk(error, scratch)) is not None:
+        return encode_refusal(full), False
     if isinstance(error, grpc.RpcError):
         status, call = status_of(error), error
         code = getattr(call, "code", lambda: grpc.StatusCode.UNKNOWN)()
@@ -118,8 +148,8 @@ def _failure(error: Exception) -> tuple[status_pb2.Status, bool]:
     return internal_status(f"the job failed with {type(error).__name__}: {text[0][:300] if text else ''}"), True
 
 
-def run(config: Mapping[str, Any]) -> int:
-    """Run one attempt; returns the exit code of the process."""
+def run(config: Mapping[str, Any], parent: int) -> int:
+    """Run one attempt for the process that started this one; returns the exit code of the process."""
     stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"]))
     operation = config["operation"]
     claimed = stub.ClaimJob(pb.ClaimJobRequest(operation=operation, claim=config["claim"]), timeout=30)
@@ -141,7 +171,30 @@ def run(config: Mapping[str, Any]) -> int:
     signal.signal(signal.SIGTERM, on_term)
     heart = Heart(stub, context, claimed.attempt_token, claimed.lease_seconds)
     heart.start()
-    fail = pb.FailJobRequest(operation=operation, attempt_token=claimed.attempt_token)
+    outcome = _outcome(config, claimed, context, told_to_stop.is_set)
+    heart.finish(parent)
+    if isinstance(outcome, pb.CompleteJobRequest):
+        _patiently("hand-over", lambda: stub.CompleteJob(outcome, timeout=COMPLETE_DEADLINE_S), parent)
+        code = 0
+    else:
+        _patiently("hand-over", lambda: stub.FailJob(outcome, timeout=FAIL_DEADLINE_S), parent)
+        code = 0 if outcome.cancelled else 1
+    heart.stop()
+    return code
+
+
+def _outcome(
+    config: Mapping[str, Any], claimed: pb.ClaimJobResponse, context: JobContext, was_told: Callable[[], bool]
+) -> pb.CompleteJobRequest | pb.FailJobRequest:
+    """Run the body; what there is to hand over.
+
+    Args:
+        config: the process's configuration.
+        claimed: the order and the attempt's token.
+        context: given to the body.
+        was_told: whether the machine has told this process to stop.
+    """
+    fail = pb.FailJobRequest(operation=context.operation, attempt_token=claimed.attempt_token)
     try:
         body = load(config["body"])
         request: Message = load(config["request_type"])()
@@ -150,20 +203,17 @@ def run(config: Mapping[str, Any]) -> int:
     except Cancelled:
         fail.error.CopyFrom(internal_status("the attempt was stopped"))
         fail.cancelled = True
+        return fail
     except Exception as error:  # noqa: BLE001 - the job runner: a body's failure becomes the job's state
         traceback.print_exc()
-        status, fail.retryable = _failure(error)
+        status, fail.retryable = _failure(error, context.scratch)
         fail.error.CopyFrom(status)
-    else:
-        heart.stop()
-        packed = any_pb2.Any()
-        packed.Pack(result)
-        done = pb.CompleteJobRequest(operation=operation, attempt_token=claimed.attempt_token, result=packed)
-        _patiently(lambda order: stub.CompleteJob(order, timeout=300), done)
-        return 0
-    heart.stop()
-    _patiently(lambda order: stub.FailJob(order, timeout=30), fail)
-    return 0 if fail.cancelled else 1
+        # Told to stop by the machine, a body may fall over what was stopped with it; that is no failure of its own.
+        fail.cancelled = fail.retryable and was_told()
+        return fail
+    done = pb.CompleteJobRequest(operation=context.operation, attempt_token=claimed.attempt_token)
+    done.result.Pack(result)
+    return done
 
 
 def main() -> None:
@@ -171,7 +221,7 @@ def main() -> None:
     parent = os.getppid()
     die_with_parent(parent)
     config = json.loads(os.environ.pop("ANNEAL_JOB"))
-    code = run(config)
+    code = run(config, parent)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # bodies may leave threads of libraries behind that would keep the process

@@ -2,6 +2,9 @@
 
 QUEUED -> RUNNING -> SUCCEEDED | FAILED; RUNNING -> RETRYING -> RUNNING when an attempt is lost; CANCELLING from any of
 them when asked, then CANCELLED, or SUCCEEDED when the result was faster.
+
+Attempts have numbers; failures are counted apart from them: an attempt that its server or its machine ended is followed
+by another one and charged to nobody.
 """
 
 from __future__ import annotations
@@ -42,19 +45,25 @@ class Event(Enum):
     LOST = "the attempt died, or its lease ran out"
     CANCEL_ASKED = "a caller asked it to stop"
     STOPPED = "the attempt stopped as asked"
+    INTERRUPTED = "the attempt ended with its server"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the attempt is charged for it."""
+        return self in (Event.LOST, Event.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
-    """How many attempts were started, and how many may be."""
+class Failures:
+    """How many attempts failed before the present one, and how many may in all."""
 
-    started: int
+    before: int
     allowed: int
 
     @property
-    def are_left(self) -> bool:
-        """Whether another one may start."""
-        return self.started < self.allowed
+    def leave_another(self) -> bool:
+        """Whether another attempt may start when the present one fails, too."""
+        return self.before + 1 < self.allowed
 
 
 class ImpossibleTransition(ValueError):
@@ -76,23 +85,25 @@ _MOVES: Mapping[tuple[State, Event], State] = {
     (State.CANCELLING, Event.LOST): State.CANCELLED,
     # A process that is told to stop by its machine, not by a caller, has lost its attempt.
     (State.RUNNING, Event.STOPPED): State.RETRYING,
+    (State.RUNNING, Event.INTERRUPTED): State.RETRYING,
+    (State.CANCELLING, Event.INTERRUPTED): State.CANCELLED,
 }
 
 
-def move(state: State, event: Event, attempts: Attempts) -> State:
+def move(state: State, event: Event, failures: Failures) -> State:
     """The state after an event.
 
     Raises:
         ImpossibleTransition: the event cannot happen in that state; a final state never changes.
     """
     if state is State.RUNNING and event is Event.LOST:
-        return State.RETRYING if attempts.are_left else State.FAILED
+        return State.RETRYING if failures.leave_another else State.FAILED
     after = _MOVES.get((state, event))
     if after is None:
         raise ImpossibleTransition(f"{event.name} cannot happen to a job that is {state.name}")
     return after
 
 
-def backoff_s(attempt: int, base_s: float, ceiling_s: float = 300.0) -> float:
-    """Seconds to wait before attempt `attempt + 1`: the base, doubled for every attempt after the first."""
-    return min(base_s * 2.0 ** (attempt - 1), ceiling_s)
+def backoff_s(failures: int, base_s: float, ceiling_s: float = 300.0) -> float:
+    """Seconds to wait before the next attempt: the base, doubled for every failure after the first."""
+    return min(base_s * 2.0 ** max(0, failures - 1), ceiling_s)

@@ -8,87 +8,18 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    String,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from anneal.kit.errors import Denied, Missing, NotYet, RequestIdReused
-from anneal.kit.jobs.states import Attempts, Event, State, backoff_s, move
-from anneal.kit.sql import READING
+from anneal.kit.errors import Denied, NotYet, RequestIdReused
+from anneal.kit.jobs.reader import Job, JobReader, job_of
+from anneal.kit.jobs.states import Event, Failures, State, backoff_s, move
+from anneal.kit.jobs.tables import EventRow, JobRow, create, defaults
 
 REQUEST_ID_LIFE_S = 24 * 3600
-
-
-class Base(DeclarativeBase):
-    """The job store's tables."""
-
-
-class JobRow(Base):
-    """A job. Times are seconds since the epoch; messages are serialized protobuf."""
-
-    __tablename__ = "jobs"
-
-    name: Mapped[str] = mapped_column(String(200), primary_key=True)
-    project: Mapped[str] = mapped_column(String(80))
-    kind: Mapped[str] = mapped_column(String(40))
-    state: Mapped[str] = mapped_column(String(12))
-    attempt: Mapped[int] = mapped_column(Integer, default=0)
-    max_attempts: Mapped[int] = mapped_column(Integer)
-    request: Mapped[bytes] = mapped_column(LargeBinary)
-    request_hash: Mapped[str] = mapped_column(String(64))
-    request_key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    request_id: Mapped[str] = mapped_column(String(64), default="")
-    claim_hash: Mapped[str] = mapped_column(String(64), default="")
-    token_hash: Mapped[str] = mapped_column(String(64), default="")
-    lease_until: Mapped[float] = mapped_column(Float, default=0.0)
-    not_before: Mapped[float] = mapped_column(Float, default=0.0)
-    last_batch: Mapped[int] = mapped_column(Integer, default=0)
-    last_sequence: Mapped[int] = mapped_column(Integer, default=0)
-    progress: Mapped[bytes | None] = mapped_column(LargeBinary)
-    result: Mapped[bytes | None] = mapped_column(LargeBinary)
-    error: Mapped[bytes | None] = mapped_column(LargeBinary)
-    last_failure: Mapped[str] = mapped_column(String(2000), default="")
-    create_time: Mapped[float] = mapped_column(Float)
-    start_time: Mapped[float | None] = mapped_column(Float)
-    end_time: Mapped[float | None] = mapped_column(Float)
-
-    __table_args__ = (
-        Index("jobs_by_state", "state", "not_before"),
-        Index("jobs_by_project", "project", "create_time", "name"),
-    )
-
-
-class EventRow(Base):
-    """Something that happened in a job; `sequence` rises by one from 1."""
-
-    __tablename__ = "job_events"
-
-    operation: Mapped[str] = mapped_column(ForeignKey("jobs.name", ondelete="CASCADE"), primary_key=True)
-    sequence: Mapped[int] = mapped_column(Integer, primary_key=True)
-    time: Mapped[float] = mapped_column(Float)
-    payload: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class OperationMissing(Missing):
-    """There is no such operation."""
-
-    reason = "OPERATION_MISSING"
 
 
 class OperationNotDone(NotYet):
@@ -109,40 +40,16 @@ class AttemptFenced(Denied):
     reason = "ATTEMPT_FENCED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A job as it was read."""
-
-    name: str
-    project: str
-    kind: str
-    state: State
-    attempt: int
-    max_attempts: int
-    request: bytes
-    request_id: str
-    lease_until: float
-    last_sequence: int
-    progress: bytes | None
-    result: bytes | None
-    error: bytes | None
-    last_failure: str
-    create_time: float
-    start_time: float | None
-    end_time: float | None
-
-
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _job(row: Any) -> Job:
-    values: dict[str, Any] = {name: getattr(row, name) for name in Job.__dataclass_fields__}
-    return Job(**{**values, "state": State[row.state]})
+class JobStore(JobReader):
+    """Jobs and their events in a database, to read and to change.
 
-
-class JobStore:
-    """Jobs and their events in a database. The clock is given, so that tests can turn it."""
+    Attributes:
+        changes: how often this store has changed a job's state, accepted or forgotten one.
+    """
 
     def __init__(
         self,
@@ -160,16 +67,16 @@ class JobStore:
             clock: seconds since the epoch.
             on_change: called after every state change with name, kind, new state and the job's age in seconds.
         """
+        super().__init__(engine, clock=clock)
         self._engine = engine
-        self._reading = engine.execution_options(**READING)
         self._encode_state = encode_state
-        self._clock = clock
         self._on_change = on_change
+        self.changes = 0
 
     async def create_tables(self) -> None:
         """Create what is missing."""
         async with self._engine.begin() as db:
-            await db.run_sync(Base.metadata.create_all)
+            await db.run_sync(create)
 
     # -- accepting -----------------------------------------------------------------------------------------------
 
@@ -190,7 +97,7 @@ class JobStore:
                             raise RequestIdReused(
                                 f"request_id {request_id} was used for another request", request_id=request_id
                             )
-                        return _job(known)
+                        return job_of(known)
                     name = f"{project}/operations/{kind.replace('_', '-')}-{uuid.uuid4().hex[:12]}"
                     values = {
                         "name": name,
@@ -204,11 +111,11 @@ class JobStore:
                         "request_id": request_id,
                         "create_time": now,
                     }
-                    await db.execute(insert(JobRow).values(**{**_defaults(), **values}))
+                    await db.execute(insert(JobRow).values(**{**defaults(), **values}))
                     await self._say_state(db, name, State.QUEUED)
-                    row = (await db.execute(select(JobRow.__table__).where(JobRow.name == name))).one()
-                self._on_change(name, kind, State.QUEUED, 0.0)
-                return _job(row)
+                    job = await self._read(db, name)
+                self._changed(job)
+                return job
             except IntegrityError:
                 if last_try:  # somebody else took the same request id in between; the second look finds it
                     raise
@@ -221,78 +128,10 @@ class JobStore:
         )
         return (await db.execute(select(JobRow.__table__).where(JobRow.request_key == key))).one_or_none()
 
-    # -- reading -------------------------------------------------------------------------------------------------
-
     async def has_request(self, project: str, request_id: str) -> bool:
         """Whether an order with this id was accepted in the last 24 h."""
         async with self._engine.begin() as db:
             return await self._by_key(db, f"{project}/{request_id}", self._clock()) is not None
-
-    async def get(self, name: str) -> Job:
-        """One job.
-
-        Raises:
-            OperationMissing: there is none of that name.
-        """
-        async with self._reading.connect() as db:
-            return await self._read(db, name)
-
-    async def _read(self, db: AsyncConnection, name: str, *, lock: bool = False) -> Job:
-        query = select(JobRow.__table__).where(JobRow.name == name)
-        row = (await db.execute(query.with_for_update() if lock else query)).one_or_none()
-        if row is None:
-            raise OperationMissing(f"there is no operation {name}", operation=name)
-        return _job(row)
-
-    async def page(
-        self, project: str, *, size: int, after: tuple[float, str] | None = None, kind: str = ""
-    ) -> list[Job]:
-        """Jobs of a project, newest first, `size` at most, after a (create_time, name) cursor."""
-        query = select(JobRow.__table__).where(JobRow.project == project)
-        if kind:
-            query = query.where(JobRow.kind == kind)
-        if after is not None:
-            earlier = JobRow.create_time < after[0]
-            same = (JobRow.create_time == after[0]) & (JobRow.name < after[1])
-            query = query.where(earlier | same)
-        query = query.order_by(JobRow.create_time.desc(), JobRow.name.desc()).limit(size)
-        async with self._reading.connect() as db:
-            return [_job(row) for row in (await db.execute(query)).all()]
-
-    async def events(self, name: str, from_sequence: int, limit: int = 500) -> list[tuple[int, float, bytes]]:
-        """Events of a job from a sequence number on: sequence, time, serialized event."""
-        query = (
-            select(EventRow.sequence, EventRow.time, EventRow.payload)
-            .where(EventRow.operation == name, EventRow.sequence >= from_sequence)
-            .order_by(EventRow.sequence)
-            .limit(limit)
-        )
-        async with self._reading.connect() as db:
-            return [(s, t, p) for s, t, p in (await db.execute(query)).all()]
-
-    async def counts(self) -> list[tuple[str, State, int]]:
-        """Jobs by kind and state."""
-        query = select(JobRow.kind, JobRow.state, func.count()).group_by(JobRow.kind, JobRow.state)
-        async with self._reading.connect() as db:
-            return [(kind, State[state], n) for kind, state, n in (await db.execute(query)).all()]
-
-    async def waiting(self, kinds: Sequence[str]) -> list[Job]:
-        """Jobs whose next attempt is due, oldest first."""
-        states = [State.QUEUED.name, State.RETRYING.name]
-        query = (
-            select(JobRow.__table__)
-            .where(JobRow.state.in_(states), JobRow.not_before <= self._clock(), JobRow.kind.in_(list(kinds)))
-            .order_by(JobRow.create_time)
-        )
-        async with self._reading.connect() as db:
-            return [_job(row) for row in (await db.execute(query)).all()]
-
-    async def active(self, kinds: Sequence[str]) -> list[Job]:
-        """Jobs that have an attempt."""
-        states = [State.RUNNING.name, State.CANCELLING.name]
-        query = select(JobRow.__table__).where(JobRow.state.in_(states), JobRow.kind.in_(list(kinds)))
-        async with self._reading.connect() as db:
-            return [_job(row) for row in (await db.execute(query)).all()]
 
     # -- attempts ------------------------------------------------------------------------------------------------
 
@@ -398,25 +237,36 @@ class JobStore:
             changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
         self._changed(changed)
 
-    async def lose(self, name: str, attempt: int, *, error: bytes, text: str, backoff_base_s: float) -> bool:
-        """Give an attempt up because its process died or its lease ran out; False when it is over already."""
+    async def lose(
+        self,
+        name: str,
+        attempt: int,
+        *,
+        error: bytes,
+        text: str,
+        backoff_base_s: float,
+        event: Event = Event.LOST,
+    ) -> bool:
+        """Give an attempt up because its process died or its lease ran out; False when it is over already.
+
+        `event` is INTERRUPTED where the process ended with its server, which counts as no failure.
+        """
         async with self._engine.begin() as db:
             job = await self._read(db, name, lock=True)
             if job.attempt != attempt or not job.state.has_attempt:
                 return False
-            changed = await self._end_attempt(
-                db, job, Event.LOST, error=error, text=text, backoff_base_s=backoff_base_s
-            )
+            changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
         self._changed(changed)
         return True
 
     async def _end_attempt(
         self, db: AsyncConnection, job: Job, event: Event, *, error: bytes, text: str, backoff_base_s: float
     ) -> Job:
-        after = move(job.state, event, Attempts(job.attempt, job.max_attempts))
-        values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000]}
+        after = move(job.state, event, Failures(job.failures, job.max_attempts))
+        failures = job.failures + event.is_failure
+        values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000], "failures": failures}
         if after is State.RETRYING:
-            values["not_before"] = self._clock() + backoff_s(job.attempt, backoff_base_s)
+            values["not_before"] = self._clock() + backoff_s(failures, backoff_base_s)
         if after is State.FAILED:
             values["error"] = error
         return await self._move(db, job, event, **values)
@@ -448,11 +298,12 @@ class JobStore:
                 raise OperationNotDone(f"{name} has not ended: cancel it first", operation=name)
             await db.execute(delete(EventRow).where(EventRow.operation == name))
             await db.execute(delete(JobRow).where(JobRow.name == name))
+        self.changes += 1
 
     # -- inside a transaction ------------------------------------------------------------------------------------
 
     async def _move(self, db: AsyncConnection, job: Job, event: Event, **values: Any) -> Job:
-        after = move(job.state, event, Attempts(job.attempt, job.max_attempts))
+        after = move(job.state, event, Failures(job.failures, job.max_attempts))
         if after.is_final:
             values["end_time"] = self._clock()
         await db.execute(update(JobRow).where(JobRow.name == job.name).values(state=after.name, **values))
@@ -476,10 +327,5 @@ class JobStore:
         await db.execute(update(JobRow).where(JobRow.name == name).values(last_sequence=last + len(rows)))
 
     def _changed(self, job: Job) -> None:
+        self.changes += 1
         self._on_change(job.name, job.kind, job.state, self._clock() - job.create_time)
-
-
-def _defaults() -> dict[str, Any]:
-    """Column defaults, spelled out for Core inserts."""
-    zeros = {"attempt": 0, "lease_until": 0.0, "not_before": 0.0, "last_batch": 0, "last_sequence": 0}
-    return {**zeros, "claim_hash": "", "token_hash": "", "last_failure": ""}

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 import grpc
@@ -20,9 +20,14 @@ from grpc_status import rpc_status
 from anneal.kit import logs
 from anneal.kit.errors import Invalid, Refusal, Unauthenticated
 from anneal.kit.metrics import Metrics, RpcRecord
+from anneal.kit.rpc.slots import Slots
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
 
 _OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+_OWN_SERVICES = ("anneal.v1.JobHostService",)
+"""The processes of our own jobs: few, short, and a job whose heartbeat is refused is lost."""
+_WAITING = (("anneal.v1.JobService", "WatchJob"), ("google.longrunning.Operations", "WaitOperation"))
+"""Methods that wait for hours and work for milliseconds; they are bounded apart from those that work."""
 
 
 def check_message(message: Message) -> None:
@@ -77,19 +82,27 @@ class KitInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every RPC. Servicers behind it catch nothing."""
 
     def __init__(
-        self, metrics: Metrics, *, tokens: Sequence[str] = (), max_concurrent: int = 256, max_seconds: float = 3600
+        self,
+        metrics: Metrics,
+        *,
+        tokens: Sequence[str] = (),
+        max_concurrent: int = 256,
+        max_waiting: int = 1024,
+        max_seconds: float = 3600,
     ) -> None:
         """Make the interceptor.
 
         Args:
             metrics: where RPCs are counted.
             tokens: bearer tokens that are accepted; empty accepts everybody.
-            max_concurrent: RPCs handled at once; one more is refused as busy.
+            max_concurrent: RPCs handled at once, without those of the server's own jobs; one more is refused as busy.
+            max_waiting: RPCs at once that only wait for a job; one more is refused as busy.
             max_seconds: a unary RPC without a deadline of its own gets this one.
         """
         self._metrics = metrics
         self._tokens = tuple(tokens)
-        self._slots = asyncio.Semaphore(max_concurrent)
+        self._working = Slots(max_concurrent, "requests")
+        self._waiting = Slots(max_waiting, "watchers of jobs")
         self._max_seconds = max_seconds
         self._log = logs.logger("rpc")
 
@@ -113,13 +126,25 @@ class KitInterceptor(grpc.aio.ServerInterceptor):
         }[(handler.request_streaming, handler.response_streaming)]
         rpc_type, attribute, make = kind
         inner = getattr(handler, attribute)
-        guard = _Guard(self._metrics, self._slots, self._log, (rpc_type, service, method), refused, self._max_seconds)
+        guard = _Guard(
+            self._metrics,
+            self._slots_of(service, method),
+            self._log,
+            (rpc_type, service, method),
+            refused,
+            self._max_seconds,
+        )
         wrap = guard.streaming if handler.response_streaming else guard.unary
         return make(
             wrap(inner, handler.request_streaming),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+    def _slots_of(self, service: str, method: str) -> Slots | None:
+        if service in _OWN_SERVICES:
+            return None
+        return self._waiting if (service, method) in _WAITING else self._working
 
     def _credential_problem(self, service: str, metadata: Any) -> Refusal | None:
         if not self._tokens or service in _OPEN_SERVICES:
@@ -137,7 +162,7 @@ class _Guard:
     def __init__(
         self,
         metrics: Metrics,
-        slots: asyncio.Semaphore,
+        slots: Slots | None,
         log: Any,
         labels: tuple[str, str, str],
         refused: Refusal | None,
@@ -156,7 +181,7 @@ class _Guard:
         return run
 
     async def _answer(self, inner: Any, request: Any, streaming: bool, context: Any, record: RpcRecord) -> Any:
-        async with self._slot():
+        with self._slot():
             left = context.time_remaining()
             async with asyncio.timeout(None if left is not None else self._max_seconds):
                 answer = await inner(self._checked(request, streaming, record), context)
@@ -166,7 +191,7 @@ class _Guard:
     def streaming(self, inner: Any, request_streaming: bool) -> Any:
         async def run(request: Any, context: Any) -> None:
             async def produce() -> None:
-                async with self._slot():
+                with self._slot():
                     answers = inner(self._checked(request, request_streaming, record), context)
                     # Closed at once when the client goes away between two messages: what makes them ends then.
                     async with aclosing(answers):
@@ -179,10 +204,10 @@ class _Guard:
 
         return run
 
-    def _slot(self) -> asyncio.Semaphore:
+    def _slot(self) -> AbstractContextManager[None]:
         if self._refused is not None:
             raise self._refused
-        return self._slots
+        return nullcontext() if self._slots is None else self._slots.taken()
 
     def _checked(self, request: Any, streaming: bool, record: RpcRecord) -> Any:
         if not streaming:

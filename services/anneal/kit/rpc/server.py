@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import signal
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -78,7 +76,12 @@ class Host:
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
-        interceptor = KitInterceptor(metrics, tokens=tokens, max_concurrent=settings.grpc.max_concurrent)
+        interceptor = KitInterceptor(
+            metrics,
+            tokens=tokens,
+            max_concurrent=settings.grpc.max_concurrent,
+            max_waiting=settings.grpc.max_waiting,
+        )
         self._server = grpc.aio.server(
             interceptors=[interceptor],
             options=[
@@ -252,9 +255,3 @@ def main(settings: ServiceSettings, build: Build) -> None:
         asyncio.run(serve(settings, build))
     except PortTaken as error:
         raise SystemExit(f"anneal: {error.strerror}") from None
-
-
-def free_space_bytes(folder: Path) -> int:
-    """Bytes free below a folder."""
-    stats = os.statvfs(folder)
-    return stats.f_bavail * stats.f_frsize
