@@ -123,6 +123,7 @@ BAD_LINES = [
     (b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested_too_deep"),
     (b'{"messages": [{"role": "user", "content": "q"}]}', "no_assistant_turn"),
     (b'{"messages": [{"role": "robot", "content": "q"}]}', "unknown_role"),
+    (b'{"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]}', "empty_answer"),
     (b"[1, 2]", "wrong_type"),
     (b'{"messages": "' + b"x" * (17 << 20) + b'"}', "line_too_long"),
 ]
