@@ -100,9 +100,7 @@ def conversation(turns: Iterable[tuple[str, str]], *, tools: str | None = None, 
         if role not in ROLES:
             raise BadRow("unknown_role", f"the role {role!r} is none of {', '.join(sorted(ROLES))}")
         if role == "assistant" and not content.strip():
-            raise BadRow(
-                "empty_answer", f"message {number} is an empty assistant turn: there is nothing to learn from it"
-            )
+            raise BadRow("empty_answer", f"message {number} is an empty assistant turn: nothing can be learnt from it")
         messages.append({"role": role, "content": content})
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no_assistant_turn", "the conversation has no assistant turn: there is nothing to learn from it")
