@@ -15,7 +15,7 @@ from typing import Any
 from anneal.kit import logs
 from anneal.kit.rpc.server import Build, Host, wait_for_signal
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import GrpcOptions, ServiceSettings
+from anneal.kit.settings import GrpcOptions, ServiceSettings, read_settings
 
 SERVICES = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 STATE_FILE = "up.json"
@@ -86,7 +86,14 @@ class Local:
             project: whose deployments the gateway serves under their bare ids.
         """
         self.data_dir = data_dir.absolute()
-        self._settings = ServiceSettings(data_dir=self.data_dir, grpc=GrpcOptions(port=grpc_port), log_json=False)
+        # Loopback only, whatever the environment says that is meant for servers.
+        self._settings = read_settings(
+            ServiceSettings,
+            data_dir=self.data_dir,
+            grpc=GrpcOptions(port=grpc_port),
+            metrics={"host": "127.0.0.1"},
+            log_json=False,
+        )
         self._http_port = http_port
         self._project = project
         self._model_folders = model_folders

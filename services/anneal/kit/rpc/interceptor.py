@@ -126,7 +126,7 @@ class KitInterceptor(grpc.aio.ServerInterceptor):
             return None
         given = next((str(value) for key, value in metadata or () if key == "authorization"), "")
         token = given.removeprefix("Bearer ").strip().encode()
-        if any(hmac.compare_digest(token, known.encode()) for known in self._tokens):
+        if token and any(hmac.compare_digest(token, known.encode()) for known in self._tokens):
             return None
         return Unauthenticated("this server wants `authorization: Bearer <token>`, and this token is not one it knows")
 
