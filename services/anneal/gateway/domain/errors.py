@@ -61,13 +61,6 @@ class BodyTooLarge(Invalid):
     reason = "BODY_TOO_LARGE"
 
 
-class AnswerTooLate(Refusal):
-    """The answer took longer than the gateway waits."""
-
-    kind = Kind.TOO_LATE
-    reason = "DEADLINE_EXCEEDED"
-
-
 def describe(refusal: Refusal) -> tuple[int, dict[str, Any]]:
     """HTTP status and error object of a refusal."""
     status, kind = HTTP[refusal.kind]
