@@ -18,6 +18,7 @@ from anneal.serving.served_base import Limits, ServedBase
 
 BASES = {letter: "sha256:" + letter * 64 for letter in "abc"}
 LAYER = "model.layers.0.q_proj"
+CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
 
 
 class FakeEngine:
@@ -87,7 +88,7 @@ class World:
 
     def read_adapter(self, folder: Path) -> AdapterFacts:
         sides = [TensorFacts(f"base_model.model.{LAYER}.lora_{s}.weight", (4, 4), True, True) for s in "AB"]
-        return AdapterFacts([], {"peft_type": "LORA", "r": 4, "lora_alpha": 8}, sides, BASES["a"])
+        return AdapterFacts([], CONFIG, sides, BASES["a"])
 
     def read_base_layers(self, folder: Path) -> Mapping[str, tuple[int, int]]:
         return self.layers
@@ -151,6 +152,23 @@ async def test_a_dead_engine_is_told_and_started_again(world: World) -> None:
         while len(world.health) < 3:
             await asyncio.sleep(0.01)
     assert world.health == [True, False, True]
+    assert len(world.engines.served()) == 1
+    await world.engines.stop()
+
+
+async def test_an_engine_that_dies_again_while_it_is_started_again(world: World) -> None:
+    base = await world.engines.get(BASES["a"])
+    assert isinstance(base.engine, FakeEngine)
+    world.gate.clear()
+    base.engine.die()
+    await asyncio.sleep(0.01)
+    base.engine.die()
+    restarts = set(world.engines._restarts)
+    assert len(restarts) == 2
+    world.gate.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*restarts)
+    assert not world.engines._restarts
     assert len(world.engines.served()) == 1
     await world.engines.stop()
 
