@@ -147,6 +147,13 @@ async def test_bad_rows_are_found_again_at_their_byte(house: House) -> None:
     assert house.rows(version)[0]["messages"][0]["content"] == "q é"
 
 
+async def test_a_bad_beginning_does_not_hide_the_format(house: House) -> None:
+    data = b"{\n" * 120 + json.dumps(GOOD).encode()
+    upload = await house.upload("late.jsonl", data)
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload)))
+    assert (version.row_count, version.quarantined_row_count) == (1, 120)
+
+
 ALPACA = [
     {"instruction": "Add.", "input": "1 2", "output": "3"},
     {"instruction": "Greet.", "input": "", "output": "Hi"},
