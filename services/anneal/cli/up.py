@@ -133,8 +133,10 @@ class Local:
         await self._stack.aclose()
 
 
-async def run_until_signal(local: Local, say: Callable[[str], None]) -> None:
-    """Start, say where it listens, wait for Ctrl-C, stop."""
+async def run_until_signal(
+    local: Local, say: Callable[[str], None], ready: Callable[[dict[str, Any] | None], None] | None = None
+) -> None:
+    """Start, say where it listens (`ready` is told once, as the state file has it), wait for Ctrl-C, stop."""
     logs.configure(json_lines=False, level="WARNING")
     stopping: Awaitable[str] = wait_for_signal()
     waiter = asyncio.ensure_future(stopping)
@@ -146,6 +148,8 @@ async def run_until_signal(local: Local, say: Callable[[str], None]) -> None:
         say(f"HTTP  http://{local.http_address}/v1  (OpenAI-compatible)")
         say(f"data  {local.data_dir}")
         say("ready; Ctrl-C stops everything")
+        if ready is not None:
+            ready(state_of(local.data_dir))
         await waiter
     else:
         start.cancel()
