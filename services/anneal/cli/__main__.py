@@ -33,26 +33,38 @@ _PLAIN = (BaseModelChanged, BaseModelUnclear, RecipeUnreadable, LoopFailed, Cann
 
 def main() -> None:
     """Run a command; what a person can mend is one line on standard error and exit code 1."""
-    words = sys.argv[1:]
-    if "--json" in words:  # an option of the whole command; people write it last
-        words = ["--json", *(word for word in words if word != "--json")]
     try:
-        code = app(words, standalone_mode=False)  # an interrupted or ended command returns its exit code
+        code = app(_json_first(sys.argv[1:]), standalone_mode=False)  # an ended command returns its exit code
     except (Abort, KeyboardInterrupt):
         code = 130
     except TyperException as error:
-        if line := error.format_message():  # none where the help was printed instead
-            sys.stderr.write(f"anneal: {line}\n")
+        _say(error.format_message())
         sys.exit(error.exit_code)
     except _PLAIN as error:
-        sys.stderr.write(f"anneal: {error}\n")
+        _say(str(error))
         sys.exit(1)
     except _FOR_PEOPLE as error:
-        sys.stderr.write(f"anneal: {explain(error)}\n")
+        _say(explain(error))
         sys.exit(1)
     if code == 130:
-        sys.stderr.write("anneal: stopped\n")
+        _say("stopped")
     sys.exit(code)
+
+
+def _json_first(words: list[str]) -> list[str]:
+    """The command line with `--json`, an option of the whole command, in front; people write it last.
+
+    What stands behind `--` are values, whatever they look like.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    options = [word for word in words[:end] if word != "--json"]
+    return words if len(options) == end else ["--json", *options, *words[end:]]
+
+
+def _say(text: str) -> None:
+    """One line, whatever a library, a server or a job put into it; nothing where the help was printed instead."""
+    if line := " ".join(text.split()):
+        sys.stderr.write(f"anneal: {line}\n")
 
 
 if __name__ == "__main__":

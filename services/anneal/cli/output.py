@@ -77,6 +77,7 @@ class Output:
         """A JSON value on standard output."""
         json.dump(value, sys.stdout, ensure_ascii=False, indent=2)
         sys.stdout.write("\n")
+        sys.stdout.flush()  # `up` goes on after it
 
     @contextmanager
     def job(self, title: str) -> Iterator[Watcher]:

@@ -54,7 +54,8 @@ def up(
         model_folders=folders,
         project=session.project,
     )
-    asyncio.run(run_until_signal(local, session.output.line))
+    ready = session.output.json if session.output.as_json else None
+    asyncio.run(run_until_signal(local, session.output.line, ready))
 
 
 @app.command()

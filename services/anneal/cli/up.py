@@ -15,7 +15,7 @@ from typing import Any
 from anneal.kit import logs
 from anneal.kit.rpc.server import Build, Host, wait_for_signal
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import GrpcOptions, ServiceSettings
+from anneal.kit.settings import GrpcOptions, ServiceSettings, read_settings
 
 SERVICES = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 STATE_FILE = "up.json"
@@ -86,7 +86,14 @@ class Local:
             project: whose deployments the gateway serves under their bare ids.
         """
         self.data_dir = data_dir.absolute()
-        self._settings = ServiceSettings(data_dir=self.data_dir, grpc=GrpcOptions(port=grpc_port), log_json=False)
+        # Loopback only, whatever the environment says that is meant for servers.
+        self._settings = read_settings(
+            ServiceSettings,
+            data_dir=self.data_dir,
+            grpc=GrpcOptions(port=grpc_port),
+            metrics={"host": "127.0.0.1"},
+            log_json=False,
+        )
         self._http_port = http_port
         self._project = project
         self._model_folders = model_folders
@@ -126,8 +133,10 @@ class Local:
         await self._stack.aclose()
 
 
-async def run_until_signal(local: Local, say: Callable[[str], None]) -> None:
-    """Start, say where it listens, wait for Ctrl-C, stop."""
+async def run_until_signal(
+    local: Local, say: Callable[[str], None], ready: Callable[[dict[str, Any] | None], None] | None = None
+) -> None:
+    """Start, say where it listens (`ready` is told once, as the state file has it), wait for Ctrl-C, stop."""
     logs.configure(json_lines=False, level="WARNING")
     stopping: Awaitable[str] = wait_for_signal()
     waiter = asyncio.ensure_future(stopping)
@@ -139,6 +148,8 @@ async def run_until_signal(local: Local, say: Callable[[str], None]) -> None:
         say(f"HTTP  http://{local.http_address}/v1  (OpenAI-compatible)")
         say(f"data  {local.data_dir}")
         say("ready; Ctrl-C stops everything")
+        if ready is not None:
+            ready(state_of(local.data_dir))
         await waiter
     else:
         start.cancel()

@@ -278,5 +278,8 @@ def cancel(context: typer.Context, operation: Operation) -> None:
     """Ask a job to stop."""
     session: Session = context.obj
     name = session.name("operations", operation)
-    session.client().operations.CancelOperation(operations_pb2.CancelOperationRequest(name=name))
+    operations = session.client().operations
+    operations.CancelOperation(operations_pb2.CancelOperationRequest(name=name))
+    if session.output.as_json:
+        session.output.message(operations.GetOperation(operations_pb2.GetOperationRequest(name=name)))
     session.output.line(f"{name} was asked to stop")

@@ -7,7 +7,8 @@ from functools import partial
 from anneal.curation.bootstrap import build
 from anneal.curation.settings import CurationSettings
 from anneal.kit.rpc.server import main
+from anneal.kit.settings import read_settings
 
 if __name__ == "__main__":
-    settings = CurationSettings()
+    settings = read_settings(CurationSettings)
     main(settings, partial(build, options=settings.curation))

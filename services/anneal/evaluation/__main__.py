@@ -5,7 +5,8 @@ from __future__ import annotations
 from anneal.evaluation.bootstrap import build
 from anneal.evaluation.settings import Settings
 from anneal.kit.rpc.server import main
+from anneal.kit.settings import read_settings
 
 if __name__ == "__main__":
-    settings = Settings()
+    settings = read_settings(Settings)
     main(settings, lambda runtime: build(runtime, settings.evaluation))

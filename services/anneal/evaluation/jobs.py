@@ -65,7 +65,8 @@ def evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evaluation_pb
 async def _evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evaluation_pb2.Evaluation:
     async with ctx.aio_channel("registry") as registry_channel, ctx.aio_channel("serving") as serving_channel:
         registry = Registry(registry_channel)
-        the_plan = await plan(registry, request)
+        the_plan = await plan(registry, _as_first_understood(ctx, request))
+        _remember(ctx, the_plan)
         orders = [*_orders(ctx.store, the_plan, request.max_rows)]
         serving = Serving(serving_channel, deadline_s=float(ctx.options["answer_deadline_s"]))
         with AnswerLog(ctx.scratch / "answers.jsonl") as log:
@@ -76,6 +77,23 @@ async def _evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evalua
     evaluation.contamination.extend(contamination)
     ctx.log(f"{evaluation.name}: {evaluation_pb2.Verdict.Name(evaluation.verdict)}, {len(rows)} rows")
     return evaluation
+
+
+def _as_first_understood(ctx: JobContext, request: pb.EvaluateModelRequest) -> pb.EvaluateModelRequest:
+    """The order with the target an earlier attempt found: `latest` may mean something else by now."""
+    path = ctx.scratch / "target"
+    if not path.exists():
+        return request
+    known = pb.EvaluateModelRequest()
+    known.CopyFrom(request)
+    known.target = path.read_text()
+    return known
+
+
+def _remember(ctx: JobContext, the_plan: Plan) -> None:
+    partial = ctx.scratch / "target.partial"
+    partial.write_text(the_plan.target.name)
+    partial.replace(ctx.scratch / "target")
 
 
 def _orders(store: Store, the_plan: Plan, max_rows: int) -> Iterator[Order]:

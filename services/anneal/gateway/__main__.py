@@ -10,6 +10,7 @@ from anneal.kit import logs
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.server import PortTaken, wait_for_signal
+from anneal.kit.settings import read_settings
 
 
 async def serve(settings: Settings) -> None:
@@ -30,7 +31,7 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     """Run it, with one clear line for what an operator can mend."""
     try:
-        asyncio.run(serve(Settings()))
+        asyncio.run(serve(read_settings(Settings)))
     except PortTaken as error:
         raise SystemExit(f"anneal: {error.strerror}") from None
 

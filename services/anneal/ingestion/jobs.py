@@ -24,7 +24,7 @@ from anneal.ingestion.adapters.parts import Outcome, Parts
 from anneal.ingestion.adapters.rows import Broken, Found, is_unicode
 from anneal.ingestion.adapters.uploads import Announced, Uploads
 from anneal.ingestion.domain.documents import ParsedDocument
-from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest, UndecodableText
+from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest, UndecodableText, UnreadableDocument
 from anneal.ingestion.settings import IngestionOptions
 from anneal.ingestion.sink import Sink
 from anneal.kit import records
@@ -33,6 +33,8 @@ from anneal.v1 import dataset_pb2
 from anneal.v1 import ingestion_service_pb2 as pb
 
 SNIFF_ROWS = 50
+SNIFF_LIMIT = 10_000
+"""Readable rows that tell the format, and rows that are looked at in all to find so many."""
 FILES_PER_PART = 16
 
 
@@ -115,6 +117,8 @@ def _parse(outcome: Outcome, uri: str, data: bytes, request: pb.IngestDocumentsR
         document = PARSERS[media_type](data, uri)
     except UndecodableText as error:
         return quarantine("invalid_encoding", str(error), error.byte_offset)
+    except UnreadableDocument as error:
+        return quarantine("unreadable", str(error))
     except (ValueError, RecursionError, LookupError) as error:
         return quarantine("unreadable", f"{type(error).__name__}: {error}")
     if not document.text.strip():
@@ -156,7 +160,7 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
     options, uploads = _told(ctx)
     files = _import_files(ctx, request, uploads)
     found = chain.from_iterable(_located(path, name, request, options) for path, name in files)
-    head = list(islice(found, SNIFF_ROWS))
+    head = [] if request.format else _head(found)
     importer = IMPORTERS[request.format or _detect(head)]
     sink = Sink(ctx, importer.kind)
     for number, (name, item) in enumerate(chain(head, found), start=1):
@@ -187,6 +191,17 @@ def _located(path: Path, name: str, request: pb.ImportDatasetRequest, options: I
         path, container, name, max_line_bytes=options.max_line_bytes, max_depth=options.max_json_depth
     )
     return ((name, row) for row in rows)
+
+
+def _head(found: Iterator[Located]) -> list[Located]:
+    """The rows up to the one that makes enough readable ones, broken rows among them."""
+    head, readable = [], 0
+    for row in islice(found, SNIFF_LIMIT):
+        head.append(row)
+        readable += isinstance(row[1], Found)
+        if readable == SNIFF_ROWS:
+            break
+    return head
 
 
 def _detect(head: list[Located]) -> str:

@@ -120,3 +120,10 @@ class Down(Refusal):
 
     kind = Kind.DOWN
     reason = "SERVICE_DOWN"
+
+
+class TooLate(Refusal):
+    """It took longer than the caller, or the server, waits."""
+
+    kind = Kind.TOO_LATE
+    reason = "DEADLINE_EXCEEDED"

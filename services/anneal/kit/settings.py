@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+ENV_PREFIX = "ANNEAL_"
+_NESTED = "__"
 
 
 class Options(BaseModel):
@@ -38,10 +41,18 @@ class GrpcOptions(Options):
 
 
 class MetricsOptions(Options):
-    """The Prometheus endpoint of the process; `port` 0 takes a free one, None serves none."""
+    """The Prometheus endpoint of the process.
+
+    Attributes:
+        host: address to bind; anything but loopback needs `public`.
+        port: 0 takes a free one, None serves none.
+        public: metrics may be read from outside. Prometheus scrapes without credentials, so tokens do not guard them:
+            who says yes here keeps strangers away by the network, such as a NetworkPolicy.
+    """
 
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65535)
+    public: bool = False
 
 
 class StoreOptions(Options):
@@ -75,13 +86,14 @@ class ServiceSettings(BaseSettings):
     Attributes:
         data_dir: folder for databases, caches, scratch and, by default, the store.
         database_url: SQLAlchemy URL of the registry and the job store; empty means SQLite below `data_dir`.
-        tokens: bearer tokens the servers accept; clients of other services send the first one.
+        tokens: bearer tokens the servers accept, each of printable ASCII without spaces; clients of other services
+            send the first one.
         addresses: `service -> host:port` of the other services.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="ANNEAL_",
-        env_nested_delimiter="__",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=_NESTED,
         frozen=True,
         extra="forbid",
         secrets_dir=os.environ.get("ANNEAL_SECRETS_DIR"),
@@ -98,11 +110,26 @@ class ServiceSettings(BaseSettings):
     log_json: bool = True
     log_level: str = "INFO"
 
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_that_can_be_sent(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        # A blank one would let in everybody who sends none; others would not survive the way through a header.
+        for token in tokens:
+            text = token.get_secret_value()
+            if not text or not all("!" <= character <= "~" for character in text):
+                raise ValueError("a token is blank, or has characters besides printable ASCII without spaces")
+        return tokens
+
     @model_validator(mode="after")
     def _credentials_beyond_loopback(self) -> ServiceSettings:
         if not is_loopback(self.grpc.host) and not self.tokens:
             raise ValueError(
                 f"grpc.host {self.grpc.host} is reachable from outside: set ANNEAL_TOKENS, or bind to 127.0.0.1"
+            )
+        if not is_loopback(self.metrics.host) and not self.metrics.public:
+            raise ValueError(
+                f"metrics.host {self.metrics.host} is reachable from outside, and metrics ask for no credentials: set "
+                "ANNEAL_METRICS__PUBLIC=true to allow it, or bind to 127.0.0.1"
             )
         return self
 
@@ -117,6 +144,42 @@ class ServiceSettings(BaseSettings):
     def bearer_tokens(self) -> tuple[str, ...]:
         """The tokens as plain strings."""
         return tuple(token.get_secret_value() for token in self.tokens)
+
+
+_Settings = TypeVar("_Settings", bound=ServiceSettings)
+
+
+def read_settings(kind: type[_Settings], **given: Any) -> _Settings:
+    """The settings of this process, from environment and secret files.
+
+    Args:
+        kind: which settings.
+        given: values that win over the environment; of a nested setting, a mapping of those that do.
+
+    Raises:
+        SystemExit: some are wrong; its one line names the environment variables, and no value.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        wrong = [_setting(item["loc"], item["msg"]) for item in error.errors(include_input=False, include_url=False)]
+        raise SystemExit(f"anneal: {'; '.join(wrong)}") from None
+    except SettingsError as error:  # what should be JSON is none; pydantic's text names the field and not the variable
+        named = next((name for name in kind.model_fields if f'"{name}"' in str(error)), None)
+        if named is None:
+            raise SystemExit(f"anneal: {' '.join(str(error).split())}") from None
+        below = (
+            f" or {ENV_PREFIX}{named.upper()}{_NESTED}..."
+            if isinstance(kind.model_fields[named].default, Options)
+            else ""
+        )
+        raise SystemExit(f"anneal: {ENV_PREFIX}{named.upper()}{below}: is no JSON") from None
+
+
+def _setting(place: tuple[int | str, ...], problem: str) -> str:
+    names = [part.upper() for part in place if isinstance(part, str)]
+    text = problem.removeprefix("Value error, ")
+    return f"{ENV_PREFIX}{_NESTED.join(names)}: {text}" if names else text
 
 
 def is_loopback(host: str) -> bool:

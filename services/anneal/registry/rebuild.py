@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anneal.kit.errors import Refusal
+from anneal.kit.settings import read_settings
 from anneal.kit.store import Store
 from anneal.registry import codec
 from anneal.registry.adapters.shelf import Shelf
@@ -108,7 +109,7 @@ async def _check_named(tx: Writer, record: Record) -> None:
 
 
 async def _main() -> int:
-    settings = Settings()
+    settings = read_settings(Settings)
     store = Store(settings.store_url(), settings.data_dir / "cache", settings.store.options)
     catalog = Catalog(settings.sql_url("registry"), migrates=settings.registry.migrates)
     try:

@@ -75,9 +75,11 @@ def decode_context(request: pb.ScoreRequest) -> Prompt:
     """What stands before the continuation."""
     match request.WhichOneof("context"):
         case "prompt":
-            context: Prompt = TextPrompt(request.prompt)
+            if not request.continuation:
+                raise Invalid.field("continuation", "is required")
+            return TextPrompt(request.prompt)
         case "chat":
-            context = decode_chat(request.chat.messages, request.chat.tools_json, "chat.")
+            return decode_chat(request.chat.messages, request.chat.tools_json, "chat.")
         case "token_ids":
             if request.continuation:
                 raise Invalid.field("continuation", "must be empty beside token_ids")
@@ -86,9 +88,6 @@ def decode_context(request: pb.ScoreRequest) -> Prompt:
             return TokenPrompt(tuple(request.token_ids.ids))
         case _:
             raise Invalid.field("context", "give a prompt, messages or token ids")
-    if not request.continuation:
-        raise Invalid.field("continuation", "is required")
-    return context
 
 
 def encode_answerer(who: Answerer) -> pb.Answerer:

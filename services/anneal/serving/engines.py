@@ -41,7 +41,7 @@ class Engines:
         self._served: dict[str, ServedBase] = {}  # in order of last use
         self._starting = asyncio.Lock()
         self._starts: dict[str, asyncio.Task[ServedBase]] = {}
-        self._restarts: dict[str, asyncio.Task[None]] = {}
+        self._restarts: set[asyncio.Task[None]] = set()  # a base may die again during its restart
         self._metrics_texts: dict[str, str] = {}
         self._polling: asyncio.Task[None] | None = None
         self._log = logs.logger("engines")
@@ -78,7 +78,7 @@ class Engines:
             async with asyncio.timeout(drain_s):
                 while any(base.requests for base in self.served()):
                     await asyncio.sleep(_DRAIN_POLL_S)
-        tasks = [*self._restarts.values(), *self._starts.values(), *([self._polling] if self._polling else [])]
+        tasks = [*self._restarts, *self._starts.values(), *([self._polling] if self._polling else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -143,7 +143,9 @@ class Engines:
         self._meters.engine_deaths.labels(short(digest)).inc()
         self._meters.engines.set(len(self.served()))
         self._metrics_texts.pop(digest, None)
-        self._restarts[digest] = asyncio.create_task(self._restart(digest))
+        restart = asyncio.create_task(self._restart(digest))
+        self._restarts.add(restart)
+        restart.add_done_callback(self._restarts.discard)
 
     async def _restart(self, digest: str) -> None:
         """Start it again, waiting longer each time; a request for it starts it at once."""
@@ -154,8 +156,7 @@ class Engines:
                 await self.get(digest)
             except Refusal:
                 continue
-            break
-        del self._restarts[digest]
+            return
 
     async def _poll(self) -> None:
         while True:

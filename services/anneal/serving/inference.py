@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
 from anneal.kit.digests import hex_of
 from anneal.kit.errors import Invalid, Refusal
-from anneal.serving.domain.answers import Piece, Prompt, Scored
+from anneal.serving.domain.answers import AdapterRef, Piece, Prompt, Scored
+from anneal.serving.domain.engine import Engine
 from anneal.serving.domain.sampling import Sampling
 from anneal.serving.engines import Engines
-from anneal.serving.meters import Meters, short
+from anneal.serving.meters import UNKNOWN, Meters, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +81,21 @@ class Inference:
 
     async def answer(self, who: Answerer, prompt: Prompt, sampling: Sampling) -> Piece:
         """The whole answer."""
-        with self._counted(who, "answer"):
-            base = await self._engines.get(who.base_digest)
-            async with (
-                base.answering(who.adapter_digest) as adapter,
-                aclosing(base.engine.generate(prompt, sampling, adapter, stream=False)) as pieces,
-            ):
-                answer = await anext(pieces)
+        async with (
+            self._asking(who, "answer") as (engine, adapter),
+            aclosing(engine.generate(prompt, sampling, adapter, stream=False)) as pieces,
+        ):
+            answer = await anext(pieces)
             self._count_tokens(who, answer.prompt_tokens, answer.token_count)
-            return answer
+        return answer
 
     async def stream(self, who: Answerer, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Piece]:
         """The answer as it is written. Closing the iterator ends the generation."""
         first, last, written, asked = perf_counter(), 0.0, 0, 0
         labels = (short(who.base_digest), short(who.adapter_digest))
-        with self._counted(who, "stream"):
-            base = await self._engines.get(who.base_digest)
+        async with self._asking(who, "stream") as (engine, adapter):
             try:
-                async with (
-                    base.answering(who.adapter_digest) as adapter,
-                    aclosing(base.engine.generate(prompt, sampling, adapter, stream=True)) as pieces,
-                ):
+                async with aclosing(engine.generate(prompt, sampling, adapter, stream=True)) as pieces:
                     async for piece in pieces:
                         now = perf_counter()
                         if written:
@@ -114,26 +109,36 @@ class Inference:
 
     async def score(self, who: Answerer, context: Prompt, continuation: str) -> Scored:
         """Log probabilities of a continuation after a context."""
-        with self._counted(who, "score"):
-            base = await self._engines.get(who.base_digest)
-            async with base.answering(who.adapter_digest) as adapter:
-                scored = await base.engine.score(context, continuation, adapter)
-            self._meters.tokens.labels(*self._labels(who), "scored").inc(len(scored.tokens))
-            return scored
-
-    def _labels(self, who: Answerer) -> tuple[str, str]:
-        return short(who.base_digest), short(who.adapter_digest)
+        async with self._asking(who, "score") as (engine, adapter):
+            scored = await engine.score(context, continuation, adapter)
+            labels = (short(who.base_digest), short(who.adapter_digest))
+            self._meters.tokens.labels(*labels, "scored").inc(len(scored.tokens))
+        return scored
 
     def _count_tokens(self, who: Answerer, prompt: int, completion: int) -> None:
-        self._meters.tokens.labels(*self._labels(who), "prompt").inc(prompt)
-        self._meters.tokens.labels(*self._labels(who), "completion").inc(completion)
+        labels = (short(who.base_digest), short(who.adapter_digest))
+        self._meters.tokens.labels(*labels, "prompt").inc(prompt)
+        self._meters.tokens.labels(*labels, "completion").inc(completion)
 
-    @contextmanager
-    def _counted(self, who: Answerer, kind: str) -> Iterator[None]:
-        """Count a request by how it ended: `ok`, the refusal's reason, or `gone` when the client left."""
+    @asynccontextmanager
+    async def _asking(self, who: Answerer, kind: str) -> AsyncGenerator[tuple[Engine, AdapterRef | None]]:
+        """Hold engine and adapter for one request, and count it by how it ended.
+
+        That is `ok`, the refusal's reason, or `gone` when the client left. Digests become labels only once they are
+        known to be something: those of a deployment, an engine's, a loaded adapter's.
+        """
+        base_label = adapter_label = UNKNOWN
+        if who.deployment:
+            base_label, adapter_label = short(who.base_digest), short(who.adapter_digest)
         outcome = "gone"
         try:
-            yield
+            base = await self._engines.get(who.base_digest)
+            base_label = short(who.base_digest)
+            if not who.adapter_digest or base.residents.get(who.adapter_digest):
+                adapter_label = short(who.adapter_digest)
+            async with base.answering(who.adapter_digest) as adapter:
+                adapter_label = short(who.adapter_digest)
+                yield base.engine, adapter
             outcome = "ok"
         except Refusal as refusal:
             outcome = refusal.reason
@@ -142,4 +147,4 @@ class Inference:
             outcome = "bug"
             raise
         finally:
-            self._meters.requests.labels(*self._labels(who), kind, outcome).inc()
+            self._meters.requests.labels(base_label, adapter_label, kind, outcome).inc()

@@ -1,4 +1,8 @@
-"""What serving measures. Adapters are labelled by the first 12 digits of their digest, the bare base as `base`."""
+"""What serving measures.
+
+Adapters are labelled by the first 12 digits of their digest, the bare base as `base`. A digest that came from a caller
+and was not found is `unknown`, or anybody could make series without end.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ _FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BETWEEN_TOKENS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _LOAD_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _START_S = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+
+
+UNKNOWN = "unknown"
 
 
 def short(digest: str) -> str:
@@ -58,7 +65,7 @@ class Meters:
         self.adapter_load = Histogram(
             "anneal_serving_adapter_load_seconds",
             "Fetching, checking and loading an adapter.",
-            ("base",),
+            ("base", "adapter"),
             registry=registry,
             buckets=_LOAD_S,
         )

@@ -153,7 +153,7 @@ class ServedBase:
             took_s = perf_counter() - start
             self._paths[digest] = path
             self.residents.add(Resident(digest, adapter.slot, time(), took_s))
-            self._meters.adapter_load.labels(short(self.digest)).observe(took_s)
+            self._meters.adapter_load.labels(short(self.digest), short(digest)).observe(took_s)
             self._meters.resident.labels(short(self.digest)).set(len(self.residents))
 
     def _fetch(self, digest: str) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from anneal.kit.rpc.server import main
+from anneal.kit.settings import read_settings
 from anneal.synthesis.bootstrap import build
 from anneal.synthesis.settings import SynthesisSettings
 
 if __name__ == "__main__":
-    settings = SynthesisSettings()
+    settings = read_settings(SynthesisSettings)
     main(settings, partial(build, teacher=settings.teacher))

@@ -167,7 +167,7 @@ class ChatMessage(_message.Message):
     role: _builtins.str
     """`system`, `user`, `assistant` or `tool`."""
     content: _builtins.str
-    """Text."""
+    """Text; may be empty, as in OpenAI's API. The template decides what an empty message looks like."""
     def __init__(
         self,
         *,
@@ -413,7 +413,9 @@ class ScoreRequest(_message.Message):
     prompt: _builtins.str
     """Text."""
     continuation: _builtins.str
-    """The continuation to score. After messages it is the assistant's answer, and the template's end of turn is scored with it."""
+    """The continuation to score. After messages it is the assistant's answer, and the template's end of turn is scored
+    with it, so that it may be empty there: the score is the one of saying nothing. After a prompt it may not.
+    """
     include_context: _builtins.bool
     """Score the context's tokens as well."""
     @_builtins.property

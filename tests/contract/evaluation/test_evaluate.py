@@ -165,6 +165,24 @@ async def test_a_killed_job_goes_on_where_it_was(world: World, serving: FakeServ
     assert sum(serving.chats.values()) <= 40 + 32
 
 
+async def test_latest_means_in_every_attempt_what_it_meant_in_the_first(world: World, serving: FakeServing) -> None:
+    serving.gate.clear()
+    order = world.order("first", target=world.adapter.name.rsplit("/", 1)[0] + "/latest")
+    operation = await world.evaluation.EvaluateModel(order)
+    async with asyncio.timeout(30):
+        while not serving.chats:
+            await asyncio.sleep(0.05)
+    newer = await world.add_adapter("echo", b"newer", list(world.adapter.dataset_versions))
+    for process in descendants("anneal.kit.jobs.run"):
+        process.kill()
+    serving.gate.set()
+    ended = await world.wait(operation)
+    assert not ended.HasField("error"), ended.error
+    evaluation = evaluation_pb2.Evaluation()
+    assert ended.response.Unpack(evaluation)
+    assert evaluation.target == world.adapter.name != newer.name
+
+
 async def test_cancel_does_not_wait_for_answers(world: World, serving: FakeServing) -> None:
     serving.gate.clear()
     serving.free = 3

@@ -155,6 +155,13 @@ async def test_logprobs_of_a_chat(client: AsyncOpenAI) -> None:
     assert all(token.logprob == token.top_logprobs[0].logprob for token in logprobs.content)
 
 
+async def test_messages_may_be_empty(client: AsyncOpenAI) -> None:
+    silent: Any = [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
+    answer = await client.chat.completions.create(model=MODEL, messages=silent, max_tokens=2, temperature=0)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 2
+
+
 async def test_a_schema_is_followed(client: AsyncOpenAI) -> None:
     schema = {"type": "object", "properties": {"kind": {"enum": ["a", "b"]}}, "required": ["kind"]}
     answer = await client.chat.completions.create(

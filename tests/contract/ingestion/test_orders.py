@@ -123,6 +123,7 @@ BAD_LINES = [
     (b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested_too_deep"),
     (b'{"messages": [{"role": "user", "content": "q"}]}', "no_assistant_turn"),
     (b'{"messages": [{"role": "robot", "content": "q"}]}', "unknown_role"),
+    (b'{"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]}', "empty_answer"),
     (b"[1, 2]", "wrong_type"),
     (b'{"messages": "' + b"x" * (17 << 20) + b'"}', "line_too_long"),
 ]
@@ -144,6 +145,13 @@ async def test_bad_rows_are_found_again_at_their_byte(house: House) -> None:
         assert len(row["raw"]) <= 2000
         assert row["cause"]
     assert house.rows(version)[0]["messages"][0]["content"] == "q é"
+
+
+async def test_a_bad_beginning_does_not_hide_the_format(house: House) -> None:
+    data = b"{\n" * 120 + json.dumps(GOOD).encode()
+    upload = await house.upload("late.jsonl", data)
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload)))
+    assert (version.row_count, version.quarantined_row_count) == (1, 120)
 
 
 ALPACA = [

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from anneal.ingestion.settings import IngestionOptions
+from anneal.kit.rpc.status import refusal_of
 from anneal.v1 import ingestion_service_pb2 as pb
 from tests.fixtures.ingestion_house import House, chunk, header, messages, refused, running
 
@@ -97,6 +98,32 @@ async def test_a_chunk_out_of_order_is_refused(house: House, offset: int) -> Non
     sent = [header("order.bin", DATA, "out-of-order"), chunk(offset, DATA[:10])]
     code, reason, _ = await refused(house.ingestion.UploadDocuments(iter(sent)))
     assert (code, reason) == (grpc.StatusCode.ABORTED, "UPLOAD_OUT_OF_ORDER")
+
+
+async def test_a_chunk_sent_twice_is_refused_and_nothing_is_doubled(house: House) -> None:
+    first = [header("twice.bin", DATA, "twice"), chunk(0, DATA[:1000]), chunk(0, DATA[:1000])]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await house.ingestion.UploadDocuments(iter(first))
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert (refusal.reason, refusal.facts["committed_bytes"]) == ("UPLOAD_OUT_OF_ORDER", "1000")
+    rest = [chunk(at, DATA[at : at + (1 << 20)]) for at in range(1000, len(DATA), 1 << 20)]
+    assert (await house.ingestion.UploadDocuments(iter([first[0], *rest]))).complete
+    assert house.host.store.get_bytes("sha256:" + hashlib.sha256(DATA).hexdigest()) == DATA
+
+
+async def test_a_whole_file_sent_again_is_answered_with_it(house: House) -> None:
+    done = await house.ingestion.UploadDocuments(messages("again.bin", DATA, "again"))
+    assert await house.ingestion.UploadDocuments(messages("again.bin", DATA, "again")) == done
+    # A caller that stops early is told as well: the file is whole.
+    part = [header("again.bin", DATA, "again"), chunk(0, DATA[:1000])]
+    assert await house.ingestion.UploadDocuments(iter(part)) == done
+    other = [header("again.bin", DATA, "again")]
+    other += [chunk(at, bytes(len(DATA[at : at + 500_000]))) for at in range(0, len(DATA), 500_000)]
+    code, reason, _ = await refused(house.ingestion.UploadDocuments(iter(other)))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_DIGEST_MISMATCH")
+    assert await get(house, "again") == done
+    assert house.host.store.get_bytes(done.digest) == DATA
 
 
 async def test_other_bytes_than_announced_are_thrown_away(house: House) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from google.longrunning import operations_pb2
+from google.protobuf import json_format
+from typer.exceptions import TyperException
 
 from anneal.cli import __main__ as command
+from anneal.cli.client import OperationFailed
+from anneal.cli.loop.recipe import RecipeUnreadable
+from anneal.cli.loop.run import LoopFailed
+from anneal.cli.up import CannotStart
+from anneal.kit.errors import Invalid, Missing
+from anneal.kit.rpc.status import internal_status
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -31,6 +42,62 @@ def test_a_wrong_command_line_gets_one_line(
 ) -> None:
     assert run(monkeypatch, *words) == 2
     assert capsys.readouterr().err == line
+
+
+TORN = "first\nsecond\r\n\n  third"
+BROKEN = operations_pb2.Operation(name="projects/p/operations/o", done=True)
+BROKEN.error.CopyFrom(internal_status(TORN))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (json_format.ParseError(TORN), "first second third"),
+        (LoopFailed(TORN), "first second third"),
+        (CannotStart(TORN), "first second third"),
+        (RecipeUnreadable(TORN), "first second third"),
+        (Missing(TORN), "first second third (RESOURCE_MISSING)"),
+        (Invalid(TORN, violations=[("a", TORN)]), "first second third; a: first second third (INVALID_REQUEST)"),
+        (OperationFailed(BROKEN), "projects/p/operations/o failed: first second third (its log is under logs/o)"),
+        (OSError(5, TORN, "a\nb"), "first second third: a b"),
+        (TyperException(TORN), "first second third"),
+    ],
+)
+def test_every_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, expected: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("typer.core.TyperGroup.invoke", lambda *_: fail())
+    assert run(monkeypatch, "jobs", "list") in (1, 2)
+    assert capsys.readouterr().err == f"anneal: {expected}\n"
+
+
+def test_what_protobuf_says_of_a_file_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("lora: {rank: many}")
+    assert run(monkeypatch, "plan", "rows", "--base-model", "m", "--spec", str(spec)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "spec.yaml" in line
+    assert "rank" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["jobs", "list"], ["jobs", "list"]),
+        (["jobs", "list", "--json"], ["--json", "jobs", "list"]),
+        (["--json", "jobs", "list", "--json"], ["--json", "jobs", "list"]),
+        (["chat", "bot", "--", "--json"], ["chat", "bot", "--", "--json"]),
+        (["chat", "bot", "--json", "--", "--json"], ["--json", "chat", "bot", "--", "--json"]),
+        ([], []),
+    ],
+)
+def test_json_is_an_option_anywhere_but_behind_the_double_dash(words: list[str], expected: list[str]) -> None:
+    assert command._json_first(words) == expected
 
 
 def test_help_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,13 @@ def test_what_is_no_key_is_refused(header: str) -> None:
         caller_of(header, KEYS, "default")
 
 
+def test_no_key_is_never_a_key() -> None:
+    empty = Key("empty", hashlib.sha256(b"").hexdigest(), "p")
+    for header in ("Bearer", "Bearer ", "Bearer  "):
+        with pytest.raises(Unauthenticated):
+            caller_of(header, [empty], "default")
+
+
 def test_a_short_name_may_be_a_deployment_or_a_model() -> None:
     caller = Caller("x", "p", bound=True)
     assert names_of("kind", caller) == ["projects/p/deployments/kind", "projects/p/models/kind"]

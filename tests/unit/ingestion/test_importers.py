@@ -81,6 +81,7 @@ def test_alpaca_puts_system_and_history_first() -> None:
         ({"instruction": "i", "output": "o", "history": "h"}, "wrong_type"),
         ({"instruction": "i", "output": "o", "history": [["q"]]}, "wrong_type"),
         ({"instruction": "i", "output": "o", "history": [["q", 1]]}, "wrong_type"),
+        ({"instruction": "i", "output": "o", "history": [["q", ""]]}, "empty_answer"),
     ],
 )
 def test_a_bad_alpaca_row_says_why(row: dict[str, Any], reason: str) -> None:
@@ -156,6 +157,10 @@ def test_openai_maps_roles_joins_parts_and_keeps_weights() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "unsupported_content"),
         ({"messages": [USER]}, "no_assistant_turn"),
         ({"messages": [ANSWER]}, "no_user_turn"),
+        ({"messages": [USER, {**ANSWER, "content": ""}]}, "empty_answer"),
+        ({"messages": [USER, {**ANSWER, "content": " \n"}]}, "empty_answer"),
+        ({"messages": [USER, {**ANSWER, "content": []}]}, "empty_answer"),
+        ({"messages": [USER, {**ANSWER, "content": "", "weight": 0}, USER, ANSWER]}, "empty_answer"),
         ({"messages": [USER, {**ANSWER, "weight": 0.5}]}, "wrong_type"),
         ({"messages": [USER, {**ANSWER, "weight": True}]}, "wrong_type"),
         ({"messages": [USER, ANSWER], "tools": "f"}, "wrong_type"),
@@ -165,6 +170,11 @@ def test_openai_maps_roles_joins_parts_and_keeps_weights() -> None:
 )
 def test_a_bad_openai_row_says_why(row: dict[str, Any], reason: str) -> None:
     assert refused("openai", row) == reason
+
+
+def test_openai_keeps_empty_messages_that_nobody_learns_from() -> None:
+    row = {"messages": [{"role": "system", "content": ""}, {"role": "user", "content": ""}, ANSWER]}
+    assert turns("openai", row) == [("system", ""), ("user", ""), ("assistant", "a")]
 
 
 def message(role: str, text: str, *replies: dict[str, Any], **more: Any) -> dict[str, Any]:

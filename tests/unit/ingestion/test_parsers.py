@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import lxml.etree
 import pytest
 
 from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
-from anneal.ingestion.domain.errors import UndecodableText
+from anneal.ingestion.adapters.parts import Outcome
+from anneal.ingestion.domain.errors import UndecodableText, UnreadableDocument
+from anneal.ingestion.jobs import _parse
+from anneal.v1 import ingestion_service_pb2 as pb
 
+PLAIN_PAGE = b"<html><head><title>T</title></head><body><p>One line only.</p></body></html>"
 SPHINX = """<!DOCTYPE html><html lang="en"><head><title>shutil — Docs</title>
 <meta charset="utf-8"><meta name="generator" content="Docutils 0.17"></head><body>
 <nav>elsewhere</nav><div class="related">up</div>
@@ -109,3 +114,31 @@ def test_plain_text_takes_a_short_first_line_as_its_title(first: str, title: str
 )
 def test_the_media_type_comes_from_content_then_name(data: bytes, uri: str, media_type: str | None) -> None:
     assert media_type_of(data, uri) == media_type
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("no tail"), RecursionError(), lxml.etree.XMLSyntaxError("x", 1, 1, 1)]
+)
+@pytest.mark.parametrize(
+    ("library", "call", "media_type", "data"),
+    [
+        ("trafilatura", "trafilatura.extract", "text/html", PLAIN_PAGE),
+        ("lxml", "lxml.html.document_fromstring", "text/html", PLAIN_PAGE),
+        ("markdown-it", "markdown_it.MarkdownIt.parse", "text/markdown", b"# T"),
+        ("charset-normalizer", "anneal.ingestion.adapters.encodings.from_bytes", "text/plain", b"\xe9\xe8 \xe0"),
+    ],
+)
+def test_a_library_that_gives_up_costs_one_document(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, library: str, call: str, media_type: str, data: bytes
+) -> None:
+    def give_up(*_args: object, **_named: object) -> None:
+        raise error
+
+    monkeypatch.setattr(call, give_up)
+    outcome = Outcome()
+    _parse(outcome, "page", data, pb.IngestDocumentsRequest(media_type=media_type), 1 << 20)
+    (row,) = outcome.quarantined
+    assert (row["reason"], row["file"], outcome.rows) == ("unreadable", "page", [])
+    assert row["cause"].startswith(f"{library}: {type(error).__name__}")
+    with pytest.raises(UnreadableDocument):
+        PARSERS[media_type](data, "page")

@@ -19,6 +19,7 @@ _MADE = [
     errors.Unauthenticated("who"),
     errors.Busy("full", retry_after_s=1.5),
     errors.Down("away", retry_after_s=0.25),
+    errors.TooLate("it took too long"),
 ]
 
 

@@ -12,7 +12,14 @@ BASE = "sha256:" + "b" * 64
 ADAPTER = "sha256:" + "a" * 64
 Q, UP = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"
 LAYERS = {Q: (64, 32), UP: (96, 32), "model.embed_tokens": (500, 32), "lm_head": (500, 32)}
-CONFIG: dict[str, Any] = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "use_dora": False}
+CONFIG: dict[str, Any] = {
+    "peft_type": "LORA",
+    "r": 4,
+    "lora_alpha": 8,
+    "bias": "none",
+    "use_dora": False,
+    "target_modules": ["q_proj", "up_proj"],
+}
 
 
 def factors(module: str, rank: int = 4, *, finite: bool = True, nonzero: bool = True) -> list[TensorFacts]:
@@ -41,7 +48,13 @@ def with_config(**changes: Any) -> AdapterFacts:
 
 
 def with_tensors(*tensors: TensorFacts) -> AdapterFacts:
-    return replace(GOOD, tensors=list(tensors))
+    """Those tensors, and a configuration that names their modules."""
+    names = {tensor.name.split(".lora_")[0].rsplit(".", 1)[-1] for tensor in tensors}
+    return replace(GOOD, tensors=list(tensors), config={**CONFIG, "target_modules": sorted(names)})
+
+
+def renamed(tensor: TensorFacts) -> TensorFacts:
+    return replace(tensor, name=tensor.name.replace(".weight", ".default.weight"))
 
 
 def test_a_good_adapter_passes_with_its_shape() -> None:
@@ -72,6 +85,16 @@ def test_a_good_adapter_passes_with_its_shape() -> None:
         (with_tensors(*factors("lm_head")), "targets"),
         (with_tensors(*factors("model.embed_tokens")), "targets"),
         (with_tensors(TensorFacts(f"{Q}.weight", (64, 32), finite=True, nonzero=True)), "targets"),
+        (with_tensors(*map(renamed, factors(Q))), "targets"),
+        (with_tensors(*factors(Q), renamed(factors(Q)[0])), "targets"),
+        (with_tensors(*factors(Q), factors(Q)[0]), "targets"),
+        (with_config(target_modules=["q_proj"]), "targets"),
+        (with_config(target_modules=["proj", "up_proj"]), "targets"),
+        (with_config(target_modules=["q_proj", "up_proj", "v_proj"]), "targets"),
+        (with_config(target_modules=[]), "targets"),
+        (with_config(target_modules=None), "targets"),
+        (with_config(target_modules=[1]), "targets"),
+        (with_config(target_modules=""), "targets"),
         (with_tensors(*factors(Q, rank=5)), "shape"),
         (with_tensors(*factors(Q)[:1]), "shape"),
         (with_tensors(*factors(Q, finite=False)), "not_finite"),
@@ -93,3 +116,8 @@ def test_both_sides_of_the_highest_rank() -> None:
 
 def test_one_module_with_an_effect_is_enough() -> None:
     check(with_tensors(*factors(UP, nonzero=False), *factors(Q)))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "(a+)+$", [Q, UP], ["self_attn.q_proj", "up_proj", "mlp.up_proj"]])
+def test_targets_may_be_named_in_every_way_of_peft(targets: Any) -> None:
+    check(with_config(target_modules=targets))

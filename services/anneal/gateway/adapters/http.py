@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from anneal.gateway.adapters.upstream import Listed, Upstream, decode_answer
+from anneal.gateway.adapters.clients import ClientGone, all_of, read_body, until_gone
+from anneal.gateway.adapters.meters import HttpMeters
+from anneal.gateway.adapters.rendering import (
+    envelope_of,
+    event,
+    headers_of,
+    model_object,
+    no_such_method,
+    no_such_route,
+    refused,
+)
+from anneal.gateway.adapters.upstream import Upstream, decode_answer
 from anneal.gateway.domain import answers
 from anneal.gateway.domain.access import Caller, Key, caller_of, names_of, request_id_of
 from anneal.gateway.domain.answers import Answer, Envelope
-from anneal.gateway.domain.errors import BodyTooLarge, ModelMissing, bug, describe, error_object
+from anneal.gateway.domain.errors import ModelMissing, bug, describe
 from anneal.gateway.domain.openai import ChatRequest, CompletionRequest, read_chat, read_completion
 from anneal.kit import logs
 from anneal.kit.errors import Invalid, Refusal
@@ -28,31 +38,9 @@ _OPEN_ROUTES = ("/health",)
 _CLIENT_GONE = 499
 """nginx's status for a client that closed its connection; nobody reads it but the metrics."""
 
-_LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-_Answer = TypeVar("_Answer")
 Handler = Callable[[Request], Awaitable[Response]]
 Chunk = Callable[[Envelope, Answer, str | None], dict[str, Any]]
 """Makes an event of a piece; the third argument is the text before it, None for the first piece."""
-
-
-class ClientGone(Exception):
-    """The client closed its connection before it had its answer."""
-
-
-class HttpMeters:
-    """What the gateway measures."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ("route", "status")
-        self.requests = Counter("anneal_gateway_requests_total", "HTTP requests.", labels, registry=registry)
-        self.seconds = Histogram(
-            "anneal_gateway_request_seconds",
-            "From a request to the head of its answer.",
-            ("route",),
-            registry=registry,
-            buckets=_LATENCY_S,
-        )
-        self.streams = Gauge("anneal_gateway_streams", "Streams being written.", registry=registry)
 
 
 class Gateway:
@@ -86,8 +74,8 @@ class Gateway:
         app = FastAPI(openapi_url=None)
         for path, handler, verb in routes:
             app.add_route(path, self._guarded(path, handler), methods=[verb])
-        app.add_exception_handler(404, _no_such_route)
-        app.add_exception_handler(405, _no_such_method)
+        app.add_exception_handler(404, no_such_route)
+        app.add_exception_handler(405, no_such_method)
         return app
 
     def _guarded(self, route: str, handler: Handler) -> Handler:
@@ -102,7 +90,7 @@ class Gateway:
                     request.state.caller = caller_of(header, self._keys, self._project)
                 response = await handler(request)
             except Refusal as refusal:
-                response = _refused(refusal)
+                response = refused(refusal)
             except ClientGone:
                 response = Response(status_code=_CLIENT_GONE)
             except Exception:  # noqa: BLE001 - the one place where a bug becomes a 500
@@ -131,7 +119,7 @@ class Gateway:
     async def models(self, request: Request) -> Response:
         """Deployments and base models of the caller's project."""
         listed = await self._upstream.listed(request.state.caller.project)
-        return JSONResponse({"object": "list", "data": [_model(one) for one in listed]})
+        return JSONResponse({"object": "list", "data": [model_object(one) for one in listed]})
 
     async def model(self, request: Request) -> Response:
         """One of them."""
@@ -139,7 +127,7 @@ class Gateway:
         names = names_of(model, request.state.caller)
         for one in await self._upstream.listed(names[0].split("/")[1]):
             if one.name in names:
-                return JSONResponse({**_model(one), "id": model})
+                return JSONResponse({**model_object(one), "id": model})
         raise ModelMissing(f"the model {model!r} does not exist", model=model)
 
     async def chat(self, request: Request) -> Response:
@@ -154,9 +142,9 @@ class Gateway:
                 return answers.chat_chunk(envelope, piece, first=before is None, with_logprobs=with_logprobs)
 
             return await self._stream(request, body, pieces, "chatcmpl", "chat.completion.chunk", chunk)
-        answer, who = await _until_gone(request, self._upstream.chat(target, body, request.state.id))
-        envelope = _envelope("chatcmpl", body.model, who)
-        return JSONResponse(answers.chat_answer(envelope, answer, with_logprobs=with_logprobs), headers=_headers(who))
+        answer, who = await until_gone(request, self._upstream.chat(target, body, request.state.id))
+        envelope = envelope_of("chatcmpl", body.model, who)
+        return JSONResponse(answers.chat_answer(envelope, answer, with_logprobs=with_logprobs), headers=headers_of(who))
 
     async def complete(self, request: Request) -> Response:
         """The continuation of a text, or of several."""
@@ -172,12 +160,12 @@ class Gateway:
 
             return await self._stream(request, body, pieces, "cmpl", "text_completion", chunk)
         calls = [self._upstream.complete(target, body, prompt, request.state.id) for prompt in body.prompts]
-        done = await _until_gone(request, _all(calls))
+        done = await until_gone(request, all_of(calls))
         who = done[0][1]
         choices = [answers.completion_choice(i, a, with_logprobs=with_logprobs) for i, (a, _) in enumerate(done)]
         used = answers.usage([answer.usage or (0, 0) for answer, _ in done])
         return JSONResponse(
-            _envelope("cmpl", body.model, who).wrap("text_completion", choices, usage=used), headers=_headers(who)
+            envelope_of("cmpl", body.model, who).wrap("text_completion", choices, usage=used), headers=headers_of(who)
         )
 
     async def _stream(
@@ -190,27 +178,31 @@ class Gateway:
         chunk: Chunk,
     ) -> Response:
         """Server-sent events. The first piece is awaited, so that a refusal still has its own status."""
-        first = await _until_gone(request, anext(pieces))
-        envelope = _envelope(prefix, body.model, first.answerer)
+        first = await until_gone(request, anext(pieces))
+        envelope = envelope_of(prefix, body.model, first.answerer)
 
         async def events() -> AsyncIterator[bytes]:
             piece, text = decode_answer(first), ""
             with self._meters.streams.track_inprogress():
                 async with aclosing(pieces):
-                    yield _event(chunk(envelope, piece, None))
                     try:
+                        yield event(chunk(envelope, piece, None))
                         async for message in pieces:
                             text += piece.text
                             piece = decode_answer(message)
-                            yield _event(chunk(envelope, piece, text))
+                            yield event(chunk(envelope, piece, text))
                     except Refusal as refusal:
-                        yield _event(describe(refusal)[1])
+                        yield event(describe(refusal)[1])
+                        return
+                    except Exception:  # noqa: BLE001 - as in `_guarded`, which has answered with the head by now
+                        self._log.exception("bug", id=request.state.id)
+                        yield event(bug()[1])
                         return
                     if body.wants_usage:
-                        yield _event(envelope.wrap(kind, [], usage=answers.usage([piece.usage or (0, 0)])))
+                        yield event(envelope.wrap(kind, [], usage=answers.usage([piece.usage or (0, 0)])))
                     yield b"data: [DONE]\n\n"
 
-        headers = {**_headers(first.answerer), "cache-control": "no-cache"}
+        headers = {**headers_of(first.answerer), "cache-control": "no-cache"}
         return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
     async def _find(self, model: str, caller: Caller, user: str) -> pb.InferenceTarget:
@@ -227,85 +219,8 @@ class Gateway:
             raise ModelMissing(f"the model {model!r} does not exist", model=model) from None
 
     async def _body(self, request: Request) -> Any:
-        read = bytearray()
-        async for piece in request.stream():
-            read += piece
-            if len(read) > self._max_body_bytes:
-                raise BodyTooLarge(f"the request is longer than {self._max_body_bytes} bytes")
+        data = await read_body(request, self._max_body_bytes)
         try:
-            return json.loads(bytes(read))
+            return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise Invalid.field("body", f"is no JSON: {error}") from None
-
-
-async def _all(calls: Sequence[Coroutine[Any, Any, _Answer]]) -> list[_Answer]:
-    """The results of all calls; when one fails, the others end as well."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _until_gone(request: Request, work: Awaitable[_Answer]) -> _Answer:
-    """The result of the work, which is cancelled when the client goes away before.
-
-    Raises:
-        ClientGone: it did.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-        await asyncio.wait({task, gone})
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-
-
-def _envelope(prefix: str, model: str, who: pb.Answerer) -> Envelope:
-    fingerprint = "_".join(["fp", *(d[7:19] for d in (who.base_model_digest, who.adapter_digest) if d)])
-    return Envelope(f"{prefix}-{uuid.uuid4().hex}", int(time.time()), model, fingerprint)
-
-
-def _headers(who: pb.Answerer) -> dict[str, str]:
-    return {
-        "x-anneal-base-digest": who.base_model_digest,
-        "x-anneal-adapter-digest": who.adapter_digest,
-        "x-anneal-canary": str(who.canary).lower(),
-    }
-
-
-def _model(one: Listed) -> dict[str, Any]:
-    """`root` is the resource name, never a path on this machine."""
-    owner = {"owned_by": "anneal", "root": one.name, "parent": one.parent}
-    return {"id": one.id, "object": "model", "created": one.created, **owner}
-
-
-def _refused(refusal: Refusal) -> Response:
-    status, body = describe(refusal)
-    headers = {} if refusal.retry_after_s is None else {"retry-after": str(max(1, round(refusal.retry_after_s)))}
-    return JSONResponse(body, status_code=status, headers=headers)
-
-
-async def _no_such_route(request: Request, _error: Exception) -> Response:
-    what = error_object(f"there is no {request.url.path}", "invalid_request_error", None, "unknown_url")
-    return JSONResponse(what, status_code=404)
-
-
-async def _no_such_method(request: Request, _error: Exception) -> Response:
-    what = f"{request.url.path} does not know {request.method}"
-    return JSONResponse(error_object(what, "invalid_request_error", None, "method_not_allowed"), status_code=405)

@@ -11,9 +11,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from anneal.gateway.domain.answers import Answer, Token
-from anneal.gateway.domain.errors import AnswerTooLate, ModelMissing
+from anneal.gateway.domain.errors import ModelMissing
 from anneal.gateway.domain.openai import ChatRequest, CompletionRequest
-from anneal.kit.errors import Invalid, Kind, Missing
+from anneal.kit.errors import Invalid, Kind, Missing, TooLate
 from anneal.kit.names import parse
 from anneal.kit.rpc.status import refusal_of
 from anneal.v1 import inference_service_pb2 as pb
@@ -206,7 +206,7 @@ def _sampling(
 def _refusal(error: grpc.aio.AioRpcError) -> Exception:
     """What to tell the app: refusals as they are; that our own credentials are wrong is our bug, not the app's."""
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return AnswerTooLate("the answer took longer than the gateway waits")
+        return TooLate("the answer took longer than the gateway waits")
     found = refusal_of(error)
     if found is None or found.kind in (Kind.UNKNOWN_CALLER, Kind.DENIED):
         return RuntimeError(f"upstream: {error.code().name}: {error.details()}")

@@ -54,7 +54,7 @@ def caller_of(authorization: str, keys: Sequence[Key], project: str) -> Caller:
     scheme, _, key = authorization.partition(" ")
     given = hashlib.sha256(key.strip().encode()).hexdigest()
     found = [known for known in keys if hmac.compare_digest(known.sha256, given)]
-    if scheme.lower() != "bearer" or not found:
+    if scheme.lower() != "bearer" or not key.strip() or not found:
         raise Unauthenticated("send `Authorization: Bearer <key>` with a key this gateway knows")
     return Caller(found[0].name, found[0].project, bound=True)
 

@@ -21,6 +21,9 @@ HTTP: Mapping[Kind, tuple[int, str]] = {
 }
 """Kind -> HTTP status and OpenAI's error type."""
 
+_STATUSES: Mapping[str, int] = {"BODY_TOO_LARGE": 413}
+"""Reasons for which HTTP has a status of its own."""
+
 _CODES: Mapping[str, str] = {
     "MODEL_MISSING": "model_not_found",
     "DEPLOYMENT_MISSING": "model_not_found",
@@ -61,13 +64,6 @@ class BodyTooLarge(Invalid):
     reason = "BODY_TOO_LARGE"
 
 
-class AnswerTooLate(Refusal):
-    """The answer took longer than the gateway waits."""
-
-    kind = Kind.TOO_LATE
-    reason = "DEADLINE_EXCEEDED"
-
-
 def describe(refusal: Refusal) -> tuple[int, dict[str, Any]]:
     """HTTP status and error object of a refusal."""
     status, kind = HTTP[refusal.kind]
@@ -76,7 +72,7 @@ def describe(refusal: Refusal) -> tuple[int, dict[str, Any]]:
         path = refusal.violations[0][0]
         parameter = _PARAMETERS.get(path, path.removeprefix("sampling."))
     code = _CODES.get(refusal.reason, refusal.reason.lower())
-    return status, error_object(str(refusal), kind, parameter, code)
+    return _STATUSES.get(refusal.reason, status), error_object(str(refusal), kind, parameter, code)
 
 
 def error_object(message: str, kind: str, parameter: str | None, code: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from charset_normalizer import from_bytes
 
+from anneal.ingestion.adapters.libraries import reading_with
 from anneal.ingestion.domain.errors import UndecodableText
 
 Evidence = Literal["bom", "utf-8", "declared", "guessed"]
@@ -51,6 +52,7 @@ def decode(data: bytes, declared: str | None = None) -> Decoded:
 
     Raises:
         UndecodableText: no encoding fits, or bytes that claim to be Unicode are not.
+        UnreadableDocument: guessing failed.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
@@ -67,7 +69,8 @@ def decode(data: bytes, declared: str | None = None) -> Decoded:
             return Decoded(data.decode(named), named, "declared")
     if _is_nearly_utf8(data):
         return Decoded(_strictly(data, "utf-8"), "utf-8", "guessed")
-    guess = from_bytes(data[:_GUESS_BYTES]).best()
+    with reading_with("charset-normalizer"):
+        guess = from_bytes(data[:_GUESS_BYTES]).best()
     if guess is not None:
         with contextlib.suppress(UnicodeError):
             return Decoded(data.decode(guess.encoding), guess.encoding, "guessed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -156,7 +157,9 @@ class Writing:
         self._uploads = uploads
         self.announced = announced
         self.complete = state.complete
-        self.committed_bytes = state.committed_bytes
+        # Of a file that is whole already this counts what comes again, which is compared and not kept.
+        self.committed_bytes = 0 if state.complete else state.committed_bytes
+        self._again = hashlib.sha256()
         self._file = None if state.complete else uploads.part(announced.name).open("ab")
         self._unflushed = 0
         self._lock = threading.Lock()
@@ -181,10 +184,11 @@ class Writing:
             )
         if offset + len(data) > announced.size_bytes:
             raise Invalid.field("chunk.data", f"goes beyond the announced {announced.size_bytes} bytes")
+        self.committed_bytes += len(data)
         if self._file is None:
+            self._again.update(data)
             return
         self._file.write(data)
-        self.committed_bytes += len(data)
         self._unflushed += len(data)
         if self._unflushed >= FLUSH_BYTES:
             self._flush()
@@ -205,7 +209,7 @@ class Writing:
         self._uploads.release(self.announced.name)
 
     def finish(self) -> None:
-        """Check and keep the whole file.
+        """Check and keep the whole file. One that was whole before is left as it is, also when only a part came again.
 
         Raises:
             UploadCutOff: the stream ended before the file did.
@@ -213,16 +217,27 @@ class Writing:
         """
         with self._lock:
             announced = self.announced
+            if self.complete:
+                self._compare()
+                return
             if self.committed_bytes < announced.size_bytes:
                 raise UploadCutOff(
                     f"{announced.path}: {self.committed_bytes} of {announced.size_bytes} bytes came; they are safe, "
                     "go on there",
                     committed_bytes=str(self.committed_bytes),
                 )
-            if not self.complete:
-                self._flush()
-                self._uploads.finish(announced)
-                self.complete = True
+            self._flush()
+            self._uploads.finish(announced)
+            self.complete = True
+
+    def _compare(self) -> None:
+        announced, found = self.announced, f"sha256:{self._again.hexdigest()}"
+        if self.committed_bytes == announced.size_bytes > 0 and found != announced.digest:
+            raise UploadDigestMismatch(
+                f"{announced.path}: the bytes that came again have {found}, those that are kept {announced.digest}",
+                found=found,
+                announced=announced.digest,
+            )
 
 
 def _write_whole(path: Path, value: Mapping[str, Any]) -> None:

@@ -87,3 +87,7 @@ class UndecodableText(ValueError):
     def __init__(self, cause: str, *, byte_offset: int) -> None:
         super().__init__(cause)
         self.byte_offset = byte_offset
+
+
+class UnreadableDocument(ValueError):
+    """A library gave up on a file; costs that file, not the job."""

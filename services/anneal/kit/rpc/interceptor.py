@@ -13,15 +13,15 @@ import grpc
 from google.api import field_behavior_pb2
 from google.protobuf import unknown_fields
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from anneal.kit import logs
-from anneal.kit.errors import Invalid, Refusal, Unauthenticated
+from anneal.kit.errors import Invalid, Refusal, TooLate, Unauthenticated
 from anneal.kit.metrics import Metrics, RpcRecord
 from anneal.kit.rpc.slots import Slots
-from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
+from anneal.kit.rpc.status import RETRYABLE, decode_status, encode_refusal, internal_status, status_of
 
 _OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 _OWN_SERVICES = ("anneal.v1.JobHostService",)
@@ -31,7 +31,7 @@ _WAITING = (("anneal.v1.JobService", "WatchJob"), ("google.longrunning.Operation
 
 
 def check_message(message: Message) -> None:
-    """Check what the contract says of every request: no unknown fields, and REQUIRED fields are there.
+    """Check what the contract says of every request: no unknown fields or types, and REQUIRED fields are there.
 
     An update names in its mask what it changes; the resource in it may leave out the rest (AIP-203).
 
@@ -46,10 +46,19 @@ def check_message(message: Message) -> None:
 
 
 def _collect(message: Message, path: str, violations: list[tuple[str, str]], *, is_partial: bool) -> None:
+    mistyped = set()
     fields: Any = unknown_fields.UnknownFieldSet(message)
     for unknown in fields:
-        violations.append((f"{path}#{unknown.field_number}", f"{message.DESCRIPTOR.name} has no such field"))
+        # protobuf keeps a field that came with another wire type than its own among those it does not know.
+        field = message.DESCRIPTOR.fields_by_number.get(unknown.field_number)
+        if field is None:
+            violations.append((f"{path}#{unknown.field_number}", f"{message.DESCRIPTOR.name} has no such field"))
+        elif field.name not in mistyped:
+            mistyped.add(field.name)
+            violations.append((path + field.name, "has the wrong type"))
     for field in message.DESCRIPTOR.fields:
+        if field.name in mistyped:
+            continue
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             continue
         value = getattr(message, field.name)
@@ -70,12 +79,35 @@ def _collect(message: Message, path: str, violations: list[tuple[str, str]], *, 
 
 
 def _zero_is_a_value(field: Any) -> bool:
-    """Numbers and booleans without presence: zero may be meant; the domain decides. Enums may not be zero."""
-    return field.cpp_type not in (
+    """Numbers and booleans without presence: zero may be meant; the domain decides. Enums and lists may not be zero."""
+    return not field.is_repeated and field.cpp_type not in (
         FieldDescriptor.CPPTYPE_STRING,
         FieldDescriptor.CPPTYPE_ENUM,
         FieldDescriptor.CPPTYPE_MESSAGE,
     )
+
+
+class _Undecodable:
+    """Stands for a request whose bytes are no message of its type, until it is refused like any other."""
+
+
+def _decode_later(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer that never raises: grpc would answer UNKNOWN before anything here could count or explain it."""
+
+    def decoded(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError:
+            return _Undecodable()
+
+    return decoded
+
+
+def _check(request: Any) -> Any:
+    if isinstance(request, _Undecodable):
+        raise Invalid("the request is cut off, or a text in it is not UTF-8: it is no message of this method")
+    check_message(request)
+    return request
 
 
 class KitInterceptor(grpc.aio.ServerInterceptor):
@@ -137,7 +169,7 @@ class KitInterceptor(grpc.aio.ServerInterceptor):
         wrap = guard.streaming if handler.response_streaming else guard.unary
         return make(
             wrap(inner, handler.request_streaming),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_decode_later(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -151,7 +183,7 @@ class KitInterceptor(grpc.aio.ServerInterceptor):
             return None
         given = next((str(value) for key, value in metadata or () if key == "authorization"), "")
         token = given.removeprefix("Bearer ").strip().encode()
-        if any(hmac.compare_digest(token, known.encode()) for known in self._tokens):
+        if token and any(hmac.compare_digest(token, known.encode()) for known in self._tokens):
             return None
         return Unauthenticated("this server wants `authorization: Bearer <token>`, and this token is not one it knows")
 
@@ -212,15 +244,13 @@ class _Guard:
     def _checked(self, request: Any, streaming: bool, record: RpcRecord) -> Any:
         if not streaming:
             record.received()
-            check_message(request)
-            return request
+            return _check(request)
         return self._checked_stream(request, record)
 
     async def _checked_stream(self, requests: AsyncIterator[Any], record: RpcRecord) -> AsyncIterator[Any]:
         async for request in requests:
             record.received()
-            check_message(request)
-            yield request
+            yield _check(request)
 
     async def _settle(self, record: RpcRecord, context: Any, work: Any) -> Any:
         """Await the work; turn what goes wrong into a status."""
@@ -240,7 +270,7 @@ class _Guard:
         except grpc.aio.AioRpcError as error:
             status = self._passed_on(error)
         except TimeoutError:
-            status = status_pb2.Status(code=grpc.StatusCode.DEADLINE_EXCEEDED.value[0], message="it took too long")
+            status = encode_refusal(TooLate("it took too long"))
         except Exception:  # noqa: BLE001 - the one place where a bug becomes INTERNAL
             self._log.exception("bug", service=self._labels[1], method=self._labels[2])
             status = internal_status("this is a bug of the server; its log has the trace")
@@ -254,8 +284,11 @@ class _Guard:
     def _passed_on(self, error: grpc.aio.AioRpcError) -> status_pb2.Status:
         """What another service refused is refused with its own words; what broke there is our bug."""
         passed = status_of(error)
-        if passed.details or error.code() in RETRYABLE:
+        if passed.details:
             return passed
+        refusal = decode_status(passed) if error.code() in RETRYABLE else None
+        if refusal is not None:  # grpc's own words, which carry no reason
+            return encode_refusal(refusal)
         self._log.error("bug", downstream=error.code().name, text=error.details())
         return internal_status("another service of Anneal failed; its log has the trace")
 

@@ -31,6 +31,9 @@ from anneal.kit.sql import open_engine
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2_grpc, job_service_pb2_grpc
 
+KEEP_READINGS_S = 300.0
+"""How long a job's last readings are served after its end, so that a slow scraper meets those of a short job."""
+
 JOB_SERVICES = ("google.longrunning.Operations", "anneal.v1.JobService", "anneal.v1.JobHostService")
 Build = Callable[[Runtime], Service]
 
@@ -136,11 +139,11 @@ class Host:
     def _make_jobs(self, metrics: Metrics, addresses: dict[str, str], token: str) -> Jobs:
         settings = self.settings
 
-        def changed(_name: str, kind: str, state: State, age_s: float) -> None:
+        def changed(name: str, kind: str, state: State, age_s: float) -> None:
             metrics.job_transitions.labels(kind, state.name).inc()
             if state.is_final:
                 metrics.job_seconds.labels(kind, state.name).observe(age_s)
-                metrics.forget_job(kind, _name)
+                asyncio.get_running_loop().call_later(KEEP_READINGS_S, metrics.forget_job, kind, name)
 
         def config() -> dict[str, Any]:
             return {

@@ -38,6 +38,7 @@ _BASES: Mapping[Kind, type[Refusal]] = {
     Kind.UNKNOWN_CALLER: errors.Unauthenticated,
     Kind.BUSY: errors.Busy,
     Kind.DOWN: errors.Down,
+    Kind.TOO_LATE: errors.TooLate,
 }
 RETRYABLE = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}

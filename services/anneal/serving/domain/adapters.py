@@ -7,13 +7,15 @@ it. So everything is checked before, from the files alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from anneal.serving.domain.errors import AdapterRefused
 
-_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
+_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+"""As PEFT saves them. With its name of the adapter inside, `lora_A.default.weight`, vLLM loads nothing."""
+
 _OUTSIDE_LAYERS = ("lm_head", "embed_tokens", "embed_out", "wte")
 """Modules with one row per token of the vocabulary: engines treat them apart, and ours lets no adapter change them."""
 
@@ -95,6 +97,7 @@ def check_adapter(
         refuse("base", f"it was trained on {facts.base_digest}, not on {base_digest}")
     rank, alpha = _check_config(config, max_rank, refuse)
     modules = _pair_tensors(tensors, refuse)
+    _check_targets(config.get("target_modules"), modules, refuse)
     for module, sides in modules.items():
         layer = base_layers.get(module)
         if layer is None or module.split(".")[-1] in _OUTSIDE_LAYERS:
@@ -155,10 +158,29 @@ def _pair_tensors(tensors: Sequence[TensorFacts], refuse: _Refuser) -> dict[str,
         match = _TENSOR.fullmatch(tensor.name)
         if match is None:
             refuse("targets", f"tensor {tensor.name[:200]!r} is not a LoRA factor of a linear layer")
-        modules.setdefault(match["module"], {})[match["side"]] = tensor
+        sides = modules.setdefault(match["module"], {})
+        if match["side"] in sides:
+            refuse("targets", f"tensor {tensor.name[:200]!r} comes twice")
+        sides[match["side"]] = tensor
     if not modules:
         refuse("no_effect", "it holds no tensors")
     for module, sides in modules.items():
         if len(sides) != 2:
             refuse("shape", f"{module} has only one of its two factors")
     return modules
+
+
+def _check_targets(targets: Any, modules: Iterable[str], refuse: _Refuser) -> None:
+    """The configuration names what the tensors hold, all of it and nothing else."""
+    if isinstance(targets, str) and targets:
+        return  # "all-linear" or a pattern; a stranger's pattern is never run, since some never end
+    if not isinstance(targets, list) or not targets or not all(isinstance(one, str) for one in targets):
+        refuse("targets", f"its target_modules is {str(targets)[:80]!r}, which names no modules")
+    unused = set(targets)
+    for module in modules:
+        hits = {one for one in targets if module == one or module.endswith(f".{one}")}
+        if not hits:
+            refuse("targets", f"it changes {module}, which its target_modules does not name")
+        unused -= hits
+    if unused:
+        refuse("targets", f"its target_modules names {min(unused)}, for which it has no tensors")

@@ -90,15 +90,17 @@ def json_text(value: Any, what: str) -> str:
 
 
 def conversation(turns: Iterable[tuple[str, str]], *, tools: str | None = None, meta: Any = None) -> Imported:
-    """A checked conversation.
+    """A checked conversation. Instructions, questions and results of tools may be empty; answers may not.
 
     Raises:
-        BadRow: an unknown role, an empty message, or no assistant turn.
+        BadRow: an unknown role, an empty assistant turn, or no turn of the assistant or the user.
     """
     messages = []
-    for role, content in turns:
+    for number, (role, content) in enumerate(turns):
         if role not in ROLES:
             raise BadRow("unknown_role", f"the role {role!r} is none of {', '.join(sorted(ROLES))}")
+        if role == "assistant" and not content.strip():
+            raise BadRow("empty_answer", f"message {number} is an empty assistant turn: nothing can be learnt from it")
         messages.append({"role": role, "content": content})
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no_assistant_turn", "the conversation has no assistant turn: there is nothing to learn from it")

@@ -14,6 +14,7 @@ import trafilatura
 from lxml.html import HtmlElement
 
 from anneal.ingestion.adapters.encodings import Decoded, decode
+from anneal.ingestion.adapters.libraries import reading_with
 from anneal.ingestion.adapters.markup import MarkupWalk, plain
 from anneal.ingestion.adapters.parsers.markdown import sections_of
 from anneal.ingestion.domain.cleaning import clean, clean_document
@@ -26,7 +27,12 @@ _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([A-Za-z0-9_:.-
 
 
 def parse(data: bytes, uri: str) -> ParsedDocument:
-    """Parse one page; a page without content gives an empty text, never an error."""
+    """Parse one page; a page without content gives an empty text.
+
+    Raises:
+        UndecodableText: no encoding fits.
+        UnreadableDocument: a library gave up on it.
+    """
     declared = _CHARSET.search(data[:1024])
     decoded = decode(data, declared[1].decode("ascii") if declared else None)
     page = _tree(decoded.text)
@@ -40,7 +46,10 @@ def parse(data: bytes, uri: str) -> ParsedDocument:
         text, sections, spans = MarkupWalk().run(main)
         name = (plain(heading) if heading is not None else "") or title
         return ParsedDocument(text, clean(name), uri, MEDIA_TYPE, language, sections, spans, _notes(decoded, "sphinx"))
-    extracted = trafilatura.extract(decoded.text, output_format="markdown", include_tables=True, include_comments=False)
+    with reading_with("trafilatura", lxml.etree.LxmlError):
+        extracted = trafilatura.extract(
+            decoded.text, output_format="markdown", include_tables=True, include_comments=False
+        )
     if extracted:
         return _document(clean_document(extracted), title, uri, language, decoded, "trafilatura")
     body = page.find("body")
@@ -64,10 +73,11 @@ def _tree(text: str) -> HtmlElement | None:
     if not text.strip():
         return None
     parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
-    try:
-        return lxml.html.document_fromstring(text.encode(), parser=parser, ensure_head_body=True)
-    except lxml.etree.ParserError:  # "Document is empty": nothing but comments
-        return None
+    with reading_with("lxml", lxml.etree.LxmlError):
+        try:
+            return lxml.html.document_fromstring(text.encode(), parser=parser, ensure_head_body=True)
+        except lxml.etree.ParserError:  # "Document is empty": nothing but comments
+            return None
 
 
 def _title(page: HtmlElement) -> str:

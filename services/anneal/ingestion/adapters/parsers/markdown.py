@@ -7,6 +7,7 @@ from itertools import pairwise
 from markdown_it import MarkdownIt
 
 from anneal.ingestion.adapters.encodings import decode
+from anneal.ingestion.adapters.libraries import reading_with
 from anneal.ingestion.domain.cleaning import clean_document
 from anneal.ingestion.domain.documents import ParsedDocument, Section, close_sections
 
@@ -26,12 +27,17 @@ def parse(data: bytes, uri: str) -> ParsedDocument:
 
 
 def sections_of(text: str) -> tuple[Section, ...]:
-    """Return the sections of a CommonMark text whose lines end with a line feed."""
+    """Return the sections of a CommonMark text whose lines end with a line feed.
+
+    Raises:
+        UnreadableDocument: the library gave up on it.
+    """
     starts = [0]
     for line in text.split("\n"):
         starts.append(starts[-1] + len(line) + 1)
     headings = []
-    tokens = MarkdownIt("commonmark").parse(text)
+    with reading_with("markdown-it"):
+        tokens = MarkdownIt("commonmark").parse(text)
     for token, content in pairwise(tokens):
         if token.type == "heading_open" and token.map is not None:
             title = "".join(child.content if child.content else " " for child in content.children or [])
