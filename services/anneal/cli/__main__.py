@@ -13,8 +13,8 @@ from anneal.cli import resources, system, work
 from anneal.cli.app import app
 from anneal.cli.base_models import BaseModelChanged, BaseModelUnclear
 from anneal.cli.client import OperationFailed
+from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.loop.recipe import RecipeUnreadable
-from anneal.cli.loop.run import LoopFailed
 from anneal.cli.output import explain
 from anneal.cli.up import CannotStart
 from anneal.kit.errors import Refusal

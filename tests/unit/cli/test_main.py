@@ -11,8 +11,8 @@ from typer.exceptions import TyperException
 
 from anneal.cli import __main__ as command
 from anneal.cli.client import OperationFailed
+from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.loop.recipe import RecipeUnreadable
-from anneal.cli.loop.run import LoopFailed
 from anneal.cli.up import CannotStart
 from anneal.kit.errors import Invalid, Missing
 from anneal.kit.rpc.status import internal_status
