@@ -15,7 +15,7 @@ from anneal.training.adapters import memory
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.domain.base_model import BaseModel, open_base_model
 from anneal.training.domain.errors import TrainingRefused
-from anneal.training.domain.methods import METHODS
+from anneal.training.domain.methods import METHODS, base_dtype
 from anneal.training.domain.plan import Plan, make_plan
 from anneal.training.domain.prepare import Prepared
 from anneal.training.domain.spec import TrainingSpec
@@ -73,8 +73,8 @@ def _try_out(spec: TrainingSpec, base: BaseModel, train: Prepared, workers: int)
     method = METHODS[spec.method](spec)
     if sum(p.numel() for p in base.skeleton().parameters()) > measure.MAX_PARAMETERS:
         return None
-    model = method.wrap(base.load(torch.float32))
-    return workers * measure.tokens_per_second(model, train.rows[:1], base.pad_id, torch.device("cpu"))
+    model = method.wrap(base.load(base_dtype(spec)))
+    return workers * measure.tokens_per_second(model, spec, train.rows[:1], base.pad_id, torch.device("cpu"))
 
 
 def _encode(made: Plan, workers: int) -> pb.TrainingPlan:

@@ -7,9 +7,7 @@ The run folder is shared by all workers and by whoever watches: `checkpoints/`, 
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -25,7 +23,7 @@ from anneal.training.domain.checkpoint import Progress
 from anneal.training.domain.checks import check_packing
 from anneal.training.domain.errors import BaseUnusable
 from anneal.training.domain.loop import Loop, StepDone, Validated
-from anneal.training.domain.methods import METHODS
+from anneal.training.domain.methods import METHODS, base_dtype
 from anneal.training.domain.objectives import OBJECTIVES
 from anneal.training.domain.prepare import Prepared, choose_rows, prepare
 from anneal.training.domain.samples import Sample
@@ -33,6 +31,7 @@ from anneal.training.domain.spec import TrainingSpec
 from anneal.training.domain.template import ChatTemplate, stop_token_ids
 from anneal.training.domain.verify import target_logprobs, verify_artifact
 from anneal.training.domain.world import World
+from anneal.training.measure import peak_memory_bytes
 from anneal.training.order import RunOrder
 
 NUM_COMPARED = 8
@@ -87,13 +86,10 @@ def train_run(order: RunOrder, world: World, device: torch.device) -> None:
     spec = settle(order.spec, base)
     train = prepare_split(order.train_files, spec, base, is_needed=True)
     validation = prepare_split(order.validation_files, spec, base, is_needed=False)
-    dtype = torch.bfloat16 if spec.precision == "bfloat16" and spec.method != "full" else torch.float32
     torch.manual_seed(spec.seed)
-    record = OBJECTIVES[spec.objective].record
-    method = METHODS[spec.method](spec)
-    model = method.wrap(base.load(dtype)).to(device)
+    model = METHODS[spec.method](spec).wrap(base.load(base_dtype(spec))).to(device)
     leak = check_packing(model, train.rows, pad_id=base.pad_id)
-    journal = Journal(folder, world.rank)
+    journal = Journal(folder, device)
     loop = Loop(
         model=model,
         spec=spec,
@@ -107,42 +103,54 @@ def train_run(order: RunOrder, world: World, device: torch.device) -> None:
     )
     progress = loop.run()
     if world.rank == 0:
-        whole = [s for s in (*validation.samples.kept, *train.samples.kept) if not s.is_truncated]
-        shown = whole[:NUM_COMPARED] or train.samples.kept[:1]
-        artifact = folder / "artifact"
-        shutil.rmtree(artifact, ignore_errors=True)
-        artifact.mkdir(parents=True)
-        method.save(model, artifact, base_name=order.base_name)
-        if method.makes == "model":
-            base.tokenizer.save_pretrained(artifact)
-        loaded = method.load(base.load(dtype), artifact, dtype).to(device)
-        verified = verify_artifact(model, loaded, shown, pad_id=base.pad_id)
         facts = {
             "spec": spec.as_mapping(),
             "packing_difference": leak,
-            "reload_difference": verified.max_difference,
-            "adapter_effect": verified.max_effect,
             "num_rows": len(train.samples.kept),
             "counts": dict(train.samples.counts),
             "packing_efficiency": train.packing_efficiency,
             "mask_coverage": train.mask_coverage,
-            "num_parameters": sum(p.numel() for p in loaded.parameters()),
             "num_trainable": sum(p.numel() for p in loop.weights.values()),
-            "samples": sample_answers(loaded, spec, base, order.validation_files or order.train_files),
-            "parity": parity_expectations(
-                # Serving computes in float32, so its peer does too, whatever was trained in.
-                loaded.float().cpu(),
-                shown,
-                read_rows([*order.validation_files, *order.train_files], record),
-            )
-            if method.makes == "adapter"
-            else [],
             "tokens_per_s": journal.tokens_per_s,
-            **describe_artifact(method.makes, artifact),
             **summarize(progress),
+            **_keep(order, spec, base, model, (*validation.samples.kept, *train.samples.kept)),
         }
         _write_json(folder / "result.json", facts)
     world.meet()
+
+
+def _keep(
+    order: RunOrder, spec: TrainingSpec, base: BaseModel, model: Any, samples: Sequence[Sample]
+) -> dict[str, Any]:
+    """Write `artifact/`, read it again, compare the two, and return what is to be known of it.
+
+    Raises:
+        ArtifactDiffers: what was read answers otherwise than what was trained.
+    """
+    device, dtype = next(model.parameters()).device, base_dtype(spec)
+    shown = [s for s in samples if not s.is_truncated][:NUM_COMPARED] or samples[-1:]
+    artifact = Path(order.folder) / "artifact"
+    shutil.rmtree(artifact, ignore_errors=True)
+    artifact.mkdir(parents=True)
+    method = METHODS[spec.method](spec)
+    method.save(model, artifact, base_name=order.base_name)
+    if method.makes == "model":
+        base.tokenizer.save_pretrained(artifact)
+    loaded = method.load(base.load(dtype), artifact, dtype).to(device)
+    verified = verify_artifact(model, loaded, shown, pad_id=base.pad_id)
+    facts = {
+        "reload_difference": verified.max_difference,
+        "adapter_effect": verified.max_effect,
+        "num_parameters": sum(p.numel() for p in loaded.parameters()),
+        "samples": sample_answers(loaded, spec, base, order.validation_files or order.train_files),
+        "parity": [],
+        **describe_artifact(method.makes, artifact),
+    }
+    if method.makes == "adapter":
+        rows = read_rows([*order.validation_files, *order.train_files], OBJECTIVES[spec.objective].record)
+        # Serving computes in float32, so its peer does too, whatever was trained in.
+        facts["parity"] = parity_expectations(loaded.float().cpu(), shown, rows)
+    return facts
 
 
 def describe_artifact(makes: str, folder: Path) -> dict[str, Any]:
@@ -196,14 +204,14 @@ def summarize(progress: Progress) -> dict[str, Any]:
 class Journal:
     """Writes what happens to `events.jsonl`, one line per event, and looks whether the run is asked to stop."""
 
-    def __init__(self, folder: Path, rank: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Append to the folder's journal; only rank 0 ever writes."""
+    def __init__(self, folder: Path, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
+        """Append to the folder's journal; only rank 0 ever writes. The memory it tells of is the device's."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "events.jsonl"
         self._stop = folder / "stop"
         self._clock = clock
         self._since = clock()
-        self._rank = rank
+        self._device = device
         self._num_tokens, self._seconds = 0, 0.0
 
     @property
@@ -221,7 +229,7 @@ class Journal:
         line = asdict(event)
         if isinstance(event, StepDone):
             line["tokens_per_s"] = event.num_tokens / max(1e-9, now - self._since)
-            line["memory_bytes"] = peak_memory_bytes()
+            line["memory_bytes"] = peak_memory_bytes(self._device)
             self._num_tokens += event.num_tokens
         self._seconds += now - self._since
         self._since = now
@@ -229,14 +237,6 @@ class Journal:
             file.write(json.dumps(line) + "\n")
         if self._stop.exists():
             raise StopAsked
-
-
-def peak_memory_bytes() -> int:
-    """Most memory this process ever had on its device, in bytes."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Sequence[str]) -> list[dict[str, Any]]:

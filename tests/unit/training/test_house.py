@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import Cancelled, JobContext
@@ -134,7 +135,7 @@ def test_a_follower_stops_when_the_job_is_cancelled(tmp_path: Path) -> None:
 
 def test_the_journal_of_rank_0_carries_speed_and_stops_when_asked(tmp_path: Path) -> None:
     ticks = iter([0.0, 2.0, 3.0, 4.0])
-    journal = Journal(tmp_path, 0, clock=lambda: next(ticks))
+    journal = Journal(tmp_path, torch.device("cpu"), clock=lambda: next(ticks))
     journal.report(StepDone(1, 4, 1.0, 0.1, 1.0, 10, 5))
     journal.report(Validated(1, 0.5, 5, True))
     assert json.loads((tmp_path / "events.jsonl").read_text().splitlines()[0])["tokens_per_s"] == 5.0

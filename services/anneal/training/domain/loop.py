@@ -234,7 +234,7 @@ class Loop:
 
         The cache is off: with one, transformers ignores the position ids and packed samples would see each other.
         """
-        with self._autocast():
+        with autocast(self._spec, self._device):
             logits_RLV = self._model(
                 input_ids=batch.token_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
             ).logits
@@ -242,10 +242,12 @@ class Loop:
             logits_RLV.flatten(0, 1).float(), batch.labels_RL.flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self._spec.precision != "bfloat16":
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+def autocast(spec: TrainingSpec, device: torch.device) -> AbstractContextManager[Any]:
+    """What forward passes of a run are computed in."""
+    if spec.precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def _adamw(weights: dict[str, Tensor], spec: TrainingSpec) -> torch.optim.AdamW:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from anneal.training.domain.methods.base import Method
+from anneal.training.domain.methods.base import Method, base_dtype
 from anneal.training.domain.methods.full import Full
 from anneal.training.domain.methods.lora import Lora
 
 METHODS: dict[str, type[Method]] = {"full": Full, "lora": Lora}
 
-__all__ = ["METHODS", "Full", "Lora", "Method"]
+__all__ = ["METHODS", "Full", "Lora", "Method", "base_dtype"]

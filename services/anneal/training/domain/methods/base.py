@@ -30,3 +30,8 @@ class Method(Protocol):
     def load(self, base: PreTrainedModel, folder: Path, dtype: torch.dtype) -> Any:
         """Read what `save` wrote, on top of a fresh base."""
         ...
+
+
+def base_dtype(spec: TrainingSpec) -> torch.dtype:
+    """Type the base is loaded in. Weights that are trained stay in float32, whatever is computed in."""
+    return torch.bfloat16 if spec.precision == "bfloat16" and spec.method != "full" else torch.float32
