@@ -24,6 +24,7 @@ from anneal.cli.loop.run import Loop
 from anneal.cli.output import Output, explain
 from anneal.cli.report.page import write
 from anneal.cli.up import CannotStart, Local, run_until_signal, state_of
+from anneal.kit.jobs.launcher import die_with_parent
 
 BaseModel = Annotated[
     str, typer.Option(help="A local folder or a Hub id (owner/name) instead of the recipe's base model.")
@@ -105,15 +106,29 @@ def demo(
     session: Session = context.obj
     start = time.perf_counter()
     loaded = load(recipe, base_model)
-    with _system(folder, loaded.recipe.project, session.output) as state:
+    with _told_like_ctrl_c(), _system(folder, loaded.recipe.project, session.output) as state:
         client = Client(state["grpc"], project=loaded.recipe.project)
         _loop(client, state["http"], loaded, session.output, out)
     session.output.line(f"demo: {time.perf_counter() - start:.0f} s; everything that was started is stopped")
 
 
 @contextmanager
+def _told_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop this process as Ctrl-C does; by themselves they would end it at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under `nohup`
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _system(folder: Path, project: str, output: Output) -> Iterator[dict[str, Any]]:
-    """A running `anneal up` in a process of its own; stopped at the end, also after Ctrl-C."""
+    """A running `anneal up` in a process of its own; stopped at the end, after Ctrl-C, and when this process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -130,8 +145,16 @@ def _system(folder: Path, project: str, output: Output) -> Iterator[dict[str, An
         "0",
     ]
     log = folder / "up.log"
+    own = os.getpid()
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=lambda: die_with_parent(own),
+        )
     try:
         state = _started(process, folder, log)
         output.line(f"anneal up: gRPC {state['grpc']}, HTTP http://{state['http']}/v1, data {folder}")

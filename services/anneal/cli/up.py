@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib
 import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from anneal.kit import logs
 from anneal.kit.rpc.server import Build, Host, wait_for_signal
@@ -19,6 +21,9 @@ from anneal.kit.settings import GrpcOptions, ServiceSettings, read_settings
 
 SERVICES = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 STATE_FILE = "up.json"
+LOCK_FILE = "up.lock"
+LOCK_TRIES = 20
+LOCK_PAUSE_S = 0.05
 MIN_FREE_BYTES = 1 << 30
 
 
@@ -38,20 +43,62 @@ def service_build(name: str, options: Any = None) -> Build:
 
 
 def state_of(data_dir: Path) -> dict[str, Any] | None:
-    """Where the `anneal up` of a data folder listens; None when none runs."""
+    """Where the `anneal up` of a data folder listens; None when none runs.
+
+    Whether one runs says its lock, which the system frees whatever ends it; its pid may be another process's by now.
+    """
     try:
+        with (data_dir / LOCK_FILE).open() as file:
+            if _is_free(file):
+                return None
         state: dict[str, Any] = json.loads((data_dir / STATE_FILE).read_text())
-        os.kill(state["pid"], 0)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None
     return state
+
+
+def _is_free(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def alone_on(data_dir: Path) -> Iterator[None]:
+    """Hold a data folder; no two systems write to one.
+
+    Raises:
+        CannotStart: another one holds it.
+    """
+    with (data_dir / LOCK_FILE).open("a") as file:
+        _take(file, data_dir)
+        (data_dir / STATE_FILE).unlink(missing_ok=True)  # of one that was killed
+        yield
+
+
+def _take(lock: IO[str], data_dir: Path) -> None:
+    for _ in range(LOCK_TRIES):  # `state_of` holds it for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return
+    running = state_of(data_dir)
+    if running is None:
+        raise CannotStart(f"another `anneal up` starts or stops on {data_dir} right now; wait for it, or stop it first")
+    raise CannotStart(
+        f"`anneal up` already runs on {data_dir} (pid {running['pid']}, {running['grpc']}); stop it first"
+    )
 
 
 def check_folder(data_dir: Path) -> None:
     """Check that the system can run on this folder.
 
     Raises:
-        CannotStart: another one runs on it, it cannot be written, or the disk is full.
+        CannotStart: it cannot be written, or the disk is full.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -63,11 +110,6 @@ def check_folder(data_dir: Path) -> None:
     free = shutil.disk_usage(data_dir).free
     if free < MIN_FREE_BYTES:
         raise CannotStart(f"{free >> 20} MiB are free below {data_dir}; at least {MIN_FREE_BYTES >> 20} MiB are needed")
-    running = state_of(data_dir)
-    if running is not None:
-        raise CannotStart(
-            f"`anneal up` already runs on {data_dir} (pid {running['pid']}, {running['grpc']}); stop it first"
-        )
 
 
 class Local:
@@ -105,25 +147,29 @@ class Local:
 
         Raises:
             PortTaken: an address cannot be bound.
-            CannotStart: the folder cannot be used.
+            CannotStart: the folder cannot be used, or another one uses it.
         """
         check_folder(self.data_dir)
+        self._stack.enter_context(alone_on(self.data_dir))
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
         training = importlib.import_module("anneal.training.settings")
         options = {
             "training": training.TrainingOptions(local_ray=True, model_folders=[str(f) for f in self._model_folders])
         }
         builds = [service_build(name, options.get(name)) for name in SERVICES]
         self.host = Host(self._settings, builds, local=SERVICES)
-        try:
-            await self.host.start()
-            self._stack.push_async_callback(self.host.stop)
-            gateway = importlib.import_module("anneal.gateway.bootstrap")
-            chosen = importlib.import_module("anneal.gateway.settings").GatewayOptions(project=self._project)
-            server, self.http_address = await gateway.start(self.host.runtime, port=self._http_port, options=chosen)
-            self._stack.push_async_callback(server.stop)
-        except BaseException:
-            await self._stack.aclose()
-            raise
+        await self.host.start()
+        self._stack.push_async_callback(self.host.stop)
+        gateway = importlib.import_module("anneal.gateway.bootstrap")
+        chosen = importlib.import_module("anneal.gateway.settings").GatewayOptions(project=self._project)
+        server, self.http_address = await gateway.start(self.host.runtime, port=self._http_port, options=chosen)
+        self._stack.push_async_callback(server.stop)
         state = {"pid": os.getpid(), "grpc": self.host.address, "http": self.http_address}
         (self.data_dir / STATE_FILE).write_text(json.dumps(state))
         self._stack.callback((self.data_dir / STATE_FILE).unlink, missing_ok=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
+import socket
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -61,6 +63,7 @@ class Host:
         self.metrics_port: int | None = None
         self.services: list[Service] = []
         self._ailing: frozenset[str] = frozenset()
+        self._started = AsyncExitStack()
 
     @property
     def address(self) -> str:
@@ -69,16 +72,25 @@ class Host:
         return f"{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{self.port}"
 
     async def start(self) -> None:
-        """Bind, build, serve.
+        """Bind, build, serve; what fails half-way stops what it has started.
 
         Raises:
             PortTaken: the address is in use or not ours.
         """
-        settings = self.settings
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        """Start part by part, noting how each is stopped: the last one first."""
+        settings, started = self.settings, self._started
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
+        self._serve_metrics(metrics)
         interceptor = KitInterceptor(
             metrics,
             tokens=tokens,
@@ -99,8 +111,10 @@ class Host:
         addresses = {**settings.addresses, **dict.fromkeys(self._local, self.address)}
         self.store = Store(settings.store_url(), settings.data_dir / "cache", settings.store.options)
         self._engine = open_engine(settings.sql_url("jobs"))
+        started.push_async_callback(self._engine.dispose)
         self.jobs = self._make_jobs(metrics, addresses, token)
         self.channels = Channels(addresses, token)
+        started.push_async_callback(self.channels.close)
         self.runtime = Runtime(
             settings=settings,
             store=self.store,
@@ -109,15 +123,21 @@ class Host:
             channels=self.channels,
             report_health=self._report_health,
         )
-        self.services = [build(self.runtime) for build in self._builds]
+        for build in self._builds:
+            service = build(self.runtime)
+            self.services.append(service)
+            # Stopped after the server: what a service lets go of, such as its database, running RPCs still need.
+            started.push_async_callback(service.stop)
         self._health = health_aio.HealthServicer()
         self._register()
+        started.push_async_callback(self._server.stop, settings.grpc.drain_s)
         await self._server.start()
+        started.push_async_callback(self.jobs.stop)
         await self.jobs.start()
         for service in self.services:
             await service.start()
+        started.push_async_callback(self._health.enter_graceful_shutdown)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        self._serve_metrics(metrics)
         self._log.info(
             "serving",
             address=self.address,
@@ -128,8 +148,12 @@ class Host:
     def _bind(self) -> None:
         wanted = f"{self.settings.grpc.host}:{self.settings.grpc.port}"
         try:
+            # gRPC logs lines of its own about an address it cannot have; a plain socket asks without them.
+            with socket.socket(socket.AF_INET6 if ":" in self.settings.grpc.host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((self.settings.grpc.host, self.settings.grpc.port))
             self.port = self._server.add_insecure_port(wanted)
-        except RuntimeError:
+        except (RuntimeError, OSError):
             self.port = 0
         if not self.port:
             raise PortTaken(
@@ -206,26 +230,17 @@ class Host:
                 raise PortTaken(
                     error.errno, f"cannot serve metrics on {options.host}:{options.port}: {error.strerror}"
                 ) from None
-            self._metrics_server = server
             self.metrics_port = int(server.server_port)
+            self._started.callback(server.server_close)
+            self._started.callback(server.shutdown)
 
     async def stop(self) -> None:
         """Say NOT_SERVING, let running RPCs end, end the jobs' processes, close everything."""
-        await self._health.enter_graceful_shutdown()
-        await self.jobs.stop()
-        await self._server.stop(self.settings.grpc.drain_s)
-        # Only now: what a service lets go of, such as its database, running RPCs still need.
-        for service in reversed(self.services):
-            await service.stop()
-        await self.channels.close()
-        await self._engine.dispose()
-        if self.metrics_port is not None:
-            self._metrics_server.shutdown()
-            self._metrics_server.server_close()
+        await self._started.aclose()
 
 
 async def wait_for_signal() -> str:
-    """Wait for SIGINT or SIGTERM; returns its name."""
+    """Wait for SIGINT, SIGTERM or, unless it is ignored as under `nohup`, SIGHUP; returns its name."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[str] = loop.create_future()
 
@@ -233,7 +248,9 @@ async def wait_for_signal() -> str:
         if not told.done():
             told.set_result(name)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
         loop.add_signal_handler(number, tell, number.name)
     return await told
 

@@ -1,0 +1,79 @@
+"""A host that fails while it starts leaves nothing behind."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anneal.kit.rpc.server import Host, PortTaken
+from anneal.kit.runtime import Runtime, Service
+from anneal.kit.settings import GrpcOptions, MetricsOptions, ServiceSettings
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+class Parts:
+    """Services that write down what happens to them; one of them may fail."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.seen: list[str] = []
+        self._fails = fails
+
+    def builds(self, *names: str) -> list[object]:
+        return [self._build(name) for name in names]
+
+    def _build(self, name: str) -> object:
+        async def start() -> None:
+            self.seen.append(f"{name} starts")
+            if name == self._fails:
+                raise RuntimeError("it does not start")
+
+        async def stop() -> None:
+            self.seen.append(f"{name} stops")
+
+        def build(_runtime: Runtime) -> Service:
+            return Service(name=name, add=lambda _server: None, grpc_services=(), start=start, stop=stop)
+
+        return build
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def test_a_start_that_fails_stops_what_it_has_started(tmp_path: Path) -> None:
+    parts = Parts(fails="second")
+    settings = ServiceSettings(data_dir=tmp_path, metrics=MetricsOptions(port=0))
+    host = Host(settings, parts.builds("first", "second", "third"))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="it does not start"):
+        await host.start()
+    assert parts.seen == ["first starts", "second starts", "third stops", "second stops", "first stops"]
+    assert is_free(host.port)
+    assert host.metrics_port is not None
+    assert is_free(host.metrics_port)
+    await host.stop()  # once more harms nothing
+    assert len(parts.seen) == 5
+
+
+async def test_a_taken_metrics_port_is_found_before_anything_starts(tmp_path: Path, taken: int) -> None:
+    parts = Parts()
+    settings = ServiceSettings(data_dir=tmp_path, metrics=MetricsOptions(port=taken))
+    host = Host(settings, parts.builds("only"))  # type: ignore[arg-type]
+    with pytest.raises(PortTaken, match=f"cannot serve metrics on 127.0.0.1:{taken}"):
+        await host.start()
+    assert parts.seen == []
+    assert host.port == 0
+
+
+async def test_a_taken_port_is_named(tmp_path: Path, taken: int) -> None:
+    host = Host(ServiceSettings(data_dir=tmp_path, grpc=GrpcOptions(port=taken)), [])
+    with pytest.raises(PortTaken, match=f"cannot listen on 127.0.0.1:{taken}: the port is taken"):
+        await host.start()

@@ -1,0 +1,56 @@
+"""Who holds a data folder, and what a person reads when it cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from anneal.cli import up
+from anneal.cli.up import CannotStart, alone_on, check_folder, state_of
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def write_state(folder: Path) -> None:
+    state = {"pid": os.getpid(), "grpc": "127.0.0.1:1", "http": "127.0.0.1:2"}
+    (folder / up.STATE_FILE).write_text(json.dumps(state))
+
+
+def test_a_folder_has_one_holder(tmp_path: Path) -> None:
+    with alone_on(tmp_path):
+        with pytest.raises(CannotStart, match="another `anneal up` starts or stops on"), alone_on(tmp_path):
+            raise AssertionError("two hold it")
+        write_state(tmp_path)
+        assert state_of(tmp_path) is not None
+        with (
+            pytest.raises(CannotStart, match=f"already runs on .* \\(pid {os.getpid()}, 127.0.0.1:1\\)"),
+            alone_on(tmp_path),
+        ):
+            raise AssertionError("two hold it")
+    with alone_on(tmp_path):
+        pass
+
+
+def test_what_a_killed_one_wrote_is_not_believed(tmp_path: Path) -> None:
+    write_state(tmp_path)  # its pid is another process's by now: this one's
+    assert state_of(tmp_path) is None
+    with alone_on(tmp_path):
+        assert state_of(tmp_path) is None
+
+
+def test_a_full_disk_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_folder(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1 << 40, 1 << 40, up.MIN_FREE_BYTES - 1))
+    with pytest.raises(CannotStart, match=r"^1023 MiB are free below .*; at least 1024 MiB are needed$"):
+        check_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotStart, match="cannot write to"):
+        check_folder(tmp_path / "file" / "below")
