@@ -55,3 +55,10 @@ class Settings(ServiceSettings):
     """Settings of the gateway."""
 
     gateway: GatewayOptions = GatewayOptions()
+
+    @model_validator(mode="after")
+    def _knows_whom_to_ask(self) -> Settings:
+        missing = [name for name in ("registry", "serving") if name not in self.addresses]
+        if missing:
+            raise ValueError(f"ANNEAL_ADDRESSES does not say where these services are: {', '.join(missing)}")
+        return self

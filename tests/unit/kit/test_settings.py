@@ -108,10 +108,17 @@ def test_anneal_up_stays_on_loopback_whatever_the_environment_says(
     assert is_loopback(settings.metrics.host)
 
 
-def test_a_process_ends_with_one_line() -> None:
-    environment = {**os.environ, "ANNEAL_GRPC__HOST": "0.0.0.0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+@pytest.mark.parametrize(
+    ("module", "setting", "text"),
+    [
+        ("anneal.ingestion", {"ANNEAL_GRPC__HOST": "0.0.0.0"}, "grpc.host 0.0.0.0 is reachable from outside"),
+        ("anneal.gateway", {}, "ANNEAL_ADDRESSES does not say where these services are: registry, serving"),
+    ],
+)
+def test_a_process_ends_with_one_line(module: str, setting: dict[str, str], text: str) -> None:
+    environment = {**os.environ, **setting, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ran = subprocess.run(
-        [sys.executable, "-m", "anneal.ingestion"],
+        [sys.executable, "-m", module],
         capture_output=True,
         text=True,
         timeout=60,
@@ -120,4 +127,4 @@ def test_a_process_ends_with_one_line() -> None:
     )
     assert ran.returncode == 1
     (line,) = ran.stderr.splitlines()
-    assert line.startswith("anneal: grpc.host 0.0.0.0 is reachable from outside")
+    assert line.startswith(f"anneal: {text}")
