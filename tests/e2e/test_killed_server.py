@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
 from anneal.cli.client import Client
 from anneal.cli.loop.recipe import load
+from anneal.kit.datasets import DatasetWriter
+from anneal.kit.records import to_table
+from anneal.kit.store import Store
 from anneal.v1 import adapter_pb2, dataset_pb2, model_pb2
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import ingestion_service_pb2 as ingestion
@@ -20,6 +24,7 @@ from anneal.v1 import job_service_pb2 as jobs
 from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1 import synthesis_service_pb2 as synthesis
 from anneal.v1 import training_service_pb2 as training
+from tests.contract.curation.house import many_rows, step
 from tests.e2e.test_loop import EXAMPLE, small_recipe
 from tests.fixtures.local_system import System
 
@@ -42,10 +47,12 @@ class Killed:
         service, method = call.split(".")
         self.client.run(getattr(getattr(self.client, service), method), order, kind, result, lambda _: None)
 
-    def disturbed(self, call: str, order: Any, result: Message, is_time: Callable[[jobs.JobMetadata], bool]) -> int:
+    def disturbed(
+        self, call: str, order: Any, result: Message, is_time: Callable[[jobs.JobMetadata], bool], dataset: str = ""
+    ) -> int:
         """Kill the server with SIGKILL in the middle of a job; returns the attempts the job took.
 
-        `is_time` says by the job's metadata when to strike.
+        `is_time` says by the job's metadata when to strike; of the dataset nothing may be seen before the job's end.
         """
         service, method = call.split(".")
         name = getattr(getattr(self.client, service), method)(order).name
@@ -57,6 +64,9 @@ class Killed:
         self.client.close()
         self.system = System(self.folder)
         self.client = self._connect()
+        assert self._metadata(name).attempt >= 1
+        if dataset:
+            assert self.versions(dataset) == []
         ended = self.client.wait(name, lambda _: None)
         ended.response.Unpack(result)
         metadata = jobs.JobMetadata()
@@ -74,7 +84,30 @@ class Killed:
     def versions(self, dataset: str) -> list[str]:
         """Digests of every version of a dataset."""
         request = registry.ListDatasetVersionsRequest(parent=f"{self.client.parent}/datasets/{dataset}")
-        return [version.digest for version in self.client.registry.ListDatasetVersions(request).dataset_versions]
+        try:
+            return [version.digest for version in self.client.registry.ListDatasetVersions(request).dataset_versions]
+        except grpc.RpcError as error:
+            missing: Any = error
+            assert missing.code() is grpc.StatusCode.NOT_FOUND
+            return []
+
+    def publish(self, dataset: str, rows: list[dict[str, Any]]) -> dataset_pb2.DatasetVersion:
+        """Put rows into the store and name them."""
+        writer = DatasetWriter(self.store, "conversation")
+        writer.add(to_table("conversation", rows), split="train")
+        version = dataset_pb2.DatasetVersion(
+            digest=writer.finish(rows_in=len(rows)).digest, kind=dataset_pb2.DATASET_KIND_CONVERSATION
+        )
+        return self.client.registry.CreateDatasetVersion(
+            registry.CreateDatasetVersionRequest(
+                parent=f"{self.client.parent}/datasets/{dataset}", dataset_version=version
+            )
+        )
+
+    @property
+    def store(self) -> Store:
+        """The system's store."""
+        return Store(str(self.folder / "store"), self.folder / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +117,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         yield made
     finally:
         made.system.stop()
-
-
-def is_running(metadata: jobs.JobMetadata) -> bool:
-    return metadata.state == jobs.JobState.JOB_STATE_RUNNING
 
 
 def has_progress(at_least: int) -> Callable[[jobs.JobMetadata], bool]:
@@ -106,7 +135,9 @@ def pages(killed: Killed) -> dataset_pb2.DatasetVersion:
         )
 
     disturbed, calm = dataset_pb2.DatasetVersion(), dataset_pb2.DatasetVersion()
-    attempts = killed.disturbed("ingestion.IngestDocuments", order("disturbed"), disturbed, has_progress(5))
+    attempts = killed.disturbed(
+        "ingestion.IngestDocuments", order("disturbed"), disturbed, has_progress(5), "disturbed"
+    )
     killed.undisturbed("ingestion.IngestDocuments", order("calm"), "ingest", calm)
     assert attempts >= 2
     assert disturbed.digest == calm.digest
@@ -120,7 +151,7 @@ def test_ingest(pages: dataset_pb2.DatasetVersion) -> None:
 
 @pytest.fixture(scope="module")
 def rows(killed: Killed, pages: dataset_pb2.DatasetVersion, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Rows of one task, curated once with the server killed in the middle and once in peace."""
+    """Rows of one task, to train on."""
     loaded = load(small_recipe(tmp_path_factory.mktemp("recipe")))
     task = loaded.recipe.tasks[0]
     recipe = synthesis.SynthesisRecipe(generator="template")
@@ -131,24 +162,33 @@ def rows(killed: Killed, pages: dataset_pb2.DatasetVersion, tmp_path_factory: py
     )
     killed.undisturbed("synthesis.SynthesizeDataset", request, "synthesize", raw)
 
+    curated = dataset_pb2.DatasetVersion()
+    order = curation.CurateDatasetRequest(
+        parent=killed.client.parent, dataset_id="curated", sources=[raw.name], steps=loaded.steps(task)
+    )
+    killed.undisturbed("curation.CurateDataset", order, "curate", curated)
+    return curated, loaded, task
+
+
+def test_curate(killed: Killed) -> None:
+    source = killed.publish("many", many_rows()).name
+    steps = [step(name) for name in ("exact_duplicates", "fuzzy_duplicates", "split")]
+
     def order(dataset: str) -> curation.CurateDatasetRequest:
         return curation.CurateDatasetRequest(
-            parent=killed.client.parent, dataset_id=dataset, sources=[raw.name], steps=loaded.steps(task)
+            parent=killed.client.parent, dataset_id=dataset, sources=[source], steps=steps
         )
 
     disturbed, calm = dataset_pb2.DatasetVersion(), dataset_pb2.DatasetVersion()
-    attempts = killed.disturbed("curation.CurateDataset", order("curated-disturbed"), disturbed, is_running)
-    killed.undisturbed("curation.CurateDataset", order("curated"), "curate", calm)
+    attempts = killed.disturbed(
+        "curation.CurateDataset", order("c-disturbed"), disturbed, has_progress(1), "c-disturbed"
+    )
+    killed.undisturbed("curation.CurateDataset", order("c-calm"), "curate", calm)
     assert attempts >= 2
     assert disturbed.digest == calm.digest
-    assert killed.versions("curated-disturbed") == [disturbed.digest]
-    return calm, loaded, task
-
-
-def test_curate(rows: Any) -> None:
-    version, _, _ = rows
-    left = sum(removal.row_count for removal in version.removals)
-    assert version.input_row_count == version.row_count + left + version.quarantined_row_count
+    assert killed.versions("c-disturbed") == [disturbed.digest]
+    left = sum(removal.row_count for removal in disturbed.removals)
+    assert disturbed.input_row_count == 30_000 == disturbed.row_count + left + disturbed.quarantined_row_count
 
 
 def test_train(killed: Killed, rows: Any) -> None:
@@ -177,12 +217,6 @@ def test_train(killed: Killed, rows: Any) -> None:
     assert disturbed.step_count == calm.step_count
     weights = {
         name: made["adapter_model.safetensors"]["digest"]
-        for name, made in ((a.name, _tree(killed, a.digest)) for a in (disturbed, calm))
+        for name, made in ((a.name, killed.store.tree(a.digest)) for a in (disturbed, calm))
     }
     assert len(set(weights.values())) == 1, "a resumed training must end in the same weights, bit for bit"
-
-
-def _tree(killed: Killed, digest: str) -> dict[str, Any]:
-    from anneal.kit.store import Store
-
-    return Store(str(killed.folder / "store"), killed.folder / "cache").tree(digest)

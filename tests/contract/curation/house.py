@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ def step(name: str, **params: Any) -> pb.CurationStep:
 
 def order(*steps: pb.CurationStep, sources: Iterable[str], dataset: str = "curated") -> pb.CurateDatasetRequest:
     return pb.CurateDatasetRequest(parent=PROJECT, dataset_id=dataset, sources=sources, steps=steps)
+
+
+def many_rows() -> list[dict[str, Any]]:
+    """Enough rows that a job can be met in the middle."""
+    chance = random.Random(7)
+    words = [f"w{n}" for n in range(400)]
+    return [
+        asked(f"What is {n}?", " ".join(chance.choices(words, k=60)), f"page-{n % 200}.html") for n in range(30_000)
+    ]
 
 
 @dataclass(slots=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 from pathlib import Path
 
-from tests.contract.curation.house import House, asked, metadata, order, running, step
+from tests.contract.curation.house import House, many_rows, metadata, order, running, step
 from tests.fixtures.processes import descendants
 
 STEPS = [
@@ -20,13 +19,7 @@ STEPS = [
 
 
 async def _publish(house: House) -> str:
-    """Enough rows that the job can be met in the middle."""
-    chance = random.Random(7)
-    words = [f"w{n}" for n in range(400)]
-    rows = [
-        asked(f"What is {n}?", " ".join(chance.choices(words, k=60)), f"page-{n % 200}.html") for n in range(30_000)
-    ]
-    return (await house.publish("raw", {"train": rows})).name
+    return (await house.publish("raw", {"train": many_rows()})).name
 
 
 async def _begun(house: House, operation: str) -> None:
