@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+from google.longrunning import operations_pb2
+
 from tests.architecture.contract import comments_of, descriptors, elements, rpcs
 from tests.architecture.repository import PACKAGE, ROOT, SERVICES, source_trees
 
@@ -20,7 +22,7 @@ def served() -> dict[str, set[str]]:
                 bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
                 methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
                 for base in bases:
-                    if base.endswith("ServiceServicer"):
+                    if base.endswith("ServiceServicer") or base == "OperationsServicer":
                         found.setdefault(base.removesuffix("Servicer"), set()).update(methods)
     return found
 
@@ -52,6 +54,9 @@ def test_every_rpc_has_a_contract_test() -> None:
     tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests" / "contract").rglob("*.py"))
     called = set(re.findall(r"\.([A-Z]\w+)\b", tests))
     assert [f"{rpc.service}.{rpc.name}" for rpc in rpcs() if rpc.name not in called] == []
+    operations = served()["Operations"] - {"__init__"}
+    assert operations == {method.name for method in operations_pb2.DESCRIPTOR.services_by_name["Operations"].methods}
+    assert operations - called == set()
 
 
 def test_every_reason_in_the_contract_is_raised_somewhere() -> None:

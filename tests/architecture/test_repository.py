@@ -13,11 +13,14 @@ from typer.main import get_command
 from anneal.cli import __main__ as command_line
 from anneal.cli.app import app
 from tests.architecture.contract import rpcs
-from tests.architecture.repository import ROOT, tracked_files
+from tests.architecture.repository import PACKAGE, ROOT, SERVICES, tracked_files
 
 MAX_SIZE_BYTES = 30_000_000
 # Built from pieces, so that this file is no finding of its own.
 MACHINE_PATH = re.compile(rb"(?<![\w.~}/-])/(?:" + b"|".join([b"root", b"home", b"Users", b"work", b"mnt"]) + rb")/\w")
+
+# Read like paths and are none: what the demo writes, an error's name, a resource's name.
+NO_PATHS = {"report/index.html", "CODE/REASON", "projects/python-docs/deployments/summary"}
 
 
 def targets() -> set[str]:
@@ -42,6 +45,20 @@ def test_no_tracked_file_is_larger_than_the_base_model_may_be() -> None:
 def test_the_make_targets_a_page_names_exist(page: str) -> None:
     named = set(re.findall(r"\bmake ([a-z][a-z-]*)", (ROOT / page).read_text(encoding="utf-8")))
     assert named <= targets() | {"help"}
+
+
+def named_paths(page: str) -> set[str]:
+    """What a page names that reads like a path of this repository, up to the first part with a `<placeholder>`."""
+    found = set(re.findall(r"(?<![\w/.:~<>-])(?:[\w.<>-]+/)+[\w.<>-]*", page)) - NO_PATHS
+    return {name.partition("<")[0].rpartition("/")[0] if "<" in name else name.rstrip(".") for name in found}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_paths_a_page_names_exist(page: str) -> None:
+    named = named_paths((ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    bases = (ROOT, PACKAGE, ROOT / "tests", *(PACKAGE / service for service in SERVICES))
+    assert [name for name in sorted(named) if not any((base / name).exists() for base in bases)] == []
 
 
 def test_ci_calls_make_targets_only() -> None:

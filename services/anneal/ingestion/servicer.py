@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from google.longrunning import operations_pb2
 
 from anneal.ingestion import codec
-from anneal.ingestion.adapters.uploads import Announced, Uploads, Writing
+from anneal.ingestion.adapters.uploads import Uploads
 from anneal.ingestion.settings import IngestionOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
@@ -39,27 +38,12 @@ class IngestionServicer(IngestionServiceServicer):
         if first is None or first.WhichOneof("message") != "header":
             raise Invalid.field("header", "the first message must be the header")
         announced = codec.decode_header(first.header, self._options.max_upload_bytes)
-        async with self._turn(announced) as writing:
+        async with self._uploads.turn(announced) as writing:
             async for message in messages:
                 codec.check_chunk(message)
                 await asyncio.to_thread(writing.append, message.chunk.offset, message.chunk.data)
             await asyncio.to_thread(writing.finish)
         return codec.encode_upload(await asyncio.to_thread(self._uploads.get, announced.name))
-
-    @asynccontextmanager
-    async def _turn(self, announced: Announced) -> AsyncIterator[Writing]:
-        """The turn of one call at an upload; it ends also where the caller goes away while a thread is at work."""
-        opening = asyncio.create_task(asyncio.to_thread(self._uploads.open, announced))
-
-        async def end() -> None:
-            await asyncio.wait([opening])
-            if opening.exception() is None:
-                await asyncio.to_thread(opening.result().close)
-
-        try:
-            yield await asyncio.shield(opening)
-        finally:
-            await asyncio.shield(asyncio.create_task(end()))
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.Upload:
         """Tell how far an upload is."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,26 @@ class Uploads:
         except BaseException:
             self.release(name)
             raise
+
+    @asynccontextmanager
+    async def turn(self, announced: Announced) -> AsyncIterator[Writing]:
+        """The turn of one call at an upload; it ends also where the caller goes away while a thread is at work.
+
+        Raises:
+            UploadExists: the id belongs to another file.
+            UploadBusy: another call is sending this upload right now.
+        """
+        opening = asyncio.create_task(asyncio.to_thread(self.open, announced))
+
+        async def end() -> None:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                await asyncio.to_thread(opening.result().close)
+
+        try:
+            yield await asyncio.shield(opening)
+        finally:
+            await asyncio.shield(asyncio.create_task(end()))
 
     def _known(self, announced: Announced) -> UploadState:
         """Where an upload stands that may be new."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anneal.kit.errors import Invalid
@@ -73,29 +73,21 @@ def check_sampling(
     Raises:
         Invalid: at least one is out of its range; every violation is named.
     """
-    temperature = 1.0 if temperature is None else temperature
-    top_p = 1.0 if top_p is None else top_p
-    wrong = [
-        (f"sampling.{name}", rule)
-        for name, good, rule in (
-            ("max_tokens", max_tokens >= 0, "must not be below 0"),
-            ("temperature", _within(temperature, 0.0, 2.0), "must be from 0 to 2"),
-            ("top_p", _within(top_p, 0.0, 1.0) and top_p > 0.0, "must be above 0 and at most 1"),
-            ("top_k", top_k >= 0, "must not be below 0"),
-            ("stop", len(stop) <= MAX_STOPS, f"must be at most {MAX_STOPS} texts"),
-            (
-                "stop",
-                all(0 < len(text) <= MAX_STOP_CHARACTERS for text in stop),
-                f"must each have 1 to {MAX_STOP_CHARACTERS} characters",
-            ),
-            ("seed", seed is None or -(2**63) <= seed < 2**63, "must fit in 64 bits"),
-            ("presence_penalty", _within(presence_penalty, -2.0, 2.0), "must be from -2 to 2"),
-            ("frequency_penalty", _within(frequency_penalty, -2.0, 2.0), "must be from -2 to 2"),
-            ("logprobs", logprobs is None or 0 <= logprobs <= MAX_LOGPROBS, f"must be from 0 to {MAX_LOGPROBS}"),
-            ("json_object", not (json_object and json_schema), "must not stand beside json_schema"),
-        )
-        if not good
-    ]
+    asked = Sampling(
+        max_tokens=max_tokens,
+        temperature=1.0 if temperature is None else temperature,
+        top_p=1.0 if top_p is None else top_p,
+        top_k=top_k,
+        stop=tuple(stop),
+        seed=seed,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        json_object=json_object,
+        logprobs=logprobs,
+    )
+    wrong = [(f"sampling.{name}", rule) for name, rule in _out_of_range(asked)]
+    if json_object and json_schema:
+        wrong.append(("sampling.json_object", "must not stand beside json_schema"))
     schema: Mapping[str, Any] | None = None
     if json_schema:
         try:
@@ -104,19 +96,31 @@ def check_sampling(
             wrong.append(("sampling.json_schema", str(error)))
     if wrong:
         raise Invalid("; ".join(f"{path} {rule}" for path, rule in wrong), violations=wrong)
-    return Sampling(
-        max_tokens=max_tokens or DEFAULT_MAX_TOKENS,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        stop=tuple(stop),
-        seed=seed,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        schema=schema,
-        json_object=json_object,
-        logprobs=logprobs,
-    )
+    return replace(asked, max_tokens=max_tokens or DEFAULT_MAX_TOKENS, schema=schema)
+
+
+def _out_of_range(asked: Sampling) -> Iterator[tuple[str, str]]:
+    """The choices that break a rule, each with the rule."""
+    if asked.max_tokens < 0:
+        yield "max_tokens", "must not be below 0"
+    if not _within(asked.temperature, 0.0, 2.0):
+        yield "temperature", "must be from 0 to 2"
+    if not (_within(asked.top_p, 0.0, 1.0) and asked.top_p > 0.0):
+        yield "top_p", "must be above 0 and at most 1"
+    if asked.top_k < 0:
+        yield "top_k", "must not be below 0"
+    if len(asked.stop) > MAX_STOPS:
+        yield "stop", f"must be at most {MAX_STOPS} texts"
+    if not all(0 < len(text) <= MAX_STOP_CHARACTERS for text in asked.stop):
+        yield "stop", f"must each have 1 to {MAX_STOP_CHARACTERS} characters"
+    if asked.seed is not None and not -(2**63) <= asked.seed < 2**63:
+        yield "seed", "must fit in 64 bits"
+    if not _within(asked.presence_penalty, -2.0, 2.0):
+        yield "presence_penalty", "must be from -2 to 2"
+    if not _within(asked.frequency_penalty, -2.0, 2.0):
+        yield "frequency_penalty", "must be from -2 to 2"
+    if asked.logprobs is not None and not 0 <= asked.logprobs <= MAX_LOGPROBS:
+        yield "logprobs", f"must be from 0 to {MAX_LOGPROBS}"
 
 
 def _within(value: float, low: float, high: float) -> bool:
