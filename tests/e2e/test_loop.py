@@ -60,7 +60,7 @@ def kept_while_training(url: str, path: Path) -> Iterator[None]:
 
     def look() -> None:
         while not is_over.wait(0.5):
-            page = httpx2.get(url).text
+            page = httpx2.get(url, timeout=60).text
             if samples(page, "anneal_training_loss"):
                 path.write_text(page)
 

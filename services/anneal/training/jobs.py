@@ -18,7 +18,7 @@ from anneal.training.adapters.speeds import Speeds
 from anneal.training.card import write_papers
 from anneal.training.domain.errors import TrainingRefused
 from anneal.training.errors import make_refusal, refusal_of
-from anneal.training.following import Follower
+from anneal.training.following import Follower, told_before
 from anneal.training.order import RunOrder
 from anneal.training.parity import certify, serving_scorer
 from anneal.training.splits import fetch_split
@@ -50,7 +50,11 @@ def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.
     sources = _look_up(ctx, request)
     ctx.progress(0, None, "steps", "fetching the base model and the rows")
     folder = ctx.scratch / "run"
-    result = _finished(folder) or _run(ctx, request, spec, sources, folder)
+    follow = Follower(ctx, folder, told_before(ctx))
+    result = _finished(folder)
+    if result is None:
+        result = _run(ctx, request, spec, sources, folder, follow)
+    follow()
     speed = result.get("tokens_per_s")
     if speed:
         Speeds(Path(options["speeds"])).put(sources.base_digest, spec["method"], speed)
@@ -87,7 +91,12 @@ def _finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _run(
-    ctx: JobContext, request: pb.CreateTrainingJobRequest, spec: dict[str, Any], sources: Sources, folder: Path
+    ctx: JobContext,
+    request: pb.CreateTrainingJobRequest,
+    spec: dict[str, Any],
+    sources: Sources,
+    folder: Path,
+    follow: Follower,
 ) -> dict[str, Any]:
     """Train on Ray from the newest checkpoint, or from the start."""
     workers = request.spec.workers or 1
@@ -104,7 +113,6 @@ def _run(
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stop").unlink(missing_ok=True)
-    follow = Follower(ctx, folder)
     ctx.progress(0, None, "steps", "waiting for Ray")
     start = time.monotonic()
     try:

@@ -213,6 +213,9 @@ class Journal:
         self._since = clock()
         self._device = device
         self._num_tokens, self._seconds = 0, 0.0
+        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
+            with self._path.open("a") as file:  # a worker died in the middle of a line: the next one stands alone
+                file.write("\n")
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from anneal.training.errors import FolderNotAllowed
 from anneal.training.following import Follower
 from anneal.training.importing import check_folder, check_hub_id, collect
 from anneal.training.run import Journal, StopAsked
+from anneal.v1.job_service_pb2 import JobEvent
 
 
 def test_a_folder_below_an_allowed_one_may_be_read(tmp_path: Path) -> None:
@@ -105,25 +107,47 @@ def line(step: int, **more: Any) -> str:
     return json.dumps({**event, "tokens_per_s": 5.0, "memory_bytes": 100, **more}) + "\n"
 
 
-def tokens(ctx: JobContext) -> float:
-    return sum(e.metric.value for e in ctx.take_events() if e.metric.name == "tokens")
+def told(events: Iterable[JobEvent]) -> list[tuple[str, int, float]]:
+    """Name, step and value of what was told; a counter has step 0."""
+    return [(e.metric.name, e.metric.step, e.metric.value) for e in events if e.HasField("metric")]
 
 
-def test_each_step_is_reported_once_over_all_attempts(tmp_path: Path) -> None:
+VALIDATED = '{"step": 2, "loss": 0.5, "is_best": true}\n'
+WHOLE = line(1) + line(2) + VALIDATED + line(3)
+
+
+def test_each_step_is_reported_once_as_it_is_written(tmp_path: Path) -> None:
     journal = tmp_path / "events.jsonl"
     ctx = context(tmp_path)
     follow = Follower(ctx, tmp_path)
     follow()  # nothing is written yet
-    journal.write_text(line(1) + line(2) + '{"step": 2, "loss": 0.5, "is_best": true}\n' + line(3)[:10])
+    journal.write_text(line(1) + line(2) + VALIDATED + line(3)[:10])
     follow()
     events = ctx.take_events()
-    assert sum(e.metric.value for e in events if e.metric.name == "tokens") == 20
-    assert [e.metric.value for e in events if e.metric.name == "validation_loss"] == [0.5]
-    assert events[-1].HasField("metric")
-    # the worker was killed in the middle of a line, and does step 2 once more
-    journal.write_text(line(1) + line(2) + '{"step": 2, "loss": 0.5, "is_best": true}\n' + line(2) + line(3))
-    Follower(ctx, tmp_path)()
-    assert tokens(ctx) == 10
+    assert [value for name, _, value in told(events) if name == "tokens"] == [10, 10]
+    assert [(step, value) for name, step, value in told(events) if name == "validation_loss"] == [(2, 0.5)]
+    # the worker was killed in the middle of that line, and does steps 2 and 3 once more
+    with journal.open("a") as file:
+        file.write("\n" + line(2) + VALIDATED + line(3))
+    follow()
+    assert {(name, step) for name, step, _ in told(ctx.take_events())} == {
+        *((name, 3) for name in ("train_loss", "grad_norm", "learning_rate", "tokens_per_second", "memory_bytes")),
+        ("tokens", 0),
+    }
+
+
+def test_a_new_attempt_tells_what_the_service_lacks_and_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(WHOLE)
+    first = context(tmp_path)
+    Follower(first, tmp_path)()
+    events = first.take_events()
+    expected = told(events)
+    assert [step for name, step, _ in expected if name == "train_loss"] == [1, 2, 3]
+    # The process is killed when the service has stored the first `stored` events, whatever it had handed over.
+    for stored in range(len(events) + 1):
+        second = context(tmp_path)
+        Follower(second, tmp_path, events[:stored])()
+        assert told(events[:stored]) + told(second.take_events()) == expected
 
 
 def test_a_follower_stops_when_the_job_is_cancelled(tmp_path: Path) -> None:
@@ -143,6 +167,14 @@ def test_the_journal_of_rank_0_carries_speed_and_stops_when_asked(tmp_path: Path
     (tmp_path / "stop").touch()
     with pytest.raises(StopAsked):
         journal.report(StepDone(2, 4, 1.0, 0.1, 1.0, 10, 5))
+
+
+def test_a_line_that_a_killed_worker_left_half_written_stays_alone(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(line(1) + line(2)[:20])
+    Journal(tmp_path, torch.device("cpu")).report(StepDone(2, 4, 1.0, 0.1, 1.0, 10, 5))
+    ctx = context(tmp_path)
+    Follower(ctx, tmp_path)()
+    assert [step for name, step, _ in told(ctx.take_events()) if name == "train_loss"] == [1, 2]
 
 
 def test_speeds_are_remembered_by_base_and_method(tmp_path: Path) -> None:
