@@ -155,8 +155,10 @@ def test_documents_become_a_benchmark_as_json(looped: Any) -> None:
     documents = spoken(system, "ingest", "json-pages", str(page))
     assert (documents["kind"], documents["row_count"]) == ("DATASET_KIND_DOCUMENT", "1")
     rows = folder / "rows.jsonl"
-    turns = [[{"role": "user", "content": f"q {i}"}, {"role": "assistant", "content": f"a {i}"}] for i in range(40)]
-    rows.write_text("\n".join(json.dumps({"messages": pair}) for pair in turns))
+    # An empty instruction is legal, and must come through training and its comparison with serving.
+    silent = {"role": "system", "content": ""}
+    pairs = [[{"role": "user", "content": f"q {i}"}, {"role": "assistant", "content": f"a {i}"}] for i in range(40)]
+    rows.write_text("\n".join(json.dumps({"messages": [silent, *pair]}) for pair in pairs))
     assert spoken(system, "ingest", "json-examples", str(rows), "--rows")["row_count"] == "40"
     tasks = yaml.safe_load((EXAMPLE / "tasks.yaml").read_text())["tasks"]
     task = next({**task, "max_rows": 30} for task in tasks if task["name"] == "summary")
@@ -178,7 +180,7 @@ def test_documents_become_a_benchmark_as_json(looped: Any) -> None:
 def test_training_to_deployment_as_json(looped: Any) -> None:
     system, folder, _, _ = looped
     spec = written(folder / "spec.yaml", {"method": "lora", "max_steps": 2, "max_rows": 16, "max_length": 512})
-    chosen = ("kind", "--base-model", "anneal-tiny", "--spec", spec)
+    chosen = ("json-split", "--base-model", "anneal-tiny", "--spec", spec)
     assert int(spoken(system, "plan", *chosen)["step_count"]) in (1, 2)
     adapter = spoken(system, "train", "json-adapter", *chosen)
     assert adapter["parity"]["passed"]
