@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
+# Two workers: most tests wait for a process to start. Groups keep what shares a running part together (tests/conftest.py).
+PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 
 ##@ The two commands
@@ -10,7 +12,7 @@ demo: setup  ## set up, then the whole loop: documents -> three evaluated adapte
 	@.venv/bin/anneal demo
 
 test: setup  ## set up, then every test; skips are listed by name
-	@$(PY) -m pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 ##@ While working
 
@@ -19,7 +21,7 @@ setup:  ## create .venv from the lock (once; later runs install nothing)
 	@python3 deploy/local/setup.py
 
 fast: setup  ## only the tests that start no engine, no Ray and no whole loop
-	@$(PY) -m pytest -m "not vllm and not ray and not e2e" $(TESTS)
+	@$(PYTEST) -m "not vllm and not ray and not e2e" $(TESTS)
 
 format: setup  ## write the code the way ruff formats it
 	@$(PY) -m ruff check --fix --quiet
