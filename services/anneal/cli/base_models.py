@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import uuid
 from pathlib import Path
 
 import grpc
-from google.longrunning import operations_pb2
 
 from anneal.cli.client import Client, Done, OnEvent, OperationFailed
 from anneal.kit.errors import Invalid
@@ -80,7 +78,7 @@ def import_model(
     before = _digest(client, name)
     request.request_id = str(uuid.uuid4())
     try:
-        operation = _ended(client, client.training.ImportModel(request).name, on_event)
+        operation = client.wait_or_cancel(client.training.ImportModel(request).name, on_event)
     except OperationFailed as error:
         refusal = decode_status(error.operation.error)
         if refusal is None or refusal.reason != "MODEL_EXISTS":
@@ -104,13 +102,3 @@ def _digest(client: Client, name: str) -> str | None:
         if refusal is None or refusal.reason != "MODEL_MISSING":
             raise
         return None
-
-
-def _ended(client: Client, operation: str, on_event: OnEvent) -> operations_pb2.Operation:
-    """The finished operation; Ctrl-C asks it to stop, so that nobody pays for what nobody waits for."""
-    try:
-        return client.wait(operation, on_event)
-    except KeyboardInterrupt:
-        with contextlib.suppress(grpc.RpcError):
-            client.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=operation), timeout=5)
-        raise

@@ -145,11 +145,11 @@ class Client:
             request.request_id = str(uuid.uuid4())
             operation = call(request)
         if not operation.done:
-            operation = self._wait_or_cancel(operation.name, on_event)
+            operation = self.wait_or_cancel(operation.name, on_event)
         operation.response.Unpack(result)
         return Done(operation, skipped=skipped)
 
-    def _wait_or_cancel(self, name: str, on_event: OnEvent) -> operations_pb2.Operation:
+    def wait_or_cancel(self, name: str, on_event: OnEvent) -> operations_pb2.Operation:
         """Wait for a job; Ctrl-C asks it to stop, so that nobody pays for what nobody waits for."""
         try:
             return self.wait(name, on_event)

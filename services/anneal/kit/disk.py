@@ -20,17 +20,19 @@ class DiskFull(NotYet):
     reason = "DISK_FULL"
 
 
-def full_disk(error: BaseException, folder: Path) -> DiskFull | None:
+def full_disk(error: BaseException, folder: Path | None = None) -> DiskFull | None:
     """The refusal for a failure that a full disk has caused; None for every other failure.
 
     Args:
         error: what failed; what caused it is looked at, too.
-        folder: where the failed work writes.
+        folder: where the failed work writes; None where nobody knows, and then only the error itself can tell.
     """
     named = next((cause for cause in _causes(error) if _is_full(cause)), None)
-    if named is None and _free_bytes(folder) >= NO_ROOM_BYTES:
+    if named is None and (folder is None or _free_bytes(folder) >= NO_ROOM_BYTES):
         return None
     where = Path(named.filename) if isinstance(named, OSError) and isinstance(named.filename, str) else folder
+    if where is None:
+        return DiskFull("a disk of this server is full: make room there, then send the request again")
     free = _free_bytes(where)
     return DiskFull(
         f"the disk that holds {where} is full ({free >> 20} MiB are free): make room there, then send the order again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
@@ -36,7 +37,7 @@ CUT_OFF = GOOD.SerializeToString()[:-1]
 
 
 class Echo:
-    """Answers with the prompt; `slow` takes too long and `bug` is one."""
+    """Answers with the prompt; `slow` takes too long, `bug` is one, and `full` finds no room on the disk."""
 
     Chat = StreamChat = None
 
@@ -45,6 +46,8 @@ class Echo:
             raise TimeoutError
         if request.prompt == "bug":
             raise KeyError("secret")
+        if request.prompt == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "/data/uploads")
         return pb.GenerateResponse(text=request.prompt)
 
     async def StreamGenerate(self, request: pb.GenerateRequest, context: Any) -> AsyncGenerator[pb.GenerateResponse]:
@@ -196,6 +199,10 @@ async def test_every_error_has_its_reason(host: Host, channel: grpc.aio.Channel)
     code, reason, _, text = await ask("bug")
     assert (code, reason) == ("INTERNAL", "INTERNAL")
     assert "secret" not in text
+    code, reason, _, text = await ask("full")
+    assert (code, reason) == ("FAILED_PRECONDITION", "DISK_FULL")
+    assert "/data/uploads is full" in text
+    assert "make room there" in text
     assert await handled(host, "Generate", "DEADLINE_EXCEEDED") == 1
     assert await handled(host, "Generate", "INTERNAL") == 1
 

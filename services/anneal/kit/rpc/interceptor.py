@@ -18,6 +18,7 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from anneal.kit import logs
+from anneal.kit.disk import full_disk
 from anneal.kit.errors import Invalid, Refusal, TooLate, Unauthenticated
 from anneal.kit.metrics import Metrics, RpcRecord
 from anneal.kit.rpc.slots import Slots
@@ -271,15 +272,21 @@ class _Guard:
             status = self._passed_on(error)
         except TimeoutError:
             status = encode_refusal(TooLate("it took too long"))
-        except Exception:  # noqa: BLE001 - the one place where a bug becomes INTERNAL
-            self._log.exception("bug", service=self._labels[1], method=self._labels[2])
-            status = internal_status("this is a bug of the server; its log has the trace")
+        except Exception as error:  # noqa: BLE001 - the one place where a bug becomes INTERNAL
+            status = self._unexpected(error)
         else:
             self._line(record, start)
             return answer
         record.code = next(code.name for code in grpc.StatusCode if code.value[0] == status.code)
         self._line(record, start, message=status.message)
         await context.abort_with_status(rpc_status.to_status(status))
+
+    def _unexpected(self, error: Exception) -> status_pb2.Status:
+        if (full := full_disk(error)) is not None:
+            self._log.error("disk full", service=self._labels[1], method=self._labels[2], text=str(full))
+            return encode_refusal(full)
+        self._log.exception("bug", service=self._labels[1], method=self._labels[2])
+        return internal_status("this is a bug of the server; its log has the trace")
 
     def _passed_on(self, error: grpc.aio.AioRpcError) -> status_pb2.Status:
         """What another service refused is refused with its own words; what broke there is our bug."""
