@@ -14,6 +14,7 @@ settings.load_profile("anneal")
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep on one worker what shares a running part, and one after the other what needs the whole machine."""
     for item in items:
