@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PY := .venv/bin/python
-# Two workers: most tests wait for a process to start. Groups keep what shares a running part together (tests/conftest.py).
-PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+# Two workers: most tests wait for a process to start (tests/fixtures/workers.py says which stay together).
+PYTEST := $(PY) -m pytest --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 
 ##@ The two commands

@@ -308,6 +308,7 @@ async def test_a_hub_that_does_not_answer_is_told(house: House, monkeypatch: pyt
         ("cut.tar.gz", tar({"a.txt": b"x" * 5000})[:60], "ARCHIVE_REFUSED", "cannot be read"),
         ("image.bin", b"\x89PNG\0\0", "DATASET_EMPTY", "1 were quarantined"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",  # an archive holds the time it was made at
 )
 async def test_documents_that_cannot_be_read_say_why(
     house: House, name: str, data: bytes, reason: str, text: str
