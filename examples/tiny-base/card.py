@@ -16,9 +16,10 @@ tags: [llama, anneal, test-model]
 
 # anneal-tiny
 
-A Llama of {millions:.1f} million parameters (4 layers, width 192, 6 heads, vocabulary 6,144, context 512, float32) with
-its own byte-level BPE tokenizer and a ChatML template. It exists so that Anneal's whole loop can run on two
-processor cores without a network. It is far too small to be of use for anything else: it knows the sound of Python's
+A Llama of {millions:.1f} million parameters ({num_hidden_layers} layers, width {hidden_size},
+{num_attention_heads} heads, vocabulary {vocab_size:,}, context {max_position_embeddings}, stored in float32) with its
+own byte-level BPE tokenizer and a ChatML template. It exists so that Anneal's whole loop can run on two processor
+cores without a network. It is far too small to be of use for anything else: it knows the sound of Python's
 documentation, and next to nothing of its content.
 
 ## What it saw
@@ -59,7 +60,9 @@ def main() -> None:
         f"| {phase['spec']['learning_rate']:g} | {phase['validation_loss']:.3f} |"
         for number, phase in enumerate(notes["phases"], start=1)
     ]
+    shape = json.loads((made / "model" / "config.json").read_text())
     card = CARD.format(
+        **shape,
         millions=notes["parameters"] / 1e6,
         pages=notes["pages"],
         num_phases=len(notes["phases"]),

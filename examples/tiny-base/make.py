@@ -6,7 +6,6 @@ Run it again on the same folder after an interruption: it goes on from the last 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import tarfile
@@ -21,6 +20,7 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from anneal.curation.domain.steps.split import place_of
 from anneal.ingestion.adapters.parsers import html
 from anneal.training.adapters.checkpoint_folder import CheckpointFolder
 from anneal.training.domain.loop import Loop, StepDone
@@ -55,14 +55,9 @@ class Phase:
     validation_share: float
 
 
-def share(seed: str, source: str) -> float:
-    """Where a source falls between 0 and 1: the rule of the grouped split."""
-    return int(hashlib.sha256(f"{seed}:{source}".encode()).hexdigest()[:8], 16) / 2**32
-
-
 def is_left_out(uri: str, rule: dict[str, Any]) -> bool:
     """Whether a page may come into a test set."""
-    return uri.startswith(rule["pages"]) and share(rule["seed"], uri) < rule["below"]
+    return uri.startswith(rule["pages"]) and place_of(rule["seed"], uri) < rule["below"]
 
 
 def pages(archive: Path) -> Iterator[Any]:
@@ -134,7 +129,7 @@ def train_phase(model: Any, tokenizer: PreTrainedTokenizerFast, phase: Phase, fo
     spec, start = phase.spec, time.time()
     made = OBJECTIVES[spec.objective](tokenizer, context_tokens=spec.context_tokens).samples(phase.rows)
     samples = fit_to_context(made, context_tokens=spec.context_tokens, overlong=spec.overlong).kept
-    held = {row["id"] for row in phase.rows if share("validation", row["id"]) < phase.validation_share}
+    held = {row["id"] for row in phase.rows if place_of("validation", row["id"]) < phase.validation_share}
     parts = [[s for s in samples if (s.row_id in held) is wanted] for wanted in (False, True)]
     packed, validation = (pack(part, context_tokens=spec.context_tokens) for part in parts)
     num_tokens = sum(len(s) for s in parts[0])
