@@ -24,7 +24,7 @@ from anneal.kit.jobs.launcher import SubprocessLauncher
 from anneal.kit.jobs.servicers import JobHostServicer, JobServicer, OperationsServicer
 from anneal.kit.jobs.states import State
 from anneal.kit.jobs.store import JobStore
-from anneal.kit.metrics import Metrics
+from anneal.kit.metrics import DiskSpace, Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
 from anneal.kit.runtime import Runtime, Service
@@ -90,6 +90,7 @@ class Host:
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
+        metrics.registry.register(DiskSpace(settings.folders()))
         self._serve_metrics(metrics)
         interceptor = KitInterceptor(
             metrics,
