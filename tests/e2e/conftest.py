@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.small_loop import anneal, kept_while_training, small_recipe
+from tests.fixtures.local_system import running
+
+
+@pytest.fixture(scope="package")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A system on which the small loop ran, and the folder of its report; watched, where Prometheus is installed."""
+    folder = tmp_path_factory.mktemp("e2e")
+    recipe = small_recipe(folder)
+    with running(folder / "data", "--json", "--monitoring", "--prometheus-port", "0") as system:
+        with kept_while_training(f"http://{system.http}/metrics", folder / "metrics-while-training.txt"):
+            ran = anneal(system, "run", str(recipe), "--report", str(folder / "report"))
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        yield system, folder, recipe, ran
