@@ -102,8 +102,16 @@ class Meters:
     def expect_base(self, base: str) -> None:
         """Show a base from zero: a series that begins with its first event hides that one from `increase`."""
         self.engine_deaths.labels(base)
+        self.expect_answers(base, "base")
         for refusal in (AdapterMissing, AdapterRefused, EngineBusy, EngineDown):
             self.load_failures.labels(base, refusal.reason)
+
+    def expect_answers(self, base: str, adapter: str) -> None:
+        """Show from zero, for the same reason, how fast a model answers and how often it makes room."""
+        for histogram in (self.first_token, self.between_tokens):
+            histogram.labels(base, adapter)
+        if adapter != "base":
+            self.evictions.labels(base, adapter)
 
     @contextmanager
     def loading(self, base: str) -> Iterator[None]:

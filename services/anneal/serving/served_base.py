@@ -164,7 +164,7 @@ class ServedBase:
             self._paths[digest] = path
             self.residents.add(Resident(digest, adapter.slot, time(), took_s))
             self._meters.adapter_load.labels(short(self.digest), short(digest)).observe(took_s)
-            self._meters.evictions.labels(short(self.digest), short(digest))  # from zero, like `expect_base`
+            self._meters.expect_answers(short(self.digest), short(digest))
 
     def _fetch(self, digest: str) -> Path:
         """A checked local copy, on a thread: reading and checking take as long as the adapter is large."""

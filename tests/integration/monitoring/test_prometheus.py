@@ -30,7 +30,9 @@ async def test_it_reads_its_target_by_the_rules_and_is_gone_afterwards(tmp_path:
     try:
         async with httpx2.AsyncClient(base_url=f"http://{prometheus.address}/api/v1") as client:
             known = (await client.get("/rules")).json()["data"]["groups"]
-            targets = (await client.get("/targets")).json()["data"]["activeTargets"]
+            async with asyncio.timeout(20):  # it looks for them once it is ready
+                while not (targets := (await client.get("/targets")).json()["data"]["activeTargets"]):
+                    await asyncio.sleep(0.1)
         assert sum(len(group["rules"]) for group in known) == len(rules())
         assert [one["scrapeUrl"] for one in targets] == [f"http://{target}/metrics"]
     finally:

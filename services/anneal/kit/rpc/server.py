@@ -15,9 +15,9 @@ from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from anneal.kit import logs
+from anneal.kit.exposition import serve_metrics
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.engine import Jobs
 from anneal.kit.jobs.launcher import SubprocessLauncher
@@ -226,12 +226,12 @@ class Host:
         options = self.settings.metrics
         if options.port is not None:
             try:
-                server, _ = start_http_server(options.port, options.host, metrics.registry)
+                server = serve_metrics(metrics.registry, options.host, options.port)
             except OSError as error:
                 raise PortTaken(
                     error.errno, f"cannot serve metrics on {options.host}:{options.port}: {error.strerror}"
                 ) from None
-            self.metrics_port = int(server.server_port)
+            self.metrics_port = server.server_port
             self._started.callback(server.server_close)
             self._started.callback(server.shutdown)
 
