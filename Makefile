@@ -23,6 +23,9 @@ setup:  ## create .venv from the lock (once; later runs install nothing)
 fast: setup  ## only the tests that start no engine, no Ray and no whole loop
 	@$(PYTEST) -m "not vllm and not ray and not e2e" $(TESTS)
 
+test-monitoring: setup  ## a real Prometheus on the small loop: every panel, every rule (needs Debian's package prometheus)
+	@$(PYTEST) -m monitoring $(TESTS)
+
 format: setup  ## write the code the way ruff formats it
 	@$(PY) -m ruff check --fix --quiet
 	@$(PY) -m ruff format --quiet
@@ -72,6 +75,6 @@ clean:  ## remove what can be made again, .venv included
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
+	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: demo test setup fast format protos up check lint types imports dependencies contract yaml bench lock clean help
+.PHONY: demo test setup fast test-monitoring format protos up check lint types imports dependencies contract yaml bench lock clean help

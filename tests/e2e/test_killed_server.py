@@ -25,7 +25,7 @@ from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1 import synthesis_service_pb2 as synthesis
 from anneal.v1 import training_service_pb2 as training
 from tests.contract.curation.house import many_rows, step
-from tests.e2e.test_loop import EXAMPLE, small_recipe
+from tests.e2e.small_loop import EXAMPLE, small_recipe
 from tests.fixtures.local_system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(900)]

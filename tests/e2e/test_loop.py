@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -15,58 +14,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import httpx2
 import pytest
 import yaml
 from openai import NotFoundError, OpenAI
 
 from anneal.cli.__main__ import main
-from tests.fixtures.local_system import System, running
+from tests.e2e.small_loop import EXAMPLE, anneal, samples
+from tests.fixtures.local_system import System
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "python-docs"
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(900)]
-
-
-def small_recipe(folder: Path) -> Path:
-    """The example's recipe with one task, a few pages and little training."""
-    recipe: dict[str, Any] = yaml.safe_load((EXAMPLE / "recipe.yaml").read_text())
-    task = next(task for task in recipe["tasks"] if task["name"] == "kind")
-    task["policy"] = [{"metric": "perplexity", "min_gain": 0.0}]
-    recipe["documents"]["files"] = [str(EXAMPLE / "python-3.11-docs.tar.xz")]
-    recipe["documents"]["include"] = ["library/[a-e]*.html"]
-    recipe["base_model"]["folder"] = str(EXAMPLE.parent / "tiny-base" / "model")
-    recipe["tasks_file"] = str(EXAMPLE / "tasks.yaml")
-    recipe["training"].update(epochs=1, max_rows=160)
-    recipe.update(tasks=[task], evaluation_rows=40, min_scored_rows=20, ask={"questions": 1})
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
-
-
-def anneal(system: System, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command against a system, as a person would."""
-    command = [sys.executable, "-m", "anneal.cli", "--address", system.grpc, "--http", system.http, *words]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
-
-
-def samples(page: str, name: str) -> list[float]:
-    """The values of a metric on a page, whatever their labels; its HELP line is none."""
-    return [float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE)]
-
-
-@pytest.fixture(scope="module")
-def looped(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A system on which the small loop ran, and the folder of its report."""
-    folder = tmp_path_factory.mktemp("e2e")
-    recipe = small_recipe(folder)
-    with running(folder / "data", "--json") as system:
-        ran = anneal(system, "run", str(recipe), "--report", str(folder / "report"))
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        # A job's readings stay for minutes, not for as long as these tests may take.
-        (folder / "metrics.txt").write_text(httpx2.get(f"http://{system.http}/metrics", timeout=60).text)
-        yield system, folder, recipe, ran
 
 
 def test_the_loop_ends_with_a_report(looped: Any) -> None:

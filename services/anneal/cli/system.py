@@ -29,6 +29,8 @@ from anneal.kit.jobs.launcher import die_with_parent
 BaseModel = Annotated[
     str, typer.Option(help="A local folder or a Hub id (owner/name) instead of the recipe's base model.")
 ]
+PROMETHEUS_PORT = 7690
+"""Its own default, 9090, is where a Prometheus that is installed as a service already listens."""
 START_S = 120.0
 STOP_S = 60.0
 
@@ -42,6 +44,10 @@ def up(
     model_folder: Annotated[
         list[Path] | None, typer.Option(help="Folder base models may be imported from; any when not given.")
     ] = None,
+    monitoring: Annotated[
+        bool, typer.Option("--monitoring", help="Start Prometheus on it, too, if it is installed.")
+    ] = False,
+    prometheus_port: Annotated[int, typer.Option(help="0 takes a free port.")] = PROMETHEUS_PORT,
 ) -> None:
     """Start every service on this machine, on loopback only. Ctrl-C stops everything."""
     session: Session = context.obj
@@ -54,6 +60,7 @@ def up(
         http_port=http_port,
         model_folders=folders,
         project=session.project,
+        prometheus_port=prometheus_port if monitoring else None,
     )
     ready = session.output.json if session.output.as_json else None
     asyncio.run(run_until_signal(local, session.output.line, ready))

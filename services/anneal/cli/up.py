@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from anneal.cli import monitoring
+from anneal.cli.monitoring import Prometheus, PrometheusFailed
 from anneal.kit import logs
 from anneal.kit.rpc.server import Build, Host, wait_for_signal
 from anneal.kit.runtime import Runtime, Service
@@ -116,7 +118,14 @@ class Local:
     """The whole system in this process."""
 
     def __init__(
-        self, data_dir: Path, *, grpc_port: int, http_port: int, model_folders: tuple[Path, ...], project: str
+        self,
+        data_dir: Path,
+        *,
+        grpc_port: int,
+        http_port: int,
+        model_folders: tuple[Path, ...],
+        project: str,
+        prometheus_port: int | None = None,
     ) -> None:
         """Make it; nothing runs before `start`.
 
@@ -126,16 +135,24 @@ class Local:
             http_port: 0 takes a free one.
             model_folders: folders base models may be imported from.
             project: whose deployments the gateway serves under their bare ids.
+            prometheus_port: starts Prometheus there, if it is installed; 0 takes a free one, None starts none.
         """
         self.data_dir = data_dir.absolute()
         # Loopback only, whatever the environment says that is meant for servers.
-        self._settings = read_settings(
+        settings = read_settings(
             ServiceSettings,
             data_dir=self.data_dir,
             grpc=GrpcOptions(port=grpc_port),
             metrics={"host": "127.0.0.1"},
             log_json=False,
         )
+        if prometheus_port is not None and settings.metrics.port is None:
+            # Not the gateway's page of metrics: where the gateway has keys, that one asks for one.
+            metrics = settings.metrics.model_copy(update={"port": 0})
+            settings = settings.model_copy(update={"metrics": metrics})
+        self._settings = settings
+        self._prometheus_port = prometheus_port
+        self.prometheus: Prometheus | None = None
         self._http_port = http_port
         self._project = project
         self._model_folders = model_folders
@@ -147,7 +164,7 @@ class Local:
 
         Raises:
             PortTaken: an address cannot be bound.
-            CannotStart: the folder cannot be used, or another one uses it.
+            CannotStart: the folder cannot be used, or another one uses it, or Prometheus does not start.
         """
         check_folder(self.data_dir)
         self._stack.enter_context(alone_on(self.data_dir))
@@ -170,9 +187,35 @@ class Local:
         chosen = importlib.import_module("anneal.gateway.settings").GatewayOptions(project=self._project)
         server, self.http_address = await gateway.start(self.host.runtime, port=self._http_port, options=chosen)
         self._stack.push_async_callback(server.stop)
+        await self._watch()
         state = {"pid": os.getpid(), "grpc": self.host.address, "http": self.http_address}
+        if self.prometheus is not None:
+            state["prometheus"] = self.prometheus.address
         (self.data_dir / STATE_FILE).write_text(json.dumps(state))
         self._stack.callback((self.data_dir / STATE_FILE).unlink, missing_ok=True)
+
+    async def _watch(self) -> None:
+        """Start Prometheus on this process, where it was asked for and is installed."""
+        program = monitoring.executable()
+        if self._prometheus_port is None or program is None:
+            return
+        try:
+            self.prometheus = await Prometheus.start(
+                program,
+                self.data_dir / "monitoring",
+                target=f"127.0.0.1:{self.host.metrics_port}",
+                port=self._prometheus_port,
+                log=self.data_dir / "logs" / "prometheus.log",
+            )
+        except PrometheusFailed as failed:
+            raise CannotStart(str(failed)) from None
+        self._stack.push_async_callback(self.prometheus.stop)
+
+    def watched(self) -> str | None:
+        """Where Prometheus is, or why nowhere; None when it was not asked for."""
+        if self.prometheus is not None:
+            return f"http://{self.prometheus.address}"
+        return None if self._prometheus_port is None else monitoring.NOT_INSTALLED
 
     async def stop(self) -> None:
         """Stop everything that was started."""
@@ -193,6 +236,8 @@ async def run_until_signal(
         say(f"gRPC  {local.host.address}")
         say(f"HTTP  http://{local.http_address}/v1  (OpenAI-compatible)")
         say(f"data  {local.data_dir}")
+        if watched := local.watched():
+            say(f"Prometheus  {watched}")
         say("ready; Ctrl-C stops everything")
         if ready is not None:
             ready(state_of(local.data_dir))

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from anneal.kit.errors import NotYet
 
@@ -14,10 +15,27 @@ NO_ROOM_BYTES = 1 << 20
 """With less than this left, no attempt could write even its notes, whatever a library says that it failed of."""
 
 
+class Room(NamedTuple):
+    """How large a disk is, and what is left of it, in bytes."""
+
+    size: int
+    free: int
+
+
 class DiskFull(NotYet):
     """There is no room left; trying again helps nobody before somebody makes some."""
 
     reason = "DISK_FULL"
+
+
+def room_of(path: Path) -> Room:
+    """The disk of a path, or of the nearest folder above it that exists.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    used = shutil.disk_usage(next(folder for folder in (path, *path.absolute().parents) if folder.exists()))
+    return Room(used.total, used.free)
 
 
 def full_disk(error: BaseException, folder: Path | None = None) -> DiskFull | None:
@@ -28,12 +46,12 @@ def full_disk(error: BaseException, folder: Path | None = None) -> DiskFull | No
         folder: where the failed work writes; None where nobody knows, and then only the error itself can tell.
     """
     named = next((cause for cause in _causes(error) if _is_full(cause)), None)
-    if named is None and (folder is None or _free_bytes(folder) >= NO_ROOM_BYTES):
+    if named is None and (folder is None or room_of(folder).free >= NO_ROOM_BYTES):
         return None
     where = Path(named.filename) if isinstance(named, OSError) and isinstance(named.filename, str) else folder
     if where is None:
         return DiskFull("a disk of this server is full: make room there, then send the request again")
-    free = _free_bytes(where)
+    free = room_of(where).free
     return DiskFull(
         f"the disk that holds {where} is full ({free >> 20} MiB are free): make room there, then send the order again",
         path=str(where),
@@ -60,8 +78,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         left.extend(cause for cause in (one.__cause__, one.__context__) if cause is not None)
         if isinstance(one, BaseExceptionGroup):
             left.extend(one.exceptions)
-
-
-def _free_bytes(path: Path) -> int:
-    """Bytes free on the disk of a path, or of the nearest folder above it that exists."""
-    return shutil.disk_usage(next(folder for folder in (path, *path.absolute().parents) if folder.exists())).free

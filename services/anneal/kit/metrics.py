@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from anneal.kit.disk import room_of
+from anneal.kit.jobs.states import State
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
+_JOB = ("kind", "operation")
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 JOB_COUNTERS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
@@ -27,12 +36,26 @@ JOB_GAUGES: Mapping[str, tuple[str, str]] = {
 }
 
 
+class Running(NamedTuple):
+    """How long a running job has been silent, in seconds.
+
+    Attributes:
+        heartbeat_age_s: since its last heartbeat. An attempt that starts is not counted before one could be missing.
+        stall_s: since it reported anything: progress, a reading, a line.
+    """
+
+    heartbeat_age_s: float
+    stall_s: float
+
+
 class Metrics:
     """The metrics every process has, on a registry of its own."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         reg = self.registry
+        ProcessCollector(registry=reg)
+        Info("anneal_build", "The release that runs.", registry=reg).info({"version": _release()})
         self._started = Counter("grpc_server_started_total", "RPCs started on the server.", _RPC, registry=reg)
         self._handled = Counter(
             "grpc_server_handled_total", "RPCs completed on the server.", (*_RPC, "grpc_code"), registry=reg
@@ -54,14 +77,27 @@ class Metrics:
             registry=reg,
             buckets=(1, 3, 10, 30, 60, 180, 600, 1800, 3600, 14400, 86400),
         )
-        self.job_queue_age = Gauge("anneal_job_queue_age_seconds", "Age of the oldest waiting job.", registry=reg)
+        self.job_queue_age = Gauge(
+            "anneal_job_queue_age_seconds", "How long the oldest job that could start has waited for it.", registry=reg
+        )
+        self.job_lease = Gauge(
+            "anneal_job_lease_seconds", "Time without a heartbeat after which an attempt is given up.", registry=reg
+        )
+        self.jobs_supervised = Gauge(
+            "anneal_jobs_supervised_timestamp_seconds", "When the server last looked after its jobs.", registry=reg
+        )
+        self._heartbeat_age = Gauge(
+            "anneal_job_heartbeat_age_seconds", "Since a running job's last heartbeat.", _JOB, registry=reg
+        )
+        self._stall = Gauge(
+            "anneal_job_stall_seconds", "Since a running job last reported anything.", _JOB, registry=reg
+        )
+        self._running: set[tuple[str, str]] = set()
         self._counters = {
             key: Counter(name, text, ("kind", *labels), registry=reg)
             for key, (name, text, labels) in JOB_COUNTERS.items()
         }
-        self._gauges = {
-            key: Gauge(name, text, ("kind", "operation"), registry=reg) for key, (name, text) in JOB_GAUGES.items()
-        }
+        self._gauges = {key: Gauge(name, text, _JOB, registry=reg) for key, (name, text) in JOB_GAUGES.items()}
 
     @contextmanager
     def rpc(self, rpc_type: str, service: str, method: str) -> Iterator[RpcRecord]:
@@ -87,6 +123,23 @@ class Metrics:
         elif not counter and name in self._gauges:
             self._gauges[name].labels(kind=kind, operation=operation).set(value)
 
+    def expect_jobs(self, kind: str) -> None:
+        """Show a kind of job from zero: a series that begins with its first event hides that one from `increase`."""
+        for state in State:
+            self.job_transitions.labels(kind, state.name)
+            if state.is_final:
+                self.job_seconds.labels(kind, state.name)
+
+    def show_running(self, jobs: Mapping[tuple[str, str], Running]) -> None:
+        """Show how the running jobs are, by kind and operation, and no others any more."""
+        for labels in self._running - jobs.keys():
+            self._heartbeat_age.remove(*labels)
+            self._stall.remove(*labels)
+        for labels, job in jobs.items():
+            self._heartbeat_age.labels(*labels).set(job.heartbeat_age_s)
+            self._stall.labels(*labels).set(job.stall_s)
+        self._running = set(jobs)
+
     def forget_job(self, kind: str, operation: str) -> None:
         """Drop a finished job's readings, so that labels do not grow without end."""
         for gauge in self._gauges.values():
@@ -103,3 +156,35 @@ class RpcRecord:
         self.received = received
         self.sent = sent
         self.code = "OK"
+
+
+class DiskSpace(Collector):
+    """What is left on the disks of some folders, asked when somebody reads it."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        """Watch these folders, each under a short name; a path would only say where this one machine keeps it."""
+        self._folders = folders
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """The families, empty."""
+        return (
+            GaugeMetricFamily("anneal_disk_size_bytes", "Size of the disk that holds a folder.", labels=("folder",)),
+            GaugeMetricFamily("anneal_disk_free_bytes", "Free on the disk that holds a folder.", labels=("folder",)),
+        )
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The families; a disk that cannot be asked is left out."""
+        size, free = self.describe()
+        for name, folder in self._folders.items():
+            with suppress(OSError):
+                room = room_of(folder)
+                size.add_metric((name,), room.size)
+                free.add_metric((name,), room.free)
+        return size, free
+
+
+def _release() -> str:
+    try:
+        return version("anneal")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

@@ -137,6 +137,14 @@ class ServiceSettings(BaseSettings):
         """Where the store is."""
         return self.store.url or str(self.data_dir / "store")
 
+    def folders(self) -> dict[str, Path]:
+        """The folders that fill up, by name; the store is one of them where it is on this machine."""
+        store = self.store_url()
+        own = (
+            {} if "://" in store and not store.startswith("file://") else {"store": Path(store.removeprefix("file://"))}
+        )
+        return {"data": self.data_dir, **own}
+
     def sql_url(self, name: str) -> str:
         """SQLAlchemy URL of a database: the configured one, or a SQLite file of that name."""
         return self.database_url.get_secret_value() or f"sqlite+aiosqlite:///{self.data_dir / (name + '.db')}"

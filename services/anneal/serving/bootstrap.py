@@ -14,7 +14,7 @@ from anneal.serving.adapters.deployments import RegistryDeployments
 from anneal.serving.adapters.engine_process import EngineProcess
 from anneal.serving.engines import Engines
 from anneal.serving.inference import Inference
-from anneal.serving.meters import EngineMetrics, Meters, short
+from anneal.serving.meters import EngineMetrics, Meters, OccupancyMetrics, short
 from anneal.serving.served_base import Limits
 from anneal.serving.servicer import AdapterServicer, InferenceServicer
 from anneal.serving.settings import ServingOptions
@@ -66,6 +66,7 @@ def build(runtime: Runtime, options: ServingOptions | None = None) -> Service:
         on_health=report,
     )
     runtime.metrics.registry.register(EngineMetrics(engines.metrics_texts))
+    runtime.metrics.registry.register(OccupancyMetrics(engines.occupancies))
     inference = Inference(engines, RegistryDeployments(runtime.channel("registry")), meters)
 
     def add(server: grpc.aio.Server) -> None:

@@ -12,7 +12,7 @@ from anneal.kit import logs
 from anneal.kit.errors import Missing, Refusal
 from anneal.serving.domain.engine import Engine
 from anneal.serving.domain.errors import EngineBusy, EngineDown, ModelMissing, ModelRefused
-from anneal.serving.meters import Meters, short
+from anneal.serving.meters import Meters, Occupancy, short
 from anneal.serving.served_base import Files, Limits, ServedBase, Trees
 
 _RESTART_WAIT_S = (0.0, 1.0, 5.0, 15.0, 60.0)
@@ -53,6 +53,10 @@ class Engines:
     def metrics_texts(self) -> list[str]:
         """What the engines said about themselves, a second ago or so."""
         return list(self._metrics_texts.values())
+
+    def occupancies(self) -> list[Occupancy]:
+        """What each engine that runs holds; asked from other threads, too."""
+        return [base.occupancy() for base in list(self._served.values()) if base.engine.alive]
 
     async def get(self, digest: str) -> ServedBase:
         """The served base, started when it is not there; the first caller waits for the start and so do the others.

@@ -22,7 +22,7 @@ from anneal.serving.domain.errors import (
     EngineBusy,
 )
 from anneal.serving.domain.residents import Resident, Residents
-from anneal.serving.meters import Meters, short
+from anneal.serving.meters import Meters, Occupancy, short
 
 
 class Trees(Protocol):
@@ -78,7 +78,13 @@ class ServedBase:
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._unpinned = asyncio.Event()
         self._paths: dict[str, Path] = {}
-        meters.resident.labels(short(digest)).set(0)
+        meters.expect_base(short(digest))
+
+    def occupancy(self) -> Occupancy:
+        """What the engine holds right now; asked from other threads, too."""
+        adapters = [short(resident.digest) for resident in list(self.residents)]
+        slots, most = self.residents.capacity, self._limits.max_requests
+        return Occupancy(short(self.digest), adapters, slots, self.requests, most)
 
     @contextlib.asynccontextmanager
     async def answering(self, adapter_digest: str) -> AsyncIterator[AdapterRef | None]:
@@ -144,6 +150,10 @@ class ServedBase:
             task.exception()  # told to whoever waited; nobody may have
 
     async def _load(self, digest: str) -> None:
+        with self._meters.loading(short(self.digest)):
+            await self._load_it(digest)
+
+    async def _load_it(self, digest: str) -> None:
         start = perf_counter()
         path = await asyncio.to_thread(self._fetch, digest)
         async with self._loading:
@@ -154,7 +164,7 @@ class ServedBase:
             self._paths[digest] = path
             self.residents.add(Resident(digest, adapter.slot, time(), took_s))
             self._meters.adapter_load.labels(short(self.digest), short(digest)).observe(took_s)
-            self._meters.resident.labels(short(self.digest)).set(len(self.residents))
+            self._meters.expect_answers(short(self.digest), short(digest))
 
     def _fetch(self, digest: str) -> Path:
         """A checked local copy, on a thread: reading and checking take as long as the adapter is large."""
@@ -191,11 +201,10 @@ class ServedBase:
             ) from None
         if victim is not None:
             await self._take_out(victim)
-            self._meters.evictions.labels(short(self.digest)).inc()
+            self._meters.evictions.labels(short(self.digest), short(victim.digest)).inc()
 
     async def _take_out(self, resident: Resident) -> None:
         # Out of the list first: while the engine unloads it, nobody may pin it.
         self.residents.remove(resident.digest)
         del self._paths[resident.digest]
-        self._meters.resident.labels(short(self.digest)).set(len(self.residents))
         await self.engine.unload(resident.slot)

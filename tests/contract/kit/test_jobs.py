@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,22 @@ async def test_jobs_are_counted_when_they_change(host: Host, channel: grpc.aio.C
     before = counted
     await asyncio.sleep(1.5)  # six rounds of supervision in which nothing happens
     assert counted == before
+
+
+async def test_a_running_job_shows_how_long_it_was_silent(host: Host, channel: grpc.aio.Channel) -> None:
+    value = host.runtime.metrics.registry.get_sample_value
+    accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
+    labels = {"kind": "count", "operation": accepted.name}
+    async with asyncio.timeout(30):
+        while value("anneal_job_stall_seconds", labels) is None:
+            await asyncio.sleep(0.05)
+    assert value("anneal_job_lease_seconds") == host.settings.jobs.lease_s
+    assert value("anneal_job_heartbeat_age_seconds", labels) == pytest.approx(0, abs=10)
+    assert value("anneal_jobs_supervised_timestamp_seconds") == pytest.approx(time.time(), abs=10)
+    await wait(channel, accepted.name)
+    async with asyncio.timeout(5):
+        while value("anneal_job_stall_seconds", labels) is not None:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_cancelled_job_stops(host: Host, channel: grpc.aio.Channel) -> None:

@@ -66,10 +66,17 @@ async def test_the_least_recently_used_makes_room_and_comes_back_the_same(servin
     assert await loaded(serving_world) == [second, third]
     assert await generate(serving_world, 0) == answer
     metrics = serving_world.host.runtime.metrics.registry
-    evictions = metrics.get_sample_value("anneal_serving_adapter_evictions_total", {"base": serving_world.base[7:19]})
-    assert evictions is not None
-    assert evictions >= 3
-    assert metrics.get_sample_value("anneal_serving_adapters_resident", {"base": serving_world.base[7:19]}) == 2
+    base = serving_world.base[7:19]
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.get_sample_value(f"anneal_serving_{name}", {"base": base, **labels})
+
+    evicted = [value("adapter_evictions_total", adapter=adapter[7:19]) for adapter in (first, second, third)]
+    assert sum(times or 0 for times in evicted) >= 3
+    assert value("adapters_resident") == value("adapter_slots") == 2
+    assert [value("adapter_resident", adapter=adapter[7:19]) for adapter in (first, second, third)] == [1, 1, None]
+    assert value("requests_in_flight") == 0
+    assert value("adapter_load_failures_total", reason="ENGINE_DOWN") is not None
 
 
 async def test_loading_tells_how_long_it_took_and_pages_work(serving_world: ServingWorld) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from anneal.cli import up
-from anneal.cli.up import CannotStart, alone_on, check_folder, state_of
+from anneal.cli import monitoring, up
+from anneal.cli.up import CannotStart, Local, alone_on, check_folder, state_of
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -54,3 +54,24 @@ def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match="cannot write to"):
         check_folder(tmp_path / "file" / "below")
+
+
+def local(folder: Path, prometheus_port: int | None) -> Local:
+    return Local(folder, grpc_port=0, http_port=0, model_folders=(), project="p", prometheus_port=prometheus_port)
+
+
+def test_prometheus_gets_a_page_of_metrics_that_asks_for_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert local(tmp_path, None)._settings.metrics.port is None
+    assert local(tmp_path, 0)._settings.metrics.port == 0
+    monkeypatch.setenv("ANNEAL_METRICS__PORT", "7777")
+    assert local(tmp_path, 0)._settings.metrics.port == 7777
+
+
+async def test_without_prometheus_up_starts_none_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    asked, unasked = local(tmp_path, 0), local(tmp_path, None)
+    await asked._watch()
+    assert asked.watched() == monitoring.NOT_INSTALLED
+    assert unasked.watched() is None

@@ -18,6 +18,7 @@ from anneal.kit.errors import Refusal
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.launcher import Attempt, Launcher
 from anneal.kit.jobs.reader import Job
+from anneal.kit.jobs.silence import Silence
 from anneal.kit.jobs.states import Event, State
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
@@ -67,6 +68,7 @@ class Jobs:
         self._cancelling_since: dict[str, float] = {}
         self._counted_at = -COUNT_EVERY_S
         self._counted_changes = -1
+        self._silence = Silence()
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._log = logs.logger("jobs")
@@ -74,6 +76,7 @@ class Jobs:
     def register(self, kind: JobKind) -> None:
         """Make a kind of job known."""
         self._kinds[kind.name] = kind
+        self.metrics.expect_jobs(kind.name)
 
     def kind(self, name: str) -> JobKind:
         """A kind by its name."""
@@ -224,6 +227,7 @@ class Jobs:
     async def _tick(self) -> None:
         kinds = list(self._kinds)
         active = await self.store.active(kinds)
+        self._show(active)
         running = 0
         for job in active:
             running += not await self._look_after(job)
@@ -234,9 +238,17 @@ class Jobs:
         waiting = await self.store.waiting(kinds, limit=max(1, free))  # the oldest one's age is shown in any case
         for job in waiting[:free]:
             await self._launch(job)
-        oldest = min((job.create_time for job in waiting), default=None)
-        self.metrics.job_queue_age.set(0 if oldest is None else max(0.0, self.store._clock() - oldest))
+        now = self.store._clock()
+        self.metrics.job_queue_age.set(
+            max((now - max(job.create_time, job.not_before) for job in waiting), default=0.0)
+        )
         await self._count()
+        self.metrics.jobs_supervised.set(now)
+
+    def _show(self, active: list[Job]) -> None:
+        lease_s = self.options.lease_s
+        self.metrics.job_lease.set(lease_s)
+        self.metrics.show_running(self._silence.listen(active, self.store._clock(), lease_s))
 
     async def _look_after(self, job: Job) -> bool:
         """Give an attempt up when its process is gone, its lease ran out or it does not stop; True when it was."""

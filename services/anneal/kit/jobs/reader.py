@@ -36,6 +36,7 @@ class Job:
     request: bytes
     request_id: str
     lease_until: float
+    not_before: float
     last_sequence: int
     progress: bytes | None
     result: bytes | None

@@ -15,16 +15,16 @@ from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from anneal.kit import logs
+from anneal.kit.exposition import serve_metrics
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.engine import Jobs
 from anneal.kit.jobs.launcher import SubprocessLauncher
 from anneal.kit.jobs.servicers import JobHostServicer, JobServicer, OperationsServicer
 from anneal.kit.jobs.states import State
 from anneal.kit.jobs.store import JobStore
-from anneal.kit.metrics import Metrics
+from anneal.kit.metrics import DiskSpace, Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
 from anneal.kit.runtime import Runtime, Service
@@ -90,6 +90,7 @@ class Host:
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
+        metrics.registry.register(DiskSpace(settings.folders()))
         self._serve_metrics(metrics)
         interceptor = KitInterceptor(
             metrics,
@@ -225,12 +226,12 @@ class Host:
         options = self.settings.metrics
         if options.port is not None:
             try:
-                server, _ = start_http_server(options.port, options.host, metrics.registry)
+                server = serve_metrics(metrics.registry, options.host, options.port)
             except OSError as error:
                 raise PortTaken(
                     error.errno, f"cannot serve metrics on {options.host}:{options.port}: {error.strerror}"
                 ) from None
-            self.metrics_port = int(server.server_port)
+            self.metrics_port = server.server_port
             self._started.callback(server.server_close)
             self._started.callback(server.shutdown)
 
