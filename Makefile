@@ -14,6 +14,9 @@ demo: setup  ## set up, then the whole loop: documents -> three evaluated adapte
 test: setup  ## set up, then every test; skips are listed by name
 	@$(PYTEST) $(TESTS)
 
+test-cluster: setup  ## the job cases on the cluster that KUBECONFIG names; without one they are skipped by name
+	@$(PY) -m pytest tests/cluster
+
 ##@ While working
 
 setup:  ## create .venv from the lock (once; later runs install nothing)
@@ -77,4 +80,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: demo test setup fast test-monitoring format protos up check lint types imports dependencies contract yaml bench lock clean help
+.PHONY: demo test setup fast test-monitoring test-cluster format protos up check lint types imports dependencies contract yaml bench lock clean help

@@ -33,6 +33,7 @@ class CurationServicer(CurationServiceServicer):
         benchmarks = [await self._benchmark(name) for name in codec.benchmarks_of(steps)]
         inputs = Inputs(sources=tuple(sources), benchmarks=tuple(benchmarks))
         await asyncio.to_thread(check_inputs, self._store, steps, inputs)
+        self._jobs.check("curate", request)
         if request.validate_only:
             return codec.encode_validated()
         return await self._jobs.submit("curate", request, project=request.parent, request_id=request.request_id)

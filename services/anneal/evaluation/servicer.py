@@ -29,6 +29,7 @@ class EvaluationServicer(EvaluationServiceServicer):
         if not await self._jobs.knows(request.parent, request.request_id):
             the_plan = await plan(self._registry, request)
             await check_name_is_free(self._registry, the_plan.name)
+            self._jobs.check("evaluate", request)
             if request.validate_only:
                 return codec.encode_preview(the_plan.name, the_plan.target)
         return await self._jobs.submit("evaluate", request, project=request.parent, request_id=request.request_id)

@@ -69,6 +69,7 @@ class IngestionServicer(IngestionServiceServicer):
         return await self._submit("import", request)
 
     async def _submit(self, kind: str, request: Any) -> operations_pb2.Operation:
+        self._jobs.check(kind, request)
         if request.validate_only:
             return validated_operation()
         return await self._jobs.submit(kind, request, project=request.parent, request_id=request.request_id)

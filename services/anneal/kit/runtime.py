@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from anneal.kit.jobs.demand import Demand, demand_of
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.settings import ServiceSettings
@@ -38,6 +39,7 @@ class JobKind:
         publish: turns the body's result into the named resource, in the service's own process; must be idempotent.
         options: JSON values the body finds in `ctx.options`, such as the address of a Ray runtime.
         max_attempts: attempts in all, without those that ended with their server; None takes the setting.
+        demand: what an order asks of the machine it runs on.
     """
 
     name: str
@@ -46,6 +48,7 @@ class JobKind:
     publish: Callable[[Any, str], Awaitable[Message]] | None = None
     options: Callable[[], Mapping[str, Any]] = dict
     max_attempts: int | None = None
+    demand: Callable[[Any], Demand] = demand_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

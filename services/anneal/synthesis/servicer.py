@@ -29,6 +29,7 @@ class SynthesisServicer(SynthesisServiceServicer):
         """Accept an order and answer at once; rows are made in a process of its own."""
         recipe = codec.decode_order(request, self._teacher_hosts)
         await self._look_up([request.source, *recipe.against])
+        self._jobs.check("synthesize", request)
         if request.validate_only:
             return codec.encode_validated()
         return await self._jobs.submit("synthesize", request, project=request.parent, request_id=request.request_id)

@@ -8,8 +8,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from anneal.kit.jobs.demand import demand_of
 from anneal.kit.runtime import JobKind, Runtime, Service
-from anneal.training.adapters.ray_runtime import LocalRay
+from anneal.training.adapters.ray_runtime import IN_PROCESS, LocalRay
 from anneal.training.adapters.registry import Registry
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.orders import Orders
@@ -25,7 +26,8 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
     chosen = options or TrainingOptions()
     folder = runtime.settings.data_dir / "training"
     registry = Registry(runtime.channel("registry"))
-    speeds = folder / "speeds.json"
+    launcher = runtime.settings.launcher
+    speeds = runtime.settings.data_dir / "scratch" / "speeds.json"  # jobs write it, maybe from pods of their own
     ray = LocalRay(
         folder, num_cpus=chosen.max_workers * chosen.worker_cpus, object_store_bytes=chosen.object_store_bytes
     )
@@ -39,7 +41,12 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
         return await registry.publish_model(result)
 
     def train_options() -> dict[str, Any]:
-        where = ray.ensure() if chosen.local_ray else {"ray_address": chosen.ray_address or "auto"}
+        if chosen.local_ray:
+            where = ray.ensure()
+        elif launcher.kind == "kubernetes" and not launcher.ray.enabled:
+            where = {"ray_address": IN_PROCESS}
+        else:
+            where = {"ray_address": chosen.ray_address or "auto"}
         return {**chosen.model_dump(mode="json"), **where, "speeds": str(speeds)}
 
     def add(server: grpc.aio.Server) -> None:
@@ -65,6 +72,7 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
         body="anneal.training.jobs:train",
         publish=publish,
         options=train_options,
+        demand=lambda request: demand_of(request, ray_workers=request.spec.workers or 1),
     )
     load = JobKind(
         name="import_model",

@@ -13,7 +13,7 @@ from anneal.kit.digests import digest_of, digest_of_bytes, version_id
 from anneal.kit.jobs.context import JobContext
 from anneal.training import codec, importing
 from anneal.training.adapters import ray_train
-from anneal.training.adapters.ray_runtime import connected
+from anneal.training.adapters.ray_runtime import connected, is_on_one_machine
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.card import write_papers
 from anneal.training.domain.errors import TrainingRefused
@@ -123,7 +123,7 @@ def _run(
                 order,
                 workers=workers,
                 cpus=ctx.options["worker_cpus"],
-                on_one_machine="ray_home" in ctx.options,
+                on_one_machine=is_on_one_machine(ctx.options),
                 watch=follow,
             )
             follow()

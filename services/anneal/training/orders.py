@@ -71,6 +71,7 @@ class Orders:
                 raise Invalid.field("dataset_versions", "none of them has rows in the split `train`")
             if spec["method"] == "full" and await self._registry.find_model(_model_name(request)) is not None:
                 raise ModelTaken(f"{_model_name(request)} exists; choose another output_id", name=_model_name(request))
+            self._jobs.check("train", request)
             if request.validate_only:
                 return _validated()
         return await self._jobs.submit("train", request, project=request.parent, request_id=request.request_id)
@@ -90,6 +91,7 @@ class Orders:
             check_hub_id(request.hub_id)
         else:
             raise Invalid.field("folder", "give a folder or a hub_id")
+        self._jobs.check("import_model", request)
         if request.validate_only:
             return _validated()
         return await self._jobs.submit("import_model", request, project=request.parent, request_id=request.request_id)

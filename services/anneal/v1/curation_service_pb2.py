@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from anneal.v1 import demand_pb2 as anneal_dot_v1_dot_demand__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n anneal/v1/curation_service.proto\x12\tanneal.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\"Q\n\x0c\x43urationStep\x12\x12\n\x04step\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06params\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\"\xc2\x01\n\x14\x43urateDatasetRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07sources\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12,\n\x05steps\x18\x04 \x03(\x0b\x32\x17.anneal.v1.CurationStepB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"6\n\x15\x45xploreDatasetRequest\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\tHistogram\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65\x64ges\x18\x02 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ounts\x18\x03 \x03(\x03\x42\x04\xe2\x41\x01\x03\"\x8f\x02\n\x0f\x44\x61tasetOverview\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\trow_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0csource_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\nhistograms\x18\x04 \x03(\x0b\x32\x14.anneal.v1.HistogramB\x04\xe2\x41\x01\x03\x12\x45\n\x0btop_sources\x18\x05 \x03(\x0b\x32*.anneal.v1.DatasetOverview.TopSourcesEntryB\x04\xe2\x41\x01\x03\x1a\x31\n\x0fTopSourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xd4\x01\n\x0f\x43urationService\x12q\n\rCurateDataset\x12\x1f.anneal.v1.CurateDatasetRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadata\x12N\n\x0e\x45xploreDataset\x12 .anneal.v1.ExploreDatasetRequest\x1a\x1a.anneal.v1.DatasetOverviewb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n anneal/v1/curation_service.proto\x12\tanneal.v1\x1a\x16\x61nneal/v1/demand.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\"Q\n\x0c\x43urationStep\x12\x12\n\x04step\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06params\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\"\xeb\x01\n\x14\x43urateDatasetRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07sources\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12,\n\x05steps\x18\x04 \x03(\x0b\x32\x17.anneal.v1.CurationStepB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\'\n\x06\x64\x65mand\x18\x07 \x01(\x0b\x32\x11.anneal.v1.DemandB\x04\xe2\x41\x01\x01\"6\n\x15\x45xploreDatasetRequest\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\tHistogram\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65\x64ges\x18\x02 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63ounts\x18\x03 \x03(\x03\x42\x04\xe2\x41\x01\x03\"\x8f\x02\n\x0f\x44\x61tasetOverview\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\trow_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0csource_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\nhistograms\x18\x04 \x03(\x0b\x32\x14.anneal.v1.HistogramB\x04\xe2\x41\x01\x03\x12\x45\n\x0btop_sources\x18\x05 \x03(\x0b\x32*.anneal.v1.DatasetOverview.TopSourcesEntryB\x04\xe2\x41\x01\x03\x1a\x31\n\x0fTopSourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\xd4\x01\n\x0f\x43urationService\x12q\n\rCurateDataset\x12\x1f.anneal.v1.CurateDatasetRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadata\x12N\n\x0e\x45xploreDataset\x12 .anneal.v1.ExploreDatasetRequest\x1a\x1a.anneal.v1.DatasetOverviewb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CURATEDATASETREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_CURATEDATASETREQUEST'].fields_by_name['validate_only']._loaded_options = None
   _globals['_CURATEDATASETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_CURATEDATASETREQUEST'].fields_by_name['demand']._loaded_options = None
+  _globals['_CURATEDATASETREQUEST'].fields_by_name['demand']._serialized_options = b'\342A\001\001'
   _globals['_EXPLOREDATASETREQUEST'].fields_by_name['dataset_version']._loaded_options = None
   _globals['_EXPLOREDATASETREQUEST'].fields_by_name['dataset_version']._serialized_options = b'\342A\001\002'
   _globals['_HISTOGRAM'].fields_by_name['name']._loaded_options = None
@@ -72,18 +75,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETOVERVIEW'].fields_by_name['top_sources']._serialized_options = b'\342A\001\003'
   _globals['_CURATIONSERVICE'].methods_by_name['CurateDataset']._loaded_options = None
   _globals['_CURATIONSERVICE'].methods_by_name['CurateDataset']._serialized_options = b'\312A\035\n\016DatasetVersion\022\013JobMetadata'
-  _globals['_CURATIONSTEP']._serialized_start=147
-  _globals['_CURATIONSTEP']._serialized_end=228
-  _globals['_CURATEDATASETREQUEST']._serialized_start=231
-  _globals['_CURATEDATASETREQUEST']._serialized_end=425
-  _globals['_EXPLOREDATASETREQUEST']._serialized_start=427
-  _globals['_EXPLOREDATASETREQUEST']._serialized_end=481
-  _globals['_HISTOGRAM']._serialized_start=483
-  _globals['_HISTOGRAM']._serialized_end=557
-  _globals['_DATASETOVERVIEW']._serialized_start=560
-  _globals['_DATASETOVERVIEW']._serialized_end=831
-  _globals['_DATASETOVERVIEW_TOPSOURCESENTRY']._serialized_start=782
-  _globals['_DATASETOVERVIEW_TOPSOURCESENTRY']._serialized_end=831
-  _globals['_CURATIONSERVICE']._serialized_start=834
-  _globals['_CURATIONSERVICE']._serialized_end=1046
+  _globals['_CURATIONSTEP']._serialized_start=171
+  _globals['_CURATIONSTEP']._serialized_end=252
+  _globals['_CURATEDATASETREQUEST']._serialized_start=255
+  _globals['_CURATEDATASETREQUEST']._serialized_end=490
+  _globals['_EXPLOREDATASETREQUEST']._serialized_start=492
+  _globals['_EXPLOREDATASETREQUEST']._serialized_end=546
+  _globals['_HISTOGRAM']._serialized_start=548
+  _globals['_HISTOGRAM']._serialized_end=622
+  _globals['_DATASETOVERVIEW']._serialized_start=625
+  _globals['_DATASETOVERVIEW']._serialized_end=896
+  _globals['_DATASETOVERVIEW_TOPSOURCESENTRY']._serialized_start=847
+  _globals['_DATASETOVERVIEW_TOPSOURCESENTRY']._serialized_end=896
+  _globals['_CURATIONSERVICE']._serialized_start=899
+  _globals['_CURATIONSERVICE']._serialized_end=1111
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 Curation: filter, deduplicate, decontaminate, split."""
 
+from anneal.v1 import demand_pb2 as _demand_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -59,6 +60,7 @@ class CurateDatasetRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -75,6 +77,10 @@ class CurateDatasetRequest(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurationStep]:
         """Steps in order."""
 
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -84,10 +90,11 @@ class CurateDatasetRequest(_message.Message):
         steps: _abc.Iterable[Global___CurationStep] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "parent", b"parent", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

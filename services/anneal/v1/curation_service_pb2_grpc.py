@@ -58,7 +58,7 @@ class CurationServiceServicer:
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class CurationServiceStub:
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
     ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]
     """Gives an overview of a dataset version.
@@ -59,7 +59,7 @@ class CurationServiceAsyncStub(CurationServiceStub):
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
     ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]  # type: ignore[assignment]
     """Gives an overview of a dataset version.
@@ -81,7 +81,7 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
 
     @_abc_1.abstractmethod

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from anneal.v1 import demand_pb2 as anneal_dot_v1_dot_demand__pb2
 from anneal.v1 import evaluation_pb2 as anneal_dot_v1_dot_evaluation__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"anneal/v1/evaluation_service.proto\x12\tanneal.v1\x1a\x1a\x61nneal/v1/evaluation.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\"\x9e\x02\n\x14\x45valuateModelRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\revaluation_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06target\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nbenchmarks\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x62\x61seline\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\'\n\x06policy\x18\x06 \x01(\x0b\x32\x11.anneal.v1.PolicyB\x04\xe2\x41\x01\x01\x12\x16\n\x08max_rows\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05suite\x18\n \x01(\tB\x04\xe2\x41\x01\x01\"^\n\x14\x43ompareModelsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nevaluation\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x62\x61seline\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x15\x43ompareModelsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x17.anneal.v1.MetricResultB\x04\xe2\x41\x01\x03\x32\xd6\x01\n\x11\x45valuationService\x12m\n\rEvaluateModel\x12\x1f.anneal.v1.EvaluateModelRequest\x1a\x1d.google.longrunning.Operation\"\x1c\xca\x41\x19\n\nEvaluation\x12\x0bJobMetadata\x12R\n\rCompareModels\x12\x1f.anneal.v1.CompareModelsRequest\x1a .anneal.v1.CompareModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"anneal/v1/evaluation_service.proto\x12\tanneal.v1\x1a\x16\x61nneal/v1/demand.proto\x1a\x1a\x61nneal/v1/evaluation.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\"\xc7\x02\n\x14\x45valuateModelRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\revaluation_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06target\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nbenchmarks\x18\x04 \x03(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x62\x61seline\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\'\n\x06policy\x18\x06 \x01(\x0b\x32\x11.anneal.v1.PolicyB\x04\xe2\x41\x01\x01\x12\x16\n\x08max_rows\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05suite\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\'\n\x06\x64\x65mand\x18\x0b \x01(\x0b\x32\x11.anneal.v1.DemandB\x04\xe2\x41\x01\x01\"^\n\x14\x43ompareModelsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nevaluation\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08\x62\x61seline\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x15\x43ompareModelsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x17.anneal.v1.MetricResultB\x04\xe2\x41\x01\x03\x32\xd6\x01\n\x11\x45valuationService\x12m\n\rEvaluateModel\x12\x1f.anneal.v1.EvaluateModelRequest\x1a\x1d.google.longrunning.Operation\"\x1c\xca\x41\x19\n\nEvaluation\x12\x0bJobMetadata\x12R\n\rCompareModels\x12\x1f.anneal.v1.CompareModelsRequest\x1a .anneal.v1.CompareModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATEMODELREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_EVALUATEMODELREQUEST'].fields_by_name['suite']._loaded_options = None
   _globals['_EVALUATEMODELREQUEST'].fields_by_name['suite']._serialized_options = b'\342A\001\001'
+  _globals['_EVALUATEMODELREQUEST'].fields_by_name['demand']._loaded_options = None
+  _globals['_EVALUATEMODELREQUEST'].fields_by_name['demand']._serialized_options = b'\342A\001\001'
   _globals['_COMPAREMODELSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_COMPAREMODELSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_COMPAREMODELSREQUEST'].fields_by_name['evaluation']._loaded_options = None
@@ -64,12 +67,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPAREMODELSRESPONSE'].fields_by_name['results']._serialized_options = b'\342A\001\003'
   _globals['_EVALUATIONSERVICE'].methods_by_name['EvaluateModel']._loaded_options = None
   _globals['_EVALUATIONSERVICE'].methods_by_name['EvaluateModel']._serialized_options = b'\312A\031\n\nEvaluation\022\013JobMetadata'
-  _globals['_EVALUATEMODELREQUEST']._serialized_start=148
-  _globals['_EVALUATEMODELREQUEST']._serialized_end=434
-  _globals['_COMPAREMODELSREQUEST']._serialized_start=436
-  _globals['_COMPAREMODELSREQUEST']._serialized_end=530
-  _globals['_COMPAREMODELSRESPONSE']._serialized_start=532
-  _globals['_COMPAREMODELSRESPONSE']._serialized_end=603
-  _globals['_EVALUATIONSERVICE']._serialized_start=606
-  _globals['_EVALUATIONSERVICE']._serialized_end=820
+  _globals['_EVALUATEMODELREQUEST']._serialized_start=172
+  _globals['_EVALUATEMODELREQUEST']._serialized_end=499
+  _globals['_COMPAREMODELSREQUEST']._serialized_start=501
+  _globals['_COMPAREMODELSREQUEST']._serialized_end=595
+  _globals['_COMPAREMODELSRESPONSE']._serialized_start=597
+  _globals['_COMPAREMODELSRESPONSE']._serialized_end=668
+  _globals['_EVALUATIONSERVICE']._serialized_start=671
+  _globals['_EVALUATIONSERVICE']._serialized_end=885
 # @@protoc_insertion_point(module_scope)

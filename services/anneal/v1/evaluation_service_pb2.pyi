@@ -3,6 +3,7 @@
 isort:skip_file
 Evaluation: metrics with error bars, and verdicts."""
 
+from anneal.v1 import demand_pb2 as _demand_pb2
 from anneal.v1 import evaluation_pb2 as _evaluation_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -35,6 +36,7 @@ class EvaluateModelRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     SUITE_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     evaluation_id: _builtins.str
@@ -59,6 +61,10 @@ class EvaluateModelRequest(_message.Message):
     def policy(self) -> _evaluation_pb2.Policy:
         """Policy to judge by."""
 
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -72,10 +78,11 @@ class EvaluateModelRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         suite: _builtins.str = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "benchmarks", b"benchmarks", "evaluation_id", b"evaluation_id", "max_rows", b"max_rows", "parent", b"parent", "policy", b"policy", "request_id", b"request_id", "suite", b"suite", "target", b"target", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "benchmarks", b"benchmarks", "demand", b"demand", "evaluation_id", b"evaluation_id", "max_rows", b"max_rows", "parent", b"parent", "policy", b"policy", "request_id", b"request_id", "suite", b"suite", "target", b"target", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,7 +57,7 @@ class EvaluationServiceServicer:
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

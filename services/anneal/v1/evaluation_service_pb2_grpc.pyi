@@ -39,7 +39,7 @@ class EvaluationServiceStub:
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
     CompareModels: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareModelsRequest, _evaluation_service_pb2.CompareModelsResponse]
     """Compares two finished evaluations.
@@ -58,7 +58,7 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
     CompareModels: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareModelsRequest, _evaluation_service_pb2.CompareModelsResponse]  # type: ignore[assignment]
     """Compares two finished evaluations.
@@ -80,7 +80,7 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
 
     @_abc_1.abstractmethod

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from anneal.v1 import demand_pb2 as anneal_dot_v1_dot_demand__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!anneal/v1/ingestion_service.proto\x12\tanneal.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\"\x81\x01\n\x0cUploadHeader\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tupload_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04path\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\"7\n\x0bUploadChunk\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"\x83\x01\n\x16UploadDocumentsRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x17.anneal.v1.UploadHeaderB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x16.anneal.v1.UploadChunkB\x04\xe2\x41\x01\x01H\x00\x42\t\n\x07message\"\x97\x01\n\x06Upload\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63ommitted_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x63omplete\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\"&\n\x10GetUploadRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x08\x43hunking\x12\x1c\n\x0emax_characters\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12 \n\x12overlap_characters\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x8b\x02\n\x16IngestDocumentsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07uploads\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07include\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12+\n\x08\x63hunking\x18\x05 \x01(\x0b\x32\x13.anneal.v1.ChunkingB\x04\xe2\x41\x01\x01\x12\x18\n\nmedia_type\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07license\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x91\x02\n\x14ImportDatasetRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x06upload\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x14\n\x04\x62lob\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x16\n\x06hub_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x14\n\x06\x66ormat\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tcontainer\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07license\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x06\n\x04\x66rom2\x84\x03\n\x10IngestionService\x12I\n\x0fUploadDocuments\x12!.anneal.v1.UploadDocumentsRequest\x1a\x11.anneal.v1.Upload(\x01\x12;\n\tGetUpload\x12\x1b.anneal.v1.GetUploadRequest\x1a\x11.anneal.v1.Upload\x12u\n\x0fIngestDocuments\x12!.anneal.v1.IngestDocumentsRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadata\x12q\n\rImportDataset\x12\x1f.anneal.v1.ImportDatasetRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!anneal/v1/ingestion_service.proto\x12\tanneal.v1\x1a\x16\x61nneal/v1/demand.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\"\x81\x01\n\x0cUploadHeader\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tupload_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04path\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06\x64igest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\"7\n\x0bUploadChunk\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"\x83\x01\n\x16UploadDocumentsRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x17.anneal.v1.UploadHeaderB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x16.anneal.v1.UploadChunkB\x04\xe2\x41\x01\x01H\x00\x42\t\n\x07message\"\x97\x01\n\x06Upload\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63ommitted_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x63omplete\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\"&\n\x10GetUploadRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x08\x43hunking\x12\x1c\n\x0emax_characters\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12 \n\x12overlap_characters\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xb4\x02\n\x16IngestDocumentsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07uploads\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07include\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12+\n\x08\x63hunking\x18\x05 \x01(\x0b\x32\x13.anneal.v1.ChunkingB\x04\xe2\x41\x01\x01\x12\x18\n\nmedia_type\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07license\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\'\n\x06\x64\x65mand\x18\n \x01(\x0b\x32\x11.anneal.v1.DemandB\x04\xe2\x41\x01\x01\"\xba\x02\n\x14ImportDatasetRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x06upload\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x14\n\x04\x62lob\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x16\n\x06hub_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x14\n\x06\x66ormat\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tcontainer\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07license\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\'\n\x06\x64\x65mand\x18\x0b \x01(\x0b\x32\x11.anneal.v1.DemandB\x04\xe2\x41\x01\x01\x42\x06\n\x04\x66rom2\x84\x03\n\x10IngestionService\x12I\n\x0fUploadDocuments\x12!.anneal.v1.UploadDocumentsRequest\x1a\x11.anneal.v1.Upload(\x01\x12;\n\tGetUpload\x12\x1b.anneal.v1.GetUploadRequest\x1a\x11.anneal.v1.Upload\x12u\n\x0fIngestDocuments\x12!.anneal.v1.IngestDocumentsRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadata\x12q\n\rImportDataset\x12\x1f.anneal.v1.ImportDatasetRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -87,6 +88,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTDOCUMENTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_INGESTDOCUMENTSREQUEST'].fields_by_name['validate_only']._loaded_options = None
   _globals['_INGESTDOCUMENTSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_INGESTDOCUMENTSREQUEST'].fields_by_name['demand']._loaded_options = None
+  _globals['_INGESTDOCUMENTSREQUEST'].fields_by_name['demand']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['dataset_id']._loaded_options = None
@@ -107,26 +110,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['validate_only']._loaded_options = None
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_IMPORTDATASETREQUEST'].fields_by_name['demand']._loaded_options = None
+  _globals['_IMPORTDATASETREQUEST'].fields_by_name['demand']._serialized_options = b'\342A\001\001'
   _globals['_INGESTIONSERVICE'].methods_by_name['IngestDocuments']._loaded_options = None
   _globals['_INGESTIONSERVICE'].methods_by_name['IngestDocuments']._serialized_options = b'\312A\035\n\016DatasetVersion\022\013JobMetadata'
   _globals['_INGESTIONSERVICE'].methods_by_name['ImportDataset']._loaded_options = None
   _globals['_INGESTIONSERVICE'].methods_by_name['ImportDataset']._serialized_options = b'\312A\035\n\016DatasetVersion\022\013JobMetadata'
-  _globals['_UPLOADHEADER']._serialized_start=119
-  _globals['_UPLOADHEADER']._serialized_end=248
-  _globals['_UPLOADCHUNK']._serialized_start=250
-  _globals['_UPLOADCHUNK']._serialized_end=305
-  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_start=308
-  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_end=439
-  _globals['_UPLOAD']._serialized_start=442
-  _globals['_UPLOAD']._serialized_end=593
-  _globals['_GETUPLOADREQUEST']._serialized_start=595
-  _globals['_GETUPLOADREQUEST']._serialized_end=633
-  _globals['_CHUNKING']._serialized_start=635
-  _globals['_CHUNKING']._serialized_end=709
-  _globals['_INGESTDOCUMENTSREQUEST']._serialized_start=712
-  _globals['_INGESTDOCUMENTSREQUEST']._serialized_end=979
-  _globals['_IMPORTDATASETREQUEST']._serialized_start=982
-  _globals['_IMPORTDATASETREQUEST']._serialized_end=1255
-  _globals['_INGESTIONSERVICE']._serialized_start=1258
-  _globals['_INGESTIONSERVICE']._serialized_end=1646
+  _globals['_UPLOADHEADER']._serialized_start=143
+  _globals['_UPLOADHEADER']._serialized_end=272
+  _globals['_UPLOADCHUNK']._serialized_start=274
+  _globals['_UPLOADCHUNK']._serialized_end=329
+  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_start=332
+  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_end=463
+  _globals['_UPLOAD']._serialized_start=466
+  _globals['_UPLOAD']._serialized_end=617
+  _globals['_GETUPLOADREQUEST']._serialized_start=619
+  _globals['_GETUPLOADREQUEST']._serialized_end=657
+  _globals['_CHUNKING']._serialized_start=659
+  _globals['_CHUNKING']._serialized_end=733
+  _globals['_INGESTDOCUMENTSREQUEST']._serialized_start=736
+  _globals['_INGESTDOCUMENTSREQUEST']._serialized_end=1044
+  _globals['_IMPORTDATASETREQUEST']._serialized_start=1047
+  _globals['_IMPORTDATASETREQUEST']._serialized_end=1361
+  _globals['_INGESTIONSERVICE']._serialized_start=1364
+  _globals['_INGESTIONSERVICE']._serialized_end=1752
 # @@protoc_insertion_point(module_scope)

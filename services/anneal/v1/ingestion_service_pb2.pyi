@@ -3,6 +3,7 @@
 isort:skip_file
 Ingestion: files and sources become datasets."""
 
+from anneal.v1 import demand_pb2 as _demand_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -219,6 +220,7 @@ class IngestDocumentsRequest(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -243,6 +245,10 @@ class IngestDocumentsRequest(_message.Message):
     def chunking(self) -> Global___Chunking:
         """Cut documents into chunks; whole documents when absent."""
 
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -255,10 +261,11 @@ class IngestDocumentsRequest(_message.Message):
         license: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "demand", b"demand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "dataset_id", b"dataset_id", "include", b"include", "license", b"license", "media_type", b"media_type", "parent", b"parent", "request_id", b"request_id", "uploads", b"uploads", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "dataset_id", b"dataset_id", "demand", b"demand", "include", b"include", "license", b"license", "media_type", b"media_type", "parent", b"parent", "request_id", b"request_id", "uploads", b"uploads", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,6 +287,7 @@ class ImportDatasetRequest(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -300,6 +308,10 @@ class ImportDatasetRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -313,10 +325,11 @@ class ImportDatasetRequest(_message.Message):
         license: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "from", b"from", "hub_id", b"hub_id", "upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "demand", b"demand", "from", b"from", "hub_id", b"hub_id", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "container", b"container", "dataset_id", b"dataset_id", "format", b"format", "from", b"from", "hub_id", b"hub_id", "license", b"license", "parent", b"parent", "request_id", b"request_id", "upload", b"upload", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "container", b"container", "dataset_id", b"dataset_id", "demand", b"demand", "format", b"format", "from", b"from", "hub_id", b"hub_id", "license", b"license", "parent", b"parent", "request_id", b"request_id", "upload", b"upload", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["upload", "blob", "hub_id"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015

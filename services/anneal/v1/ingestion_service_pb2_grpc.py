@@ -86,7 +86,7 @@ class IngestionServiceServicer:
         """Parses, cleans and cuts documents. The operation resolves to the new `DatasetVersion`.
 
         Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -97,7 +97,7 @@ class IngestionServiceServicer:
         """Imports rows. The operation resolves to the new `DatasetVersion`.
 
         Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
         INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
         """

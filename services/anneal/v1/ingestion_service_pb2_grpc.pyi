@@ -50,14 +50,14 @@ class IngestionServiceStub:
     """Parses, cleans and cuts documents. The operation resolves to the new `DatasetVersion`.
 
     Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
     """
     ImportDataset: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.ImportDatasetRequest, _operations_pb2.Operation]
     """Imports rows. The operation resolves to the new `DatasetVersion`.
 
     Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
     INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
     """
@@ -83,14 +83,14 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     """Parses, cleans and cuts documents. The operation resolves to the new `DatasetVersion`.
 
     Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
     """
     ImportDataset: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.ImportDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Imports rows. The operation resolves to the new `DatasetVersion`.
 
     Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+    ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
     INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
     """
@@ -131,7 +131,7 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Parses, cleans and cuts documents. The operation resolves to the new `DatasetVersion`.
 
         Refuses with: NOT_FOUND/UPLOAD_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: INVALID_ARGUMENT/ARCHIVE_REFUSED, INVALID_ARGUMENT/DATASET_EMPTY.
         """
 
@@ -144,7 +144,7 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Imports rows. The operation resolves to the new `DatasetVersion`.
 
         Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
-        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT (carries BadRequest).
+        ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
         INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
         """

@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from anneal.v1 import dataset_pb2 as anneal_dot_v1_dot_dataset__pb2
+from anneal.v1 import demand_pb2 as anneal_dot_v1_dot_demand__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!anneal/v1/synthesis_service.proto\x12\tanneal.v1\x1a\x17\x61nneal/v1/dataset.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xdc\x01\n\x07Teacher\x12\x16\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61pi_key_env\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x0btemperature\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\nmax_tokens\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1d\n\x0fmax_concurrency\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_temperatureB\x07\n\x05_seed\"k\n\x07Novelty\x12\x1e\n\x0bmax_overlap\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x19\n\x0bngram_words\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61gainst\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_max_overlap\"\x9b\x02\n\x0fSynthesisRecipe\x12\x17\n\tgenerator\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06params\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07teacher\x18\x03 \x01(\x0b\x32\x12.anneal.v1.TeacherB\x04\xe2\x41\x01\x01\x12\x1e\n\x10max_total_tokens\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08max_rows\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12)\n\x07novelty\x18\x06 \x01(\x0b\x32\x12.anneal.v1.NoveltyB\x04\xe2\x41\x01\x01\x12 \n\rmin_grounding\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x10\n\x0e_min_grounding\"\xc9\x01\n\x18SynthesizeDatasetRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06source\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x06recipe\x18\x04 \x01(\x0b\x32\x1a.anneal.v1.SynthesisRecipeB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"y\n\x17PreviewSynthesisRequest\x12\x14\n\x06source\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x06recipe\x18\x02 \x01(\x0b\x32\x1a.anneal.v1.SynthesisRecipeB\x04\xe2\x41\x01\x02\x12\x16\n\x08max_rows\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xb2\x01\n\x18PreviewSynthesisResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x0e.anneal.v1.RowB\x04\xe2\x41\x01\x03\x12/\n\x08removals\x18\x02 \x03(\x0b\x32\x17.anneal.v1.RemovalCountB\x04\xe2\x41\x01\x03\x12#\n\x15quarantined_row_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64ocument_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x32\xea\x01\n\x10SynthesisService\x12y\n\x11SynthesizeDataset\x12#.anneal.v1.SynthesizeDatasetRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadata\x12[\n\x10PreviewSynthesis\x12\".anneal.v1.PreviewSynthesisRequest\x1a#.anneal.v1.PreviewSynthesisResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!anneal/v1/synthesis_service.proto\x12\tanneal.v1\x1a\x17\x61nneal/v1/dataset.proto\x1a\x16\x61nneal/v1/demand.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xdc\x01\n\x07Teacher\x12\x16\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x61pi_key_env\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x0btemperature\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\nmax_tokens\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1d\n\x0fmax_concurrency\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_temperatureB\x07\n\x05_seed\"k\n\x07Novelty\x12\x1e\n\x0bmax_overlap\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x19\n\x0bngram_words\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61gainst\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x42\x0e\n\x0c_max_overlap\"\x9b\x02\n\x0fSynthesisRecipe\x12\x17\n\tgenerator\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06params\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07teacher\x18\x03 \x01(\x0b\x32\x12.anneal.v1.TeacherB\x04\xe2\x41\x01\x01\x12\x1e\n\x10max_total_tokens\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08max_rows\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12)\n\x07novelty\x18\x06 \x01(\x0b\x32\x12.anneal.v1.NoveltyB\x04\xe2\x41\x01\x01\x12 \n\rmin_grounding\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x10\n\x0e_min_grounding\"\xf2\x01\n\x18SynthesizeDatasetRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\ndataset_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06source\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x06recipe\x18\x04 \x01(\x0b\x32\x1a.anneal.v1.SynthesisRecipeB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\'\n\x06\x64\x65mand\x18\x07 \x01(\x0b\x32\x11.anneal.v1.DemandB\x04\xe2\x41\x01\x01\"y\n\x17PreviewSynthesisRequest\x12\x14\n\x06source\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x06recipe\x18\x02 \x01(\x0b\x32\x1a.anneal.v1.SynthesisRecipeB\x04\xe2\x41\x01\x02\x12\x16\n\x08max_rows\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xb2\x01\n\x18PreviewSynthesisResponse\x12\"\n\x04rows\x18\x01 \x03(\x0b\x32\x0e.anneal.v1.RowB\x04\xe2\x41\x01\x03\x12/\n\x08removals\x18\x02 \x03(\x0b\x32\x17.anneal.v1.RemovalCountB\x04\xe2\x41\x01\x03\x12#\n\x15quarantined_row_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64ocument_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x32\xea\x01\n\x10SynthesisService\x12y\n\x11SynthesizeDataset\x12#.anneal.v1.SynthesizeDatasetRequest\x1a\x1d.google.longrunning.Operation\" \xca\x41\x1d\n\x0e\x44\x61tasetVersion\x12\x0bJobMetadata\x12[\n\x10PreviewSynthesis\x12\".anneal.v1.PreviewSynthesisRequest\x1a#.anneal.v1.PreviewSynthesisResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,6 +82,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYNTHESIZEDATASETREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_SYNTHESIZEDATASETREQUEST'].fields_by_name['validate_only']._loaded_options = None
   _globals['_SYNTHESIZEDATASETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_SYNTHESIZEDATASETREQUEST'].fields_by_name['demand']._loaded_options = None
+  _globals['_SYNTHESIZEDATASETREQUEST'].fields_by_name['demand']._serialized_options = b'\342A\001\001'
   _globals['_PREVIEWSYNTHESISREQUEST'].fields_by_name['source']._loaded_options = None
   _globals['_PREVIEWSYNTHESISREQUEST'].fields_by_name['source']._serialized_options = b'\342A\001\002'
   _globals['_PREVIEWSYNTHESISREQUEST'].fields_by_name['recipe']._loaded_options = None
@@ -97,18 +100,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWSYNTHESISRESPONSE'].fields_by_name['document_count']._serialized_options = b'\342A\001\003'
   _globals['_SYNTHESISSERVICE'].methods_by_name['SynthesizeDataset']._loaded_options = None
   _globals['_SYNTHESISSERVICE'].methods_by_name['SynthesizeDataset']._serialized_options = b'\312A\035\n\016DatasetVersion\022\013JobMetadata'
-  _globals['_TEACHER']._serialized_start=174
-  _globals['_TEACHER']._serialized_end=394
-  _globals['_NOVELTY']._serialized_start=396
-  _globals['_NOVELTY']._serialized_end=503
-  _globals['_SYNTHESISRECIPE']._serialized_start=506
-  _globals['_SYNTHESISRECIPE']._serialized_end=789
-  _globals['_SYNTHESIZEDATASETREQUEST']._serialized_start=792
-  _globals['_SYNTHESIZEDATASETREQUEST']._serialized_end=993
-  _globals['_PREVIEWSYNTHESISREQUEST']._serialized_start=995
-  _globals['_PREVIEWSYNTHESISREQUEST']._serialized_end=1116
-  _globals['_PREVIEWSYNTHESISRESPONSE']._serialized_start=1119
-  _globals['_PREVIEWSYNTHESISRESPONSE']._serialized_end=1297
-  _globals['_SYNTHESISSERVICE']._serialized_start=1300
-  _globals['_SYNTHESISSERVICE']._serialized_end=1534
+  _globals['_TEACHER']._serialized_start=198
+  _globals['_TEACHER']._serialized_end=418
+  _globals['_NOVELTY']._serialized_start=420
+  _globals['_NOVELTY']._serialized_end=527
+  _globals['_SYNTHESISRECIPE']._serialized_start=530
+  _globals['_SYNTHESISRECIPE']._serialized_end=813
+  _globals['_SYNTHESIZEDATASETREQUEST']._serialized_start=816
+  _globals['_SYNTHESIZEDATASETREQUEST']._serialized_end=1058
+  _globals['_PREVIEWSYNTHESISREQUEST']._serialized_start=1060
+  _globals['_PREVIEWSYNTHESISREQUEST']._serialized_end=1181
+  _globals['_PREVIEWSYNTHESISRESPONSE']._serialized_start=1184
+  _globals['_PREVIEWSYNTHESISRESPONSE']._serialized_end=1362
+  _globals['_SYNTHESISSERVICE']._serialized_start=1365
+  _globals['_SYNTHESISSERVICE']._serialized_end=1599
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 Synthesis: documents and seeds become instruction data."""
 
 from anneal.v1 import dataset_pb2 as _dataset_pb2
+from anneal.v1 import demand_pb2 as _demand_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -177,6 +178,7 @@ class SynthesizeDatasetRequest(_message.Message):
     RECIPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -191,6 +193,10 @@ class SynthesizeDatasetRequest(_message.Message):
     def recipe(self) -> Global___SynthesisRecipe:
         """How rows are made."""
 
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -200,10 +206,11 @@ class SynthesizeDatasetRequest(_message.Message):
         recipe: Global___SynthesisRecipe | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["recipe", b"recipe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "parent", b"parent", "recipe", b"recipe", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "recipe", b"recipe", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

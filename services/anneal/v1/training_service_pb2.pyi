@@ -3,6 +3,7 @@
 isort:skip_file
 Training: plan and fine-tune on Ray Train."""
 
+from anneal.v1 import demand_pb2 as _demand_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -329,6 +330,7 @@ class CreateTrainingJobRequest(_message.Message):
     OUTPUT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     base_model: _builtins.str
@@ -347,6 +349,10 @@ class CreateTrainingJobRequest(_message.Message):
     def spec(self) -> Global___TrainingSpec:
         """How to train."""
 
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -357,10 +363,11 @@ class CreateTrainingJobRequest(_message.Message):
         output_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_versions", b"dataset_versions", "output_id", b"output_id", "parent", b"parent", "request_id", b"request_id", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "dataset_versions", b"dataset_versions", "demand", b"demand", "output_id", b"output_id", "parent", b"parent", "request_id", b"request_id", "spec", b"spec", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,6 +385,7 @@ class ImportModelRequest(_message.Message):
     HUB_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     model_id: _builtins.str
@@ -390,6 +398,10 @@ class ImportModelRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything that needs no file of the model, start nothing."""
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
     def __init__(
         self,
         *,
@@ -399,10 +411,11 @@ class ImportModelRequest(_message.Message):
         hub_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "from", b"from", "hub_id", b"hub_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "folder", b"folder", "from", b"from", "hub_id", b"hub_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["folder", "hub_id"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015

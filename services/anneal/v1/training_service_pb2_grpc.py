@@ -71,7 +71,7 @@ class TrainingServiceServicer:
         """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,7 +81,7 @@ class TrainingServiceServicer:
         """Registers a base model. The operation resolves to the `Model`.
 
         Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,13 +44,13 @@ class TrainingServiceStub:
     """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
     ImportModel: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.ImportModelRequest, _operations_pb2.Operation]
     """Registers a base model. The operation resolves to the `Model`.
 
     Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
 
 @_typing.type_check_only
@@ -68,13 +68,13 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
     ImportModel: _aio.UnaryUnaryMultiCallable[_training_service_pb2.ImportModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Registers a base model. The operation resolves to the `Model`.
 
     Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
 
 class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,7 +101,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
 
     @_abc_1.abstractmethod
@@ -113,7 +113,7 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Registers a base model. The operation resolves to the `Model`.
 
         Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,6 +20,10 @@ def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.Datas
         raise RuntimeError("a bug")
     if how == "full":
         Path("/dev/full").write_text("more than there is room for")
+    if how == "hungry":
+        taken = []
+        while True:
+            taken.append(b"x" * (64 << 20))
     while how == "deaf":
         time.sleep(0.1)
         ctx.progress(1)
@@ -31,6 +35,6 @@ def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.Datas
             file.write(f"{i} ")
         ctx.progress(i + 1, 10, "numbers")
         ctx.count("rows", 1, verdict="kept", reason="")
-        time.sleep({"slow": 0.2, "slower": 1.0}.get(how, 0.0))
+        time.sleep({"slow": 0.2, "steady": 0.5, "slower": 1.0}.get(how, 0.0))
     ctx.log(f"attempt {ctx.attempt} is done")
     return dataset_pb2.DatasetVersion(digest=notes.read_text(), row_count=10)

@@ -128,3 +128,52 @@ def test_a_process_ends_with_one_line(module: str, setting: dict[str, str], text
     assert ran.returncode == 1
     (line,) = ran.stderr.splitlines()
     assert line.startswith(f"anneal: {text}")
+
+
+KUBERNETES = {
+    "ANNEAL_LAUNCHER__KIND": "kubernetes",
+    "ANNEAL_LAUNCHER__IMAGE": "registry.example/anneal:1",
+    "ANNEAL_LAUNCHER__HOST": "anneal-training:50051",
+    "ANNEAL_LAUNCHER__OWNER": "release-training",
+    "ANNEAL_STORE__URL": "s3://bucket",
+}
+
+
+def test_jobs_on_kubernetes_are_told_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        **KUBERNETES,
+        "ANNEAL_LAUNCHER__POD__MEMORY": "8Gi",
+        "ANNEAL_LAUNCHER__POD__NODE_SELECTOR": '{"pool": "gpu"}',
+        "ANNEAL_LAUNCHER__POD__TOLERATIONS": '[{"key": "nvidia.com/gpu", "operator": "Exists"}]',
+        "ANNEAL_LAUNCHER__SCRATCH_CLAIM": "scratch",
+        "ANNEAL_LAUNCHER__RAY__ENABLED": "true",
+        "ANNEAL_LAUNCHER__RAY__WORKER__GPUS": "2",
+        "ANNEAL_LAUNCHER__QUEUES": '["night"]',
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    launcher = read_settings(ServiceSettings).launcher
+    assert (launcher.kind, launcher.pod.memory, launcher.ray.worker.gpus) == ("kubernetes", "8Gi", 2)
+    assert launcher.pod.node_selector == {"pool": "gpu"}
+    assert launcher.pod.tolerations[0]["key"] == "nvidia.com/gpu"
+    assert launcher.queues == ("night",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"ANNEAL_LAUNCHER__IMAGE": ""}, "ANNEAL_LAUNCHER__IMAGE"),
+        ({"ANNEAL_LAUNCHER__HOST": ""}, "ANNEAL_LAUNCHER__HOST"),
+        ({"ANNEAL_LAUNCHER__OWNER": ""}, "ANNEAL_LAUNCHER__OWNER"),
+        ({"ANNEAL_LAUNCHER__OWNER": "No Label"}, "ANNEAL_LAUNCHER__OWNER"),
+        ({"ANNEAL_LAUNCHER__RAY__ENABLED": "true"}, "ANNEAL_LAUNCHER__SCRATCH_CLAIM"),
+        ({"ANNEAL_LAUNCHER__POD__MEMORY": "8GB"}, "ANNEAL_LAUNCHER__POD__MEMORY"),
+        ({"ANNEAL_LAUNCHER__POD__MEMROY": "8Gi"}, "ANNEAL_LAUNCHER__POD__MEMROY"),
+        ({"ANNEAL_STORE__URL": "folder"}, "ANNEAL_STORE__URL"),
+        ({"ANNEAL_STORE__URL": "file:///folder"}, "ANNEAL_STORE__URL"),
+    ],
+)
+def test_what_jobs_on_kubernetes_lack_is_named(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], said: str
+) -> None:
+    assert said in refused(monkeypatch, **{**KUBERNETES, **changed})

@@ -24,6 +24,11 @@ def encode_state(state: State) -> bytes:
     return pb.JobEvent(state=pb.JobState.ValueType(state.value)).SerializeToString()
 
 
+def encode_log(text: str) -> bytes:
+    """A line of the server's own as a serialized event."""
+    return pb.JobEvent(log=pb.LogLine(level="info", text=text[:4000])).SerializeToString()
+
+
 def encode_metadata(job: Job) -> pb.JobMetadata:
     """What an operation says of its job."""
     packed = any_pb2.Any.FromString(job.request)

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from anneal.kit import logs
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs import codec
-from anneal.kit.jobs.launcher import Attempt, Launcher
+from anneal.kit.jobs.launcher import Attempt, Ended, Launcher, LaunchFailed
 from anneal.kit.jobs.reader import Job
 from anneal.kit.jobs.silence import Silence
 from anneal.kit.jobs.states import Event, State
@@ -66,6 +66,7 @@ class Jobs:
         self._kinds: dict[str, JobKind] = {}
         self._publishing: set[str] = set()
         self._cancelling_since: dict[str, float] = {}
+        self._said_waiting: dict[str, str] = {}
         self._counted_at = -COUNT_EVERY_S
         self._counted_changes = -1
         self._silence = Silence()
@@ -97,7 +98,10 @@ class Jobs:
 
         Raises:
             RequestIdReused: the id was used for other content.
+            Invalid: it asks for more than its jobs may have.
         """
+        if not await self.knows(project, request_id):
+            self.check(kind, request)
         packed = any_pb2.Any()
         packed.Pack(request, deterministic=True)
         job = await self.store.accept(
@@ -109,6 +113,14 @@ class Jobs:
         )
         self._wake.set()
         return codec.encode_operation(job)
+
+    def check(self, kind: str, request: Message) -> None:
+        """Check that an order asks for no more than jobs of its kind may have here.
+
+        Raises:
+            Invalid: it does.
+        """
+        self._launcher.check(self._kinds[kind].demand(request))
 
     async def knows(self, project: str, request_id: str) -> bool:
         """Whether `submit` has seen this request id.
@@ -197,14 +209,17 @@ class Jobs:
     async def start(self) -> None:
         """Start supervising; jobs that were running when the server died go on from their checkpoints."""
         await self.store.create_tables()
+        await asyncio.to_thread(self._launcher.start)
         for job in await self.store.active(list(self._kinds)):
             ended = await asyncio.to_thread(self._launcher.inherit, job.name, job.attempt)
             if ended is not None:
-                await self._lose(job, ended.text, Event.INTERRUPTED)
+                await self._lose(job, ended)
+            elif self._launcher.outlives_server:  # nobody heard its heartbeats while there was no server
+                await self.store.prolong(job.name, job.attempt, self.options.lease_s)
         self._task = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
-        """Stop supervising and end the processes; the jobs go on at the next start."""
+        """Stop supervising, and end the processes that do not outlive it; the jobs go on at the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -234,7 +249,8 @@ class Jobs:
         names = {job.name for job in active}
         self._launcher.reap(names)
         self._cancelling_since = {name: since for name, since in self._cancelling_since.items() if name in names}
-        free = max(0, self.options.max_running - running)
+        self._said_waiting = {name: text for name, text in self._said_waiting.items() if name in names}
+        free = max(0, self.options.max_running - running) if self._launcher.ready() else 0
         waiting = await self.store.waiting(kinds, limit=max(1, free))  # the oldest one's age is shown in any case
         for job in waiting[:free]:
             await self._launch(job)
@@ -253,18 +269,37 @@ class Jobs:
     async def _look_after(self, job: Job) -> bool:
         """Give an attempt up when its process is gone, its lease ran out or it does not stop; True when it was."""
         ended = self._launcher.ended(job.name, job.attempt)
+        if ended is None:
+            ended = await self._given_up(job)
+            if ended is None:
+                return False
+            await asyncio.to_thread(self._launcher.kill, job.name)
+        return await self._lose(job, ended)
+
+    async def _given_up(self, job: Job) -> Ended | None:
+        """Why an attempt whose process has not ended is to be given up; None while it is not."""
         now = self.store._clock()
-        if ended is not None:
-            text = ended.text
-        elif job.lease_until < now:
-            text = f"attempt {job.attempt} sent no heartbeat for too long"
-            await asyncio.to_thread(self._launcher.kill, job.name)
-        elif self._does_not_stop(job, now):
-            text = f"it did not stop within {self.options.cancel_grace_s:g} s of being asked to and was ended"
-            await asyncio.to_thread(self._launcher.kill, job.name)
-        else:
-            return False
-        return await self._lose(job, text)
+        waiting = self._launcher.waiting(job.name, job.attempt)
+        if waiting is not None:
+            if job.state is State.CANCELLING:
+                return Ended(text="it was asked to stop before its process had started")
+            await self._let_wait(job, waiting, now)
+            return None
+        if job.lease_until < now:
+            told = self._launcher.silent(job.name, job.attempt)
+            return told or Ended(text=f"attempt {job.attempt} sent no heartbeat for too long")
+        if self._does_not_stop(job, now):
+            grace_s = self.options.cancel_grace_s
+            return Ended(text=f"it did not stop within {grace_s:g} s of being asked to and was ended")
+        return None
+
+    async def _let_wait(self, job: Job, text: str, now: float) -> None:
+        """Keep the lease of an attempt whose process waits for its machine, and say what for when that changes."""
+        is_news = self._said_waiting.get(job.name) != text
+        if is_news or job.lease_until < now + START_LEASE_S / 2:
+            events = [codec.encode_log(f"waiting: {text}")] if is_news else []
+            await self.store.prolong(job.name, job.attempt, START_LEASE_S, events=events)
+            self._said_waiting[job.name] = text
 
     def _does_not_stop(self, job: Job, now: float) -> bool:
         """Whether a job was asked to stop too long ago. One whose result is being published has as good as ended."""
@@ -272,13 +307,16 @@ class Jobs:
             return False
         return now - self._cancelling_since.setdefault(job.name, now) >= self.options.cancel_grace_s
 
-    async def _lose(self, job: Job, text: str, event: Event = Event.LOST) -> bool:
-        status = internal_status(f"the job failed {job.failures + 1} times; the last time {text}")
+    async def _lose(self, job: Job, ended: Ended) -> bool:
+        status = internal_status(f"the job failed {job.failures + 1} times; the last time {ended.text}")
+        event = Event.LOST if ended.charged else Event.INTERRUPTED
+        if ended.refusal is not None and job.state is not State.CANCELLING:
+            status, event = encode_refusal(ended.refusal), Event.REFUSED
         return await self.store.lose(
             job.name,
             job.attempt,
             error=status.SerializeToString(),
-            text=text,
+            text=ended.text,
             backoff_base_s=self.options.backoff_s,
             event=event,
         )
@@ -289,20 +327,24 @@ class Jobs:
             return
         job, claim = launched
         kind = self._kinds[job.kind]
-        scratch = self._scratch / job.name.rsplit("/", 1)[-1]
-        scratch.mkdir(parents=True, exist_ok=True)
         config = {
             **self._config(),
             "operation": job.name,
             "claim": claim,
             "body": kind.body,
             "request_type": f"{kind.request.__module__}:{kind.request.__name__}",
-            "scratch": str(scratch),
+            "scratch": str(self._scratch / job.name.rsplit("/", 1)[-1]),
             "options": dict(kind.options()),
         }
-        attempt = Attempt(operation=job.name, attempt=job.attempt, config=config)
-        # Not in a worker thread: Linux would tie the child's life to that thread, not to this process.
-        self._launcher.launch(attempt)
+        demand = kind.demand(unpack(any_pb2.Any.FromString(job.request)))
+        attempt = Attempt(operation=job.name, attempt=job.attempt, config=config, demand=demand)
+        try:
+            if self._launcher.binds_to_thread:
+                self._launcher.launch(attempt)
+            else:
+                await asyncio.to_thread(self._launcher.launch, attempt)
+        except LaunchFailed as failed:
+            await self._lose(job, failed.ended)
 
     async def _count(self) -> None:
         """Count the whole table when it has changed, but not at every change of a busy server."""

@@ -1,4 +1,4 @@
-"""Starts the process of an attempt. Here: a subprocess of this machine."""
+"""Starts the process of an attempt. Here: what every launcher promises, and a subprocess of this machine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from typing import Any, Protocol
 
 import psutil
 
+from anneal.kit.errors import Refusal
+from anneal.kit.jobs.demand import Demand
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -28,28 +31,84 @@ class Attempt:
         operation: name of the operation.
         attempt: number of the attempt, from 1.
         config: everything `anneal.kit.jobs.run` reads, as JSON values.
+        demand: what the order asks of the machine it runs on.
     """
 
     operation: str
     attempt: int
     config: Mapping[str, Any] = field(repr=False)
+    demand: Demand = field(default_factory=Demand)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process ended without saying so itself."""
+    """How a process ended without saying so itself.
+
+    Attributes:
+        text: what happened, as the end of a sentence that begins with "the last time".
+        charged: whether it counts as a failure of the job. What its server or the cluster did to it counts as none.
+        refusal: set where no other attempt would do better: the job fails with it at once.
+    """
 
     text: str
+    charged: bool = True
+    refusal: Refusal | None = None
+
+
+class LaunchFailed(Exception):
+    """The process of an attempt could not be started.
+
+    Attributes:
+        ended: how to end the attempt.
+    """
+
+    def __init__(self, text: str, *, charged: bool, refusal: Refusal | None = None) -> None:
+        super().__init__(text)
+        self.ended = Ended(text=text, charged=charged, refusal=refusal)
 
 
 class Launcher(Protocol):
-    """Starts, looks after and kills the processes of attempts."""
+    """Starts, looks after and kills the processes of attempts.
+
+    `launch`, `kill`, `inherit`, `start` and `stop` may take a while. The other methods answer at once, from what the
+    launcher knows already: they are called on the server's event loop.
+
+    Attributes:
+        outlives_server: the processes go on when the server is stopped, and are found again by the next one.
+        binds_to_thread: `launch` must be called on a thread that lives as long as the server.
+    """
+
+    outlives_server: bool
+    binds_to_thread: bool
+
+    def start(self) -> None:
+        """Begin to look after processes; called once, before every other method."""
+
+    def check(self, demand: Demand) -> None:
+        """Check that an order asks for no more than it may have.
+
+        Raises:
+            Refusal: it does.
+        """
+
+    def ready(self) -> bool:
+        """Whether a process could be started now; jobs stay in the queue until one can be."""
 
     def launch(self, attempt: Attempt) -> None:
-        """Start the process of an attempt."""
+        """Start the process of an attempt; what an attempt before left running is ended first.
+
+        Raises:
+            LaunchFailed: it did not start, and never will.
+        """
 
     def ended(self, operation: str, attempt: int) -> Ended | None:
         """How the process of an attempt ended; None while it runs or when this launcher does not know it."""
+
+    def waiting(self, operation: str, attempt: int) -> str | None:
+        """What a process that was launched still waits for, such as a free GPU; None once it runs."""
+
+    def silent(self, operation: str, attempt: int) -> Ended | None:
+        """What is known to keep a process from sending heartbeats; None where nothing is."""
 
     def inherit(self, operation: str, attempt: int) -> Ended | None:
         """Take over from an earlier server: how the attempt it started ended; None when that cannot be known here."""
@@ -61,16 +120,29 @@ class Launcher(Protocol):
         """Forget the processes that ended and whose operations are not among the active ones."""
 
     def stop(self) -> None:
-        """End every process."""
+        """Look after nothing any more; processes that do not outlive the server are ended."""
 
 
 class SubprocessLauncher:
     """One subprocess an attempt, in a process group of its own, logging to a file; it dies with its parent."""
 
+    outlives_server = False
+    binds_to_thread = True  # Linux ties the child's life to the thread that started it
+
     def __init__(self, logs: Path, *, grace_s: float = 10.0) -> None:
         self._logs = logs
         self._grace_s = grace_s
         self._running: dict[str, tuple[int, subprocess.Popen[bytes], Path]] = {}
+
+    def start(self) -> None:
+        """Nothing is to be done."""
+
+    def check(self, demand: Demand) -> None:
+        """Every order may have the whole machine."""
+
+    def ready(self) -> bool:
+        """A process can always be started."""
+        return True
 
     def launch(self, attempt: Attempt) -> None:
         """Start the process; what an attempt before left running is ended first."""
@@ -106,7 +178,13 @@ class SubprocessLauncher:
             return None
         del self._running[operation]
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        return Ended(f"the job's process {how}; {_last_line(known[2])}")
+        return Ended(text=f"the job's process {how}; {_last_line(known[2])}")
+
+    def waiting(self, operation: str, attempt: int) -> None:
+        """A subprocess waits for nothing."""
+
+    def silent(self, operation: str, attempt: int) -> None:
+        """Nothing is known of a process that runs."""
 
     def inherit(self, operation: str, attempt: int) -> Ended | None:
         """End at once what a server that was killed has left running; its pid may be another process's by now."""
@@ -123,7 +201,7 @@ class SubprocessLauncher:
             return None
         except (psutil.NoSuchProcess, ProcessLookupError):
             pass
-        return Ended("the job's process ended with its server")
+        return Ended(text="the job's process ended with its server", charged=False)
 
     def kill(self, operation: str) -> None:
         """SIGTERM to the process group, SIGKILL after the grace."""

@@ -1,4 +1,7 @@
-"""The process of one attempt: claim, run the body, report, hand over. Started by a launcher with `ANNEAL_JOB` set."""
+"""The process of one attempt: claim, run the body, report, hand over.
+
+A launcher starts it with its configuration as JSON in `ANNEAL_JOB`, or in the file that `ANNEAL_JOB_FILE` names.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,11 @@ from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
 
 HEARTBEAT_S = 1.0
 HEARTBEAT_DEADLINE_S = 10
-HAND_OVER_TRIES = 20
+HAND_OVER_S = 20.0
+"""Least time that a host that does not answer is waited for; with a longer lease, as long as that."""
 HAND_OVER_PAUSE_S = 1.0
+CLAIM_S = 60.0
+CLAIM_DEADLINE_S = 30
 COMPLETE_DEADLINE_S = 300
 FAIL_DEADLINE_S = 30
 
@@ -51,6 +57,7 @@ class Heart:
 
     def __init__(self, stub: pb_grpc.JobHostServiceStub, context: JobContext, token: str, lease_s: float) -> None:
         self._stub, self._context, self._token, self._lease_s = stub, context, token, lease_s
+        self.patience_s = max(HAND_OVER_S, lease_s)
         self._finishing = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
@@ -65,7 +72,7 @@ class Heart:
     def finish(self, parent: int) -> None:
         """Send every event that is left and go on beating; call it when the body has ended."""
         self._finishing.set()
-        _patiently("the last heartbeat", self._flush, parent)
+        _patiently("the last heartbeat", self._flush, parent, self.patience_s)
 
     def stop(self) -> None:
         """Stop beating: the outcome is handed over."""
@@ -111,24 +118,28 @@ class Heart:
         return had_events
 
 
-def _patiently(what: str, call: Callable[[], Any], parent: int) -> None:
+def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: float) -> Any:
     """Call until it is answered: a result is not thrown away because the host is busy or away for a while.
 
     Args:
         what: how the call is named where it fails.
         call: sends it once.
         parent: process that started this one; without it nobody waits for an answer.
+        patience_s: how long a host that does not answer is waited for.
+
+    Returns:
+        The answer; None when there was none.
     """
-    for tries in range(HAND_OVER_TRIES):
+    deadline = time.monotonic() + patience_s
+    while True:
         try:
-            call()
-            return
+            return call()
         except grpc.RpcError as error:
             failed: Any = error
-            is_last = tries == HAND_OVER_TRIES - 1 or os.getppid() != parent
+            is_last = time.monotonic() >= deadline or os.getppid() != parent
             if failed.code() not in RETRYABLE or is_last:
                 print(f"{what}: {failed.details()}", file=sys.stderr, flush=True)  # noqa: T201
-                return
+                return None
             time.sleep(HAND_OVER_PAUSE_S)
 
 
@@ -152,12 +163,17 @@ def run(config: Mapping[str, Any], parent: int) -> int:
     """Run one attempt for the process that started this one; returns the exit code of the process."""
     stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"]))
     operation = config["operation"]
-    claimed = stub.ClaimJob(pb.ClaimJobRequest(operation=operation, claim=config["claim"]), timeout=30)
+    claim = pb.ClaimJobRequest(operation=operation, claim=config["claim"])
+    claimed = _patiently("claim", lambda: stub.ClaimJob(claim, timeout=CLAIM_DEADLINE_S), parent, CLAIM_S)
+    if claimed is None:
+        return 1
+    scratch = Path(config["scratch"])
+    scratch.mkdir(parents=True, exist_ok=True)
     context = JobContext(
         operation=operation,
         attempt=claimed.attempt,
         store=Store(config["store_url"], Path(config["cache"]), config["store_options"]),
-        scratch=Path(config["scratch"]),
+        scratch=scratch,
         addresses=config["addresses"],
         token=config["token"],
         options=config["options"],
@@ -174,11 +190,10 @@ def run(config: Mapping[str, Any], parent: int) -> int:
     outcome = _outcome(config, claimed, context, told_to_stop.is_set)
     heart.finish(parent)
     if isinstance(outcome, pb.CompleteJobRequest):
-        _patiently("hand-over", lambda: stub.CompleteJob(outcome, timeout=COMPLETE_DEADLINE_S), parent)
-        code = 0
+        send, deadline_s, code = stub.CompleteJob, COMPLETE_DEADLINE_S, 0
     else:
-        _patiently("hand-over", lambda: stub.FailJob(outcome, timeout=FAIL_DEADLINE_S), parent)
-        code = 0 if outcome.cancelled else 1
+        send, deadline_s, code = stub.FailJob, FAIL_DEADLINE_S, 0 if outcome.cancelled else 1
+    _patiently("hand-over", lambda: send(outcome, timeout=deadline_s), parent, heart.patience_s)
     heart.stop()
     return code
 
@@ -216,12 +231,18 @@ def _outcome(
     return done
 
 
+def read_config() -> Mapping[str, Any]:
+    """What the launcher said; children of this process do not inherit it."""
+    file = os.environ.pop("ANNEAL_JOB_FILE", "")
+    config: Mapping[str, Any] = json.loads(Path(file).read_text() if file else os.environ.pop("ANNEAL_JOB"))
+    return config
+
+
 def main() -> None:
     """Entry point of the process."""
     parent = os.getppid()
     die_with_parent(parent)
-    config = json.loads(os.environ.pop("ANNEAL_JOB"))
-    code = run(config, parent)
+    code = run(read_config(), parent)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # bodies may leave threads of libraries behind that would keep the process

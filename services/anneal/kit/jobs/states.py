@@ -45,7 +45,7 @@ class Event(Enum):
     LOST = "the attempt died, or its lease ran out"
     CANCEL_ASKED = "a caller asked it to stop"
     STOPPED = "the attempt stopped as asked"
-    INTERRUPTED = "the attempt ended with its server"
+    INTERRUPTED = "the attempt ended with its server or its machine"
 
     @property
     def is_failure(self) -> bool:

@@ -249,7 +249,8 @@ class JobStore(JobReader):
     ) -> bool:
         """Give an attempt up because its process died or its lease ran out; False when it is over already.
 
-        `event` is INTERRUPTED where the process ended with its server, which counts as no failure.
+        `event` is INTERRUPTED where the process ended with its server or its machine, which counts as no failure, and
+        REFUSED where no other attempt would do better.
         """
         async with self._engine.begin() as db:
             job = await self._read(db, name, lock=True)
@@ -258,6 +259,16 @@ class JobStore(JobReader):
             changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
         self._changed(changed)
         return True
+
+    async def prolong(self, name: str, attempt: int, lease_s: float, *, events: Iterable[bytes] = ()) -> None:
+        """Give a living attempt more time to be heard of, and say what happened meanwhile; an ended one is left."""
+        async with self._engine.begin() as db:
+            job = await self._read(db, name, lock=True)
+            if job.attempt != attempt or not job.state.has_attempt:
+                return
+            lease_until = max(job.lease_until, self._clock() + lease_s)
+            await self._say(db, name, list(events))
+            await db.execute(update(JobRow).where(JobRow.name == name).values(lease_until=lease_until))
 
     async def _end_attempt(
         self, db: AsyncConnection, job: Job, event: Event, *, error: bytes, text: str, backoff_base_s: float

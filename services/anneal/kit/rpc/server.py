@@ -20,7 +20,7 @@ from anneal.kit import logs
 from anneal.kit.exposition import serve_metrics
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.engine import Jobs
-from anneal.kit.jobs.launcher import SubprocessLauncher
+from anneal.kit.jobs.launcher import Launcher, SubprocessLauncher
 from anneal.kit.jobs.servicers import JobHostServicer, JobServicer, OperationsServicer
 from anneal.kit.jobs.states import State
 from anneal.kit.jobs.store import JobStore
@@ -28,7 +28,7 @@ from anneal.kit.metrics import DiskSpace, Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import ServiceSettings
+from anneal.kit.settings import Misconfigured, ServiceSettings
 from anneal.kit.sql import open_engine
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2_grpc, job_service_pb2_grpc
@@ -172,7 +172,7 @@ class Host:
 
         def config() -> dict[str, Any]:
             return {
-                "host": self.address,
+                "host": settings.launcher.host or self.address,
                 "token": token,
                 "addresses": addresses,
                 "store_url": settings.store_url(),
@@ -182,7 +182,7 @@ class Host:
 
         return Jobs(
             JobStore(self._engine, codec.encode_state, on_change=changed),
-            SubprocessLauncher(settings.data_dir / "logs"),
+            _launcher(settings),
             metrics,
             settings.jobs,
             scratch=settings.data_dir / "scratch",
@@ -240,6 +240,16 @@ class Host:
         await self._started.aclose()
 
 
+def _launcher(settings: ServiceSettings) -> Launcher:
+    """What the settings choose to start the processes of jobs with."""
+    if settings.launcher.kind == "subprocess":
+        return SubprocessLauncher(settings.data_dir / "logs")
+    # Only here: its client takes a second to import.
+    from anneal.kit.jobs.kubernetes.launcher import KubernetesLauncher
+
+    return KubernetesLauncher(settings.launcher, data_dir=settings.data_dir)
+
+
 async def wait_for_signal() -> str:
     """Wait for SIGINT, SIGTERM or, unless it is ignored as under `nohup`, SIGHUP; returns its name."""
     loop = asyncio.get_running_loop()
@@ -276,3 +286,5 @@ def main(settings: ServiceSettings, build: Build) -> None:
         asyncio.run(serve(settings, build))
     except PortTaken as error:
         raise SystemExit(f"anneal: {error.strerror}") from None
+    except Misconfigured as error:
+        raise SystemExit(f"anneal: {error}") from None

@@ -24,6 +24,8 @@ START_S = 120.0
 """Longest wait for a local runtime; it takes 4 s on an idle machine."""
 GRACE_S = 4.0
 ENDED = "ended"
+IN_PROCESS = "local"
+"""Address of a runtime that lives and dies with the job's own process: in a pod that nobody else runs Ray in."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Without it Ray replaces 127.0.0.1 by an address that other machines can reach."""
 
@@ -153,12 +155,17 @@ def _credentials(token: Path) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
 
+def is_on_one_machine(options: Mapping[str, Any]) -> bool:
+    """Whether all workers are processes of this machine."""
+    return "ray_home" in options or options.get("ray_address") == IN_PROCESS
+
+
 @contextlib.contextmanager
 def connected(options: Mapping[str, Any]) -> Iterator[None]:
     """Connect this process to Ray as a driver; what it started there ends when it leaves, or dies.
 
     Args:
-        options: `ray_home` of a local runtime, or `ray_address` of a cluster.
+        options: `ray_home` of a local runtime, or `ray_address` of a cluster or `IN_PROCESS`.
 
     Raises:
         RayDown: the local runtime did not start.
@@ -170,6 +177,8 @@ def connected(options: Mapping[str, Any]) -> Iterator[None]:
         home = Path(str(options["ray_home"]))
         address = _wait_for(home)
         os.environ.update({**_LOOPBACK, **_credentials(home / "token")})
+    elif address == IN_PROCESS:
+        os.environ.update(_LOOPBACK)
     import ray  # after the credentials: Ray reads them once
 
     ray.init(address=address, logging_level="WARNING", log_to_driver=False)

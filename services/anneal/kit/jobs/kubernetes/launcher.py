@@ -1,0 +1,326 @@
+"""Starts attempts as pods of a cluster, and finds them again after the service has restarted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from anneal.kit import logs
+from anneal.kit.jobs.demand import Demand
+from anneal.kit.jobs.kubernetes import narrowing
+from anneal.kit.jobs.kubernetes.client import (
+    PODS,
+    SECRETS,
+    Absent,
+    ApiError,
+    Cluster,
+    Refused,
+    Resource,
+    Taken,
+)
+from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, has_ended
+from anneal.kit.jobs.kubernetes.job import JobForm
+from anneal.kit.jobs.kubernetes.names import CLAIM, OWNER, annotations_of, key_of, metadata, object_name, operation_id
+from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
+from anneal.kit.jobs.kubernetes.secret import build_secret
+from anneal.kit.jobs.kubernetes.watch import Key, Mirror, Worker
+from anneal.kit.jobs.launcher import Attempt, Ended, LaunchFailed
+from anneal.kit.settings import LauncherOptions
+
+GONE_S = 15.0
+"""An attempt whose object is not seen for so long has lost it."""
+SETTLE_S = 2.0
+"""A job's end may be seen before that of its pod, which says how it came; so long its pod is waited for."""
+LINGER_S = 30.0
+"""An object whose job has ended may take so long to end, too; then it is deleted."""
+SWEEP_EVERY_S = 1.0
+DELETE_AGAIN_S = 5.0
+FIRST_LIST_S = 10.0
+
+
+class Form(Protocol):
+    """How attempts are written as objects of one kind, and read again."""
+
+    resource: Resource
+
+    def build(self, attempt: Attempt) -> dict[str, Any]:
+        """The object of an attempt."""
+
+    def read(self, job: Thing, pods: Sequence[Thing]) -> Ended | Waiting | None:
+        """Where an attempt is: ended, waiting, or None while it runs."""
+
+    def silent(self, job: Thing, pods: Sequence[Thing]) -> Ended | None:
+        """Why nothing is heard of an attempt."""
+
+    def is_over(self, job: Thing) -> bool:
+        """Whether the object has ended."""
+
+
+class KubernetesLauncher:
+    """A Job for each attempt and, where KubeRay is, a RayJob for those that train.
+
+    The cluster is the memory: labels say which attempt an object belongs to, so that a server that starts anew lists
+    them and goes on. What an attempt is told, its claim among it, is in a secret that its object owns; an attempt that
+    was given up may go on in its pod for a while, but its token opens nothing any more.
+    """
+
+    outlives_server = True
+    binds_to_thread = False
+
+    def __init__(
+        self,
+        options: LauncherOptions,
+        *,
+        data_dir: Path,
+        cluster: Cluster | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make it; nothing is sent before `start`.
+
+        Args:
+            options: where and how pods run.
+            data_dir: the server's data folder; pods have scratch and cache under the same paths.
+            cluster: the namespace; None takes what the options say.
+            clock: seconds that only grow.
+
+        Raises:
+            Misconfigured: the options do not say how to reach the cluster.
+        """
+        self._options = options
+        self._cluster = cluster or Cluster(options.kubeconfig, options.namespace)
+        self._clock = clock
+        selector = f"{OWNER}={options.owner}"
+        self._pods = Mirror(self._cluster, PODS, selector)
+        jobs = JobForm(options, data_dir)
+        self._forms: list[tuple[Form, Mirror]] = [(jobs, Mirror(self._cluster, jobs.resource, selector))]
+        if options.ray.enabled:
+            ray = RayJobForm(options, data_dir)
+            self._forms.append((ray, Mirror(self._cluster, ray.resource, selector)))
+        self._lock = threading.Lock()
+        self._doomed: dict[tuple[str, str], float | None] = {}
+        self._since: dict[tuple[str, Key], float] = {}
+        self._ran: set[Key] = set()
+        self._sweeper = Worker("kubernetes-sweeper", self._sweep, SWEEP_EVERY_S)
+        self._log = logs.logger("kubernetes")
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to watch; waits a little for the first lists, so that what runs already is known."""
+        for mirror in self._mirrors():
+            mirror.start()
+        self._sweeper.start()
+        deadline = self._clock() + FIRST_LIST_S
+        for mirror in self._mirrors():
+            mirror.wait_tried(max(0.0, deadline - self._clock()))
+
+    def stop(self) -> None:
+        """Stop watching; the pods go on."""
+        self._sweeper.stop()
+        for mirror in self._mirrors():
+            mirror.stop()
+
+    def _mirrors(self) -> list[Mirror]:
+        return [*(mirror for _, mirror in self._forms), self._pods]
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def check(self, demand: Demand) -> None:
+        """Check that an order asks for no more than the settings allow.
+
+        Raises:
+            DemandTooWide: it does.
+        """
+        narrowing.check(self._options, demand)
+
+    def ready(self) -> bool:
+        """Whether the cluster's API answers."""
+        return self._is_synced() and self._forms[0][1].answers
+
+    def _is_synced(self) -> bool:
+        """Whether all that runs is known. KubeRay may be missing: that is for those to hear who train."""
+        return self._forms[0][1].is_synced and self._pods.is_synced
+
+    def launch(self, attempt: Attempt) -> None:
+        """Create the object of an attempt and its secret; those of the attempts before are deleted.
+
+        Raises:
+            LaunchFailed: the cluster does not take them, or does not answer.
+        """
+        self.kill(attempt.operation)
+        form, mirror = self._forms[-1 if attempt.demand.ray_workers else 0]  # without KubeRay, both are Jobs
+        try:
+            made = self._create(form, attempt)
+            mirror.add(made)
+            self._tell(attempt, made)
+        except narrowing.DemandTooWide as refusal:  # the settings are narrower by now than when it was accepted
+            raise LaunchFailed(str(refusal), charged=True, refusal=refusal) from refusal
+        except ApiError as error:
+            # Half of it may be there.
+            self._doom(form.resource, object_name(attempt.operation, attempt.attempt))
+            if isinstance(error, Refused | Absent):
+                raise LaunchFailed(f"the cluster did not take it: {error}", charged=True) from error
+            raise LaunchFailed(f"the cluster's API did not answer: {error}", charged=False) from error
+
+    def _create(self, form: Form, attempt: Attempt) -> dict[str, Any]:
+        """Create the object; one that an unanswered try has created is recognised by its claim."""
+        thing = form.build(attempt)
+        try:
+            return self._cluster.create(form.resource, thing)
+        except Taken:
+            found = self._cluster.get(form.resource, thing["metadata"]["name"])
+            if metadata(found, "annotations").get(CLAIM) != annotations_of(attempt)[CLAIM]:
+                raise Refused(f"{thing['metadata']['name']} exists and is not this attempt's") from None
+            return found
+
+    def _tell(self, attempt: Attempt, made: Mapping[str, Any]) -> None:
+        try:
+            self._cluster.create(SECRETS, build_secret(attempt, made, metadata(made, "labels")))
+        except Taken:
+            self._log.info("its secret exists from an unanswered try", name=made["metadata"]["name"])
+
+    # -- looking after -------------------------------------------------------------------------------------------
+
+    def ended(self, operation: str, attempt: int) -> Ended | None:
+        """How an attempt ended, once it has."""
+        found = self._state(operation, attempt)
+        return found if isinstance(found, Ended) else None
+
+    def waiting(self, operation: str, attempt: int) -> str | None:
+        """What an attempt waits for before it runs."""
+        found = self._state(operation, attempt)
+        return found.text if isinstance(found, Waiting) else None
+
+    def silent(self, operation: str, attempt: int) -> Ended | None:
+        """What the cluster knows to keep an attempt from being heard."""
+        key = (operation_id(operation), attempt)
+        if not self._is_synced():
+            return Ended(text="nothing was heard of it, and the cluster's API does not answer", charged=False)
+        form, thing = self._find(key)
+        return None if form is None or thing is None else form.silent(thing, self._pods.of(key))
+
+    def inherit(self, operation: str, attempt: int) -> None:
+        """Nothing ends with a server: what the labels say is read as for every other attempt."""
+
+    def _find(self, key: Key) -> tuple[Form | None, dict[str, Any] | None]:
+        for form, mirror in self._forms:
+            for thing in mirror.of(key):
+                return form, thing
+        return None, None
+
+    def _state(self, operation: str, attempt: int) -> Ended | Waiting | None:
+        key = (operation_id(operation), attempt)
+        if not self._is_synced():
+            return None
+        form, thing = self._find(key)
+        if form is None or thing is None:
+            if self._lasts("gone", key) < GONE_S:
+                return None
+            return Ended(text="its Kubernetes job is gone: something else deleted it", charged=False)
+        self._since.pop(("gone", key), None)
+        # A pod may be gone before anybody here has looked: what it said last still tells how it ended.
+        pods = [*self._pods.of(key), *filter(has_ended, self._pods.gone(key))]
+        found = form.read(thing, pods)
+        if found is None:
+            self._ran.add(key)
+        if isinstance(found, Waiting):
+            return self._bounded(key, found)
+        if found is not None and not any(has_ended(pod) for pod in pods) and self._lasts("over", key) < SETTLE_S:
+            return None
+        return found
+
+    def _bounded(self, key: Key, waiting: Waiting) -> Ended | Waiting | None:
+        """A wait, ended where it takes too long or begins again: its claim is good for one process only."""
+        if waiting.in_queue:
+            self._since.pop(("waiting", key), None)
+            if key in self._ran:
+                return Ended(text="its queue took its place back", charged=False)
+            return waiting
+        if key in self._ran:
+            return None  # its pod is going, and how is not known yet
+        if self._lasts("waiting", key) >= self._options.pending_s:
+            return Ended(text=f"it did not start within {self._options.pending_s} s: {waiting.text}")
+        return waiting
+
+    def _lasts(self, what: str, key: Key) -> float:
+        """Seconds since something was first seen."""
+        now = self._clock()
+        return now - self._since.setdefault((what, key), now)
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    def kill(self, operation: str) -> None:
+        """Delete the objects of an operation; the cluster tells their processes to stop and ends them after a while.
+
+        A deletion that fails or is lost is done again in the background.
+        """
+        for form, mirror in self._forms:
+            for thing in mirror.all():
+                key = key_of(thing)
+                if key is not None and key[0] == operation_id(operation) and not form.is_over(thing):
+                    self._doom(form.resource, thing["metadata"]["name"])
+        self._sweep()
+
+    def reap(self, active: Collection[str]) -> None:
+        """Have deleted what is left of jobs that ended, and of attempts that were followed by another one."""
+        living = {operation_id(name) for name in active}
+        newest: dict[str, int] = {}
+        seen: set[Key] = set()
+        things = [
+            (form, thing, key) for form, mirror in self._forms for thing in mirror.all() if (key := key_of(thing))
+        ]
+        for _, _, (operation, attempt) in things:
+            newest[operation] = max(attempt, newest.get(operation, 0))
+        for form, thing, key in things:
+            seen.add(key)
+            if key[0] in living and key[1] == newest[key[0]]:
+                continue
+            is_over = form.is_over(thing)
+            # What has ended, its `ttlSecondsAfterFinished` removes; KubeRay removes no RayJob.
+            if self._lasts("kept" if is_over else "left", key) >= (self._options.ttl_s if is_over else LINGER_S):
+                self._doom(form.resource, thing["metadata"]["name"])
+        self._forget(living, seen)
+
+    def _forget(self, living: set[str], seen: set[Key]) -> None:
+        for mirror in self._mirrors():
+            mirror.forget(living)
+        self._ran = {key for key in self._ran if key[0] in living}
+        self._since = {
+            (what, key): since for (what, key), since in self._since.items() if key[0] in living or key in seen
+        }
+
+    def _doom(self, resource: Resource, name: str) -> None:
+        with self._lock:
+            self._doomed.setdefault((resource.plural, name), None)
+
+    def _sweep(self) -> None:
+        """Delete what is doomed until it is gone, or going."""
+        now = self._clock()
+        for form, mirror in self._forms:
+            with self._lock:
+                due = {
+                    name: deleted_at
+                    for (plural, name), deleted_at in self._doomed.items()
+                    if plural == form.resource.plural and (deleted_at is None or now - deleted_at >= DELETE_AGAIN_S)
+                }
+            for name, deleted_at in due.items():
+                thing = mirror.get(name)
+                is_going = thing is None or "deletionTimestamp" in thing["metadata"]
+                if is_going and deleted_at is not None:
+                    with self._lock:
+                        self._doomed.pop((form.resource.plural, name), None)
+                    continue
+                self._delete(form.resource, name, now)
+
+    def _delete(self, resource: Resource, name: str, now: float) -> None:
+        try:
+            self._cluster.delete(resource, name)
+        except ApiError as error:
+            self._log.warning("a job could not be deleted; trying again", name=name, error=str(error))
+            return
+        with self._lock:
+            if (resource.plural, name) in self._doomed:
+                self._doomed[resource.plural, name] = now

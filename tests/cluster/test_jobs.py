@@ -1,0 +1,181 @@
+"""The cases of `tests/contract/kit/test_kubernetes_launcher.py` that a test can bring about on a real cluster.
+
+It needs, in the environment: `KUBECONFIG`; `ANNEAL_CLUSTER_IMAGE`, an image with the kit that the cluster can pull;
+`ANNEAL_CLUSTER_HOST`, an address of this machine that pods reach; and may have `ANNEAL_CLUSTER_NAMESPACE` and
+`ANNEAL_CLUSTER_CLAIM`, a PersistentVolumeClaim for checkpoints. The bodies of the jobs come in a ConfigMap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from anneal.kit.jobs.kubernetes.client import Cluster
+from anneal.kit.rpc.channels import open_aio_channel
+from anneal.kit.rpc.server import Host
+from anneal.kit.rpc.status import decode_status
+from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.kit.settings import GrpcOptions, JobOptions, LauncherOptions, PodOptions, ServiceSettings, StoreOptions
+from anneal.kit.testing import hosted
+from anneal.v1 import curation_service_pb2 as curation
+from anneal.v1 import job_service_pb2 as pb
+from tests.contract.kit.test_jobs import PROJECT, metadata, order, result, wait
+
+NEEDED = ("KUBECONFIG", "ANNEAL_CLUSTER_IMAGE", "ANNEAL_CLUSTER_HOST")
+MISSING = [name for name in NEEDED if not os.environ.get(name)]
+BODIES = Path(__file__).resolve().parents[1] / "contract" / "kit" / "bodies.py"
+TOKEN = "a-token-of-the-test"
+DIGITS = "0 1 2 3 4 5 6 7 8 9 "
+START_S = 300
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(MISSING), reason=f"no cluster to run jobs on: {', '.join(MISSING)} not set"),
+]
+
+
+def build(_runtime: Runtime) -> Service:
+    kind = JobKind(name="count", request=curation.CurateDatasetRequest, body="bodies:work", max_attempts=2)
+    return Service(name="test", add=lambda _server: None, grpc_services=(), kinds=(kind,))
+
+
+@dataclass
+class World:
+    """A namespace of the cluster, and a service of this machine whose jobs run there."""
+
+    folder: Path
+    core: Any
+    namespace: str
+    name: str
+    port: int
+
+    @asynccontextmanager
+    async def service(self) -> AsyncIterator[tuple[Host, grpc.aio.Channel]]:
+        settings = ServiceSettings(
+            data_dir=self.folder,
+            tokens=(TOKEN,),
+            grpc=GrpcOptions(host="0.0.0.0", port=self.port),
+            store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
+            jobs=JobOptions(lease_s=30, backoff_s=0.5, cancel_grace_s=60),
+            launcher=LauncherOptions(
+                kind="kubernetes",
+                kubeconfig=Path(os.environ["KUBECONFIG"]),
+                namespace=self.namespace,
+                owner=self.name,
+                host=f"{os.environ['ANNEAL_CLUSTER_HOST']}:{self.port}",
+                image=os.environ["ANNEAL_CLUSTER_IMAGE"],
+                scratch_claim=os.environ.get("ANNEAL_CLUSTER_CLAIM", ""),
+                env={"PYTHONPATH": "/bodies"},
+                volumes=({"name": "bodies", "configMap": {"name": self.name}},),
+                mounts=({"name": "bodies", "mountPath": "/bodies", "readOnly": True},),
+                pod=PodOptions(cpu="250m", memory="512Mi"),
+                grace_s=10,
+            ),
+        )
+        async with (
+            hosted(self.folder, [build], settings=settings) as host,
+            open_aio_channel(f"127.0.0.1:{self.port}", TOKEN) as channel,
+        ):
+            yield host, channel
+
+    def pods(self) -> list[Any]:
+        found = self.core.list_namespaced_pod(self.namespace, label_selector=f"anneal.dev/owner={self.name}")
+        return list(found.items)
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        async with asyncio.timeout(START_S):
+            while not await asyncio.to_thread(holds):
+                await asyncio.sleep(1)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    from kubernetes import client, config
+
+    config.load_kube_config(os.environ["KUBECONFIG"])
+    core = client.CoreV1Api()
+    cluster = Cluster(Path(os.environ["KUBECONFIG"]), os.environ.get("ANNEAL_CLUSTER_NAMESPACE", ""))
+    name = f"anneal-test-{uuid.uuid4().hex[:8]}"
+    with socket.create_server(("0.0.0.0", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    core.create_namespaced_config_map(
+        cluster.namespace, {"metadata": {"name": name}, "data": {"bodies.py": BODIES.read_text(encoding="utf-8")}}
+    )
+    try:
+        yield World(tmp_path, core, cluster.namespace, name, port)
+    finally:
+        batch = client.BatchV1Api()
+        batch.delete_collection_namespaced_job(
+            cluster.namespace, label_selector=f"anneal.dev/owner={name}", propagation_policy="Background"
+        )
+        core.delete_namespaced_config_map(name, cluster.namespace)
+
+
+async def submit(host: Host, how: str) -> str:
+    return str((await host.jobs.submit("count", order(how), project=PROJECT)).name)
+
+
+async def progress(host: Host, name: str) -> None:
+    async with asyncio.timeout(START_S):
+        while (await host.jobs.store.get(name)).progress is None:
+            await asyncio.sleep(0.5)
+
+
+async def test_a_job_runs_in_a_pod_and_ends_with_its_result(world: World) -> None:
+    async with world.service() as (host, channel):
+        ended = await wait(channel, await submit(host, "fast"), START_S)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 1
+
+
+async def test_an_evicted_pod_is_followed_by_another_attempt(world: World) -> None:
+    async with world.service() as (host, channel):
+        name = await submit(host, "slower")
+        await progress(host, name)
+        (pod,) = world.pods()
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod.metadata.name}}
+        world.core.create_namespaced_pod_eviction(pod.metadata.name, world.namespace, eviction)
+        ended = await wait(channel, name, START_S)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 2
+        assert (await host.jobs.store.get(name)).failures == 0
+
+
+async def test_a_job_that_ran_out_of_memory_says_so(world: World) -> None:
+    async with world.service() as (host, channel):
+        ended = await wait(channel, await submit(host, "hungry"), START_S)
+        refusal = decode_status(ended.error)
+        assert refusal is not None
+        assert refusal.reason == "JOB_OUT_OF_MEMORY"
+        assert refusal.facts["memory_limit"] == "512Mi"
+
+
+async def test_a_cancelled_job_leaves_nothing_running(world: World) -> None:
+    async with world.service() as (host, channel):
+        name = await submit(host, "slower")
+        await progress(host, name)
+        await host.jobs.cancel(name)
+        ended = await wait(channel, name, START_S)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_CANCELLED
+        await world.until(lambda: all(pod.status.phase != "Running" for pod in world.pods()))
+
+
+async def test_a_job_survives_a_restart_of_the_service(world: World) -> None:
+    async with world.service() as (host, _):
+        name = await submit(host, "slower")
+        await progress(host, name)
+    async with world.service() as (host, channel):
+        ended = await wait(channel, name, START_S)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 1
