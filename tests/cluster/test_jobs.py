@@ -21,11 +21,12 @@ import grpc
 import pytest
 
 from anneal.kit.jobs.kubernetes.client import Cluster
+from anneal.kit.options import GrpcOptions, JobOptions, LauncherOptions, PodOptions, StoreOptions
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import decode_status
 from anneal.kit.runtime import JobKind, Runtime, Service
-from anneal.kit.settings import GrpcOptions, JobOptions, LauncherOptions, PodOptions, ServiceSettings, StoreOptions
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import job_service_pb2 as pb

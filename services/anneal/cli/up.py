@@ -17,9 +17,10 @@ from typing import IO, Any
 from anneal.cli import monitoring
 from anneal.cli.monitoring import Prometheus, PrometheusFailed
 from anneal.kit import logs
+from anneal.kit.options import GrpcOptions
 from anneal.kit.rpc.server import Build, Host, wait_for_signal
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import GrpcOptions, ServiceSettings, read_settings
+from anneal.kit.settings import ServiceSettings, read_settings
 
 SERVICES = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 STATE_FILE = "up.json"

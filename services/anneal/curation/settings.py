@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anneal.kit.settings import Options, ServiceSettings
+from anneal.kit.options import Options
+from anneal.kit.settings import ServiceSettings
 
 
 class CurationOptions(Options):

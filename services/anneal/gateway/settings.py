@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from anneal.kit.settings import Options, ServiceSettings, is_loopback
+from anneal.kit.options import Options
+from anneal.kit.settings import ServiceSettings, is_loopback
 
 
 class ApiKey(Options):

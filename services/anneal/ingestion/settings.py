@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from anneal.ingestion.domain.limits import ArchiveLimits, RowLimits
-from anneal.kit.settings import Options, ServiceSettings
+from anneal.kit.options import Options
+from anneal.kit.settings import ServiceSettings
 
 
 class IngestionOptions(Options):

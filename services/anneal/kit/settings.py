@@ -5,12 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from anneal.kit.quantities import parse_quantity
+from anneal.kit.options import (
+    GrpcOptions,
+    JobOptions,
+    LauncherOptions,
+    MetricsOptions,
+    Options,
+    StoreOptions,
+    TlsOptions,
+)
 
 ENV_PREFIX = "ANNEAL_"
 _NESTED = "__"
@@ -18,213 +26,6 @@ _NESTED = "__"
 
 class Misconfigured(Exception):
     """The process was told something that cannot work; the text says what, in one line."""
-
-
-class Options(BaseModel):
-    """Base of nested settings: frozen, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class GrpcOptions(Options):
-    """The gRPC server.
-
-    Attributes:
-        host: address to bind; anything but loopback needs tokens.
-        port: 0 takes a free one.
-        max_message_bytes: longest message accepted.
-        max_concurrent: RPCs handled at once; one more is refused as busy.
-        max_waiting: RPCs at once that only wait for a job to go on or to end; one more is refused as busy.
-        drain_s: seconds that running RPCs get at shutdown.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=0, ge=0, le=65535)
-    max_message_bytes: int = Field(default=4 << 20, ge=1 << 16)
-    max_concurrent: int = Field(default=256, ge=1)
-    max_waiting: int = Field(default=1024, ge=1)
-    drain_s: float = Field(default=10, ge=0)
-
-
-class MetricsOptions(Options):
-    """The Prometheus endpoint of the process.
-
-    Attributes:
-        host: address to bind; anything but loopback needs `public`.
-        port: 0 takes a free one, None serves none.
-        public: metrics may be read from outside. Prometheus scrapes without credentials, so tokens do not guard them:
-            who says yes here keeps strangers away by the network, such as a NetworkPolicy.
-    """
-
-    host: str = "127.0.0.1"
-    port: int | None = Field(default=None, ge=0, le=65535)
-    public: bool = False
-
-
-class StoreOptions(Options):
-    """The object store: a folder or `s3://...`, with the options of obstore's `from_url`."""
-
-    url: str = ""
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class JobOptions(Options):
-    """Long jobs.
-
-    Attributes:
-        max_running: job processes at once.
-        lease_s: seconds without a heartbeat after which an attempt is given up.
-        cancel_grace_s: seconds a job that was asked to stop may take; then its process is ended.
-        backoff_s: wait after the first failure; doubles for every further one.
-        max_attempts: attempts in all, without those that ended with their server.
-    """
-
-    max_running: int = Field(default=2, ge=1)
-    lease_s: float = Field(default=60, gt=0)
-    cancel_grace_s: float = Field(default=60, ge=0)
-    backoff_s: float = Field(default=1, ge=0)
-    max_attempts: int = Field(default=4, ge=1)
-
-
-class PodOptions(Options):
-    """What one pod of a job may have. An order can narrow it, and never widen it.
-
-    Attributes:
-        cpu: processors, requested and limited, as Kubernetes writes them: `2`, `500m`.
-        memory: memory, requested and limited: `8Gi`.
-        gpus: GPUs.
-        gpu_resource: name of the resource that GPUs are counted as.
-        node_selector: labels of the nodes it may run on.
-        tolerations: taints it may run beside, each as Kubernetes writes it.
-        affinity: as Kubernetes writes it.
-        priority_class: its PriorityClass; empty takes the cluster's default.
-        runtime_class: its RuntimeClass; empty takes the node's default.
-    """
-
-    cpu: str = "1"
-    memory: str = "2Gi"
-    gpus: int = Field(default=0, ge=0)
-    gpu_resource: str = "nvidia.com/gpu"
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: tuple[dict[str, Any], ...] = ()
-    affinity: dict[str, Any] = Field(default_factory=dict)
-    priority_class: str = ""
-    runtime_class: str = ""
-
-    @field_validator("cpu", "memory")
-    @classmethod
-    def _a_quantity(cls, text: str) -> str:
-        parse_quantity(text)
-        return text
-
-
-class RayOptions(Options):
-    """Training on a Ray cluster that KubeRay makes for each job.
-
-    Attributes:
-        enabled: KubeRay is installed; without it a job trains in its own pod.
-        version: Ray's version, the image's.
-        head: the pod that drives the training; it holds no GPU.
-        worker: each pod that trains.
-        image: image of both; empty takes the launcher's.
-        linger_s: seconds that the Ray cluster is kept after its job has ended.
-    """
-
-    enabled: bool = False
-    version: str = "2.60.0"
-    head: PodOptions = PodOptions(cpu="2", memory="8Gi")
-    worker: PodOptions = PodOptions(cpu="4", memory="16Gi", gpus=1)
-    image: str = ""
-    linger_s: int = Field(default=0, ge=0)
-
-
-class LauncherOptions(Options):
-    """Where the processes of long jobs run. Everything but `kind` is for Kubernetes.
-
-    Attributes:
-        kind: `subprocess` of this machine, or `kubernetes`: a Job for each attempt, and for training a RayJob.
-        kubeconfig: file that says how to reach the cluster; None takes the service account of this pod.
-        namespace: where jobs run; empty takes this pod's own.
-        owner: tells the jobs of this service from those of every other in the namespace; all its replicas have the
-            same. What carries it and belongs to no job of this service is deleted.
-        host: `host:port` at which the pods of jobs reach this service.
-        image: image of the jobs' pods.
-        image_pull_policy: as Kubernetes names it.
-        image_pull_secrets: names of the secrets that the image is pulled with.
-        service_account: account of the jobs' pods, for a store's workload identity; its token is never mounted.
-        user: numeric user and group they run as.
-        env: environment variables of their containers.
-        env_from_secrets: secrets whose keys become environment variables, such as a store's credentials.
-        scratch_claim: a PersistentVolumeClaim on which jobs keep checkpoints and caches. Without one a new attempt
-            starts from the beginning. Training on Ray needs one that many nodes can write.
-        scratch_size: how much a pod may keep on its node where there is no claim.
-        tmp_size: how much it may write to `/tmp`.
-        shm_size: shared memory; counts as memory of the pod.
-        volumes: further volumes of the pods, such as a bundle of certificates, each as Kubernetes writes it.
-        mounts: where their containers find them.
-        pod: what the pod of a job may have.
-        ray: training on Ray.
-        queue: Kueue's local queue that jobs wait in; empty for none.
-        queues: further queues that an order may ask for.
-        labels: labels of the pods, besides those that the launcher needs.
-        annotations: annotations of the pods.
-        grace_s: seconds between asking a pod to stop and ending it.
-        pending_s: longest wait for a node, an image or a volume, the time in a queue not counted.
-        deadline_s: longest that an attempt may run; 0 for no limit.
-        ttl_s: how long ended jobs can be looked at with kubectl.
-    """
-
-    kind: Literal["subprocess", "kubernetes"] = "subprocess"
-    kubeconfig: Path | None = None
-    namespace: str = ""
-    owner: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
-    host: str = ""
-    image: str = ""
-    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    image_pull_secrets: tuple[str, ...] = ()
-    service_account: str = ""
-    user: int = Field(default=10001, ge=1)
-    env: dict[str, str] = Field(default_factory=dict)
-    env_from_secrets: tuple[str, ...] = ()
-    scratch_claim: str = ""
-    scratch_size: str = "20Gi"
-    tmp_size: str = "10Gi"
-    shm_size: str = "1Gi"
-    volumes: tuple[dict[str, Any], ...] = ()
-    mounts: tuple[dict[str, Any], ...] = ()
-    pod: PodOptions = PodOptions()
-    ray: RayOptions = RayOptions()
-    queue: str = ""
-    queues: tuple[str, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    grace_s: int = Field(default=60, ge=0)
-    pending_s: int = Field(default=1800, ge=1)
-    deadline_s: int = Field(default=0, ge=0)
-    ttl_s: int = Field(default=3600, ge=0)
-
-    @field_validator("scratch_size", "tmp_size", "shm_size")
-    @classmethod
-    def _a_quantity(cls, text: str) -> str:
-        parse_quantity(text)
-        return text
-
-    @model_validator(mode="after")
-    def _what_kubernetes_needs(self) -> LauncherOptions:
-        if self.kind == "kubernetes":
-            needed = {
-                "image": "the image of the jobs' pods",
-                "host": "where those pods reach this one",
-                "owner": "a name for this service's jobs that no other service in the namespace has",
-            }
-            for name, wanted in needed.items():
-                if not getattr(self, name):
-                    raise ValueError(f"launcher.kind kubernetes needs ANNEAL_LAUNCHER__{name.upper()}: {wanted}")
-            if self.ray.enabled and not self.scratch_claim:
-                raise ValueError(
-                    "launcher.ray needs ANNEAL_LAUNCHER__SCRATCH_CLAIM: its head and workers share checkpoints and data"
-                )
-        return self
 
 
 class ServiceSettings(BaseSettings):
@@ -248,6 +49,7 @@ class ServiceSettings(BaseSettings):
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".anneal")
     grpc: GrpcOptions = GrpcOptions()
+    tls: TlsOptions = TlsOptions()
     metrics: MetricsOptions = MetricsOptions()
     store: StoreOptions = StoreOptions()
     jobs: JobOptions = JobOptions()

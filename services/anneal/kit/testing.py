@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anneal.kit.options import JobOptions
 from anneal.kit.rpc.server import Build, Host
-from anneal.kit.settings import JobOptions, ServiceSettings
+from anneal.kit.settings import ServiceSettings
 
 ALL = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from anneal.kit.settings import Options, ServiceSettings
+from anneal.kit.options import Options
+from anneal.kit.settings import ServiceSettings
 
 
 class RegistryOptions(Options):

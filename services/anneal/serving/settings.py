@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from anneal.kit.settings import Options, ServiceSettings
+from anneal.kit.options import Options
+from anneal.kit.settings import ServiceSettings
 
 
 class ServingOptions(Options):

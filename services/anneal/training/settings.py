@@ -6,7 +6,8 @@ import os
 
 from pydantic import Field
 
-from anneal.kit.settings import Options, ServiceSettings
+from anneal.kit.options import Options
+from anneal.kit.settings import ServiceSettings
 
 
 class TrainingOptions(Options):

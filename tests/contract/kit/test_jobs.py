@@ -19,11 +19,12 @@ from google.rpc import status_pb2
 
 from anneal.kit.errors import Busy
 from anneal.kit.jobs.states import State
+from anneal.kit.options import JobOptions
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import decode_status, refusal_of
 from anneal.kit.runtime import JobKind, Runtime, Service
-from anneal.kit.settings import JobOptions, ServiceSettings
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import dataset_pb2

@@ -15,7 +15,8 @@ from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import OWNER
 from anneal.kit.jobs.kubernetes.watch import Mirror
 from anneal.kit.jobs.launcher import Attempt
-from anneal.kit.settings import LauncherOptions, Misconfigured
+from anneal.kit.options import LauncherOptions
+from anneal.kit.settings import Misconfigured
 from tests.fixtures.kubernetes_api import ApiServer, api_server
 
 SELECTOR = f"{OWNER}=tests"

@@ -20,19 +20,12 @@ from anneal.kit.jobs.kubernetes import client, launcher, watch
 from anneal.kit.jobs.kubernetes.client import RESOURCES
 from anneal.kit.jobs.kubernetes.narrowing import DemandTooWide
 from anneal.kit.jobs.states import State
+from anneal.kit.options import GrpcOptions, JobOptions, LauncherOptions, PodOptions, RayOptions, StoreOptions
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import decode_status
 from anneal.kit.runtime import JobKind, Runtime, Service
-from anneal.kit.settings import (
-    GrpcOptions,
-    JobOptions,
-    LauncherOptions,
-    PodOptions,
-    RayOptions,
-    ServiceSettings,
-    StoreOptions,
-)
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import job_service_pb2 as pb

@@ -13,11 +13,12 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import duration_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from anneal.kit.options import GrpcOptions
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import refusal_of
 from anneal.kit.runtime import JobKind, Runtime, Service
-from anneal.kit.settings import GrpcOptions, ServiceSettings
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import curation_service_pb2_grpc as curation_grpc

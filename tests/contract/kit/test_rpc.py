@@ -15,13 +15,14 @@ from google.rpc import error_details_pb2
 from prometheus_client.parser import text_string_to_metric_families
 
 from anneal.kit.metrics import Metrics
+from anneal.kit.options import JobOptions, MetricsOptions
 from anneal.kit.rpc import server as kit_server
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.interceptor import KitInterceptor
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import refusal_of, status_of
 from anneal.kit.runtime import JobKind, Runtime, Service
-from anneal.kit.settings import JobOptions, MetricsOptions, ServiceSettings
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import inference_service_pb2 as pb

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from anneal.kit.options import GrpcOptions, MetricsOptions
 from anneal.kit.rpc.server import Host, PortTaken
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import GrpcOptions, MetricsOptions, ServiceSettings
+from anneal.kit.settings import ServiceSettings
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from google.protobuf import duration_pb2
 from anneal.evaluation.bootstrap import build as build_evaluation
 from anneal.kit.datasets import DatasetWriter
 from anneal.kit.digests import version_id
+from anneal.kit.options import StoreOptions
 from anneal.kit.records import conversation, to_table
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
-from anneal.kit.settings import ServiceSettings, StoreOptions
+from anneal.kit.settings import ServiceSettings
 from anneal.v1 import dataset_pb2, evaluation_pb2
 from anneal.v1 import evaluation_service_pb2 as pb
 from anneal.v1 import inference_service_pb2 as inference_pb

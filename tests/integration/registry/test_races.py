@@ -14,8 +14,9 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from pydantic import SecretStr
 
+from anneal.kit.options import StoreOptions
 from anneal.kit.rpc.status import refusal_of
-from anneal.kit.settings import ServiceSettings, StoreOptions
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.registry.bootstrap import build
 from anneal.v1 import registry_service_pb2 as pb

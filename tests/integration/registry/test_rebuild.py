@@ -11,7 +11,8 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from pydantic import SecretStr
 
-from anneal.kit.settings import ServiceSettings, StoreOptions
+from anneal.kit.options import StoreOptions
+from anneal.kit.settings import ServiceSettings
 from anneal.kit.store import Store
 from anneal.kit.testing import hosted
 from anneal.registry.adapters.sql.catalog import Catalog

@@ -22,9 +22,9 @@ from anneal.kit.jobs.silence import Silence
 from anneal.kit.jobs.states import Event, State
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
+from anneal.kit.options import JobOptions
 from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
 from anneal.kit.runtime import JobKind
-from anneal.kit.settings import JobOptions
 from anneal.v1 import job_service_pb2 as pb
 
 TICK_S = 0.25

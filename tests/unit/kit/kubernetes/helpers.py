@@ -7,7 +7,7 @@ from typing import Any
 
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.launcher import Attempt
-from anneal.kit.settings import LauncherOptions, PodOptions, RayOptions
+from anneal.kit.options import LauncherOptions, PodOptions, RayOptions
 
 DATA = Path("/var/lib/anneal")
 OPERATION = "projects/p/operations/train-0123456789ab"

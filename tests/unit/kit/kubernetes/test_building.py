@@ -13,7 +13,7 @@ from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import key_of, object_name
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.kubernetes.secret import build_secret
-from anneal.kit.settings import LauncherOptions, PodOptions
+from anneal.kit.options import LauncherOptions, PodOptions
 from tests.fixtures.kubernetes_rules import NO_CRD, Wrong, ray_job_schema, templates, validate
 from tests.unit.kit.kubernetes.helpers import DATA, OPERATION, attempt, options, with_ray
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes.narrowing import DemandTooWide, check, narrow, queue_of, working_pod
+from anneal.kit.options import PodOptions
 from anneal.kit.quantities import parse_quantity
-from anneal.kit.settings import PodOptions
 from tests.unit.kit.kubernetes.helpers import options, with_ray
 
 ALLOWED = PodOptions(cpu="2", memory="4Gi", gpus=2, node_selector={"pool": "gpu"})

@@ -12,7 +12,7 @@ from anneal.kit.jobs.kubernetes.names import QUEUE, annotations_of, labels_of, o
 from anneal.kit.jobs.kubernetes.narrowing import narrow, queue_of
 from anneal.kit.jobs.kubernetes.pod import COMMAND, CONTAINER, pod_template
 from anneal.kit.jobs.launcher import Attempt, Ended
-from anneal.kit.settings import LauncherOptions
+from anneal.kit.options import LauncherOptions
 
 POD_FAILURE_POLICY = {
     "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]

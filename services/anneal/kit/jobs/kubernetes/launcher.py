@@ -28,7 +28,7 @@ from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.kubernetes.secret import build_secret
 from anneal.kit.jobs.kubernetes.watch import Key, Mirror, Worker
 from anneal.kit.jobs.launcher import Attempt, Ended, LaunchFailed
-from anneal.kit.settings import LauncherOptions
+from anneal.kit.options import LauncherOptions
 
 GONE_S = 15.0
 """An attempt whose object is not seen for so long has lost it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.demand import Demand
+from anneal.kit.options import LauncherOptions, PodOptions
 from anneal.kit.quantities import parse_quantity
-from anneal.kit.settings import LauncherOptions, PodOptions
 
 
 class DemandTooWide(Invalid):

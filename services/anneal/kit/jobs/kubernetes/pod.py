@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anneal.kit.settings import LauncherOptions, PodOptions
+from anneal.kit.options import LauncherOptions, PodOptions
 
 JOB_DIR = "/var/run/anneal"
 JOB_FILE = f"{JOB_DIR}/job.json"

@@ -16,7 +16,7 @@ from anneal.kit.jobs.kubernetes.names import QUEUE, annotations_of, labels_of, m
 from anneal.kit.jobs.kubernetes.narrowing import narrow, queue_of
 from anneal.kit.jobs.kubernetes.pod import COMMAND, pod_template
 from anneal.kit.jobs.launcher import Attempt, Ended
-from anneal.kit.settings import LauncherOptions, PodOptions
+from anneal.kit.options import LauncherOptions, PodOptions
 
 NODE_TYPE = "ray.io/node-type"
 _OVER = ("Complete", "Failed", "ValidationFailed")
