@@ -36,7 +36,8 @@ class ServiceSettings(BaseSettings):
         database_url: SQLAlchemy URL of the registry and the job store; empty means SQLite below `data_dir`.
         tokens: bearer tokens the servers accept, each of printable ASCII without spaces; clients of other services
             send the first one.
-        addresses: `service -> host:port` of the other services.
+        addresses: `service -> host:port` of the other services. Where every base model has servers of its own,
+            `serving/projects/p/models/m` is the address of those of one, and `serving` that of the rest.
     """
 
     model_config = SettingsConfigDict(

@@ -28,6 +28,8 @@ class ServingOptions(Options):
         threads: threads of one computation on a CPU.
         start_s: longest time an engine may take to start.
         adapter_wait_s: longest wait for an adapter's room while all are in use.
+        preload: resource names of base models whose engines are started with the service; it is not ready before.
+        tensor_parallel: GPUs that one engine is spread over.
     """
 
     max_engines: int = Field(default=2, ge=1)
@@ -43,6 +45,8 @@ class ServingOptions(Options):
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     start_s: float = Field(default=300, gt=0)
     adapter_wait_s: float = Field(default=30, ge=0)
+    preload: tuple[str, ...] = ()
+    tensor_parallel: int = Field(default=1, ge=1)
 
 
 class Settings(ServiceSettings):
