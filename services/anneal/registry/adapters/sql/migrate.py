@@ -6,6 +6,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,7 +22,15 @@ async def migrate(engine: AsyncEngine) -> None:
         await connection.run_sync(lambda db: command.upgrade(configure(db), "head"))
 
 
-def configure(connection: Connection) -> Config:
+async def is_current(engine: AsyncEngine) -> bool:
+    """Whether no migration is missing."""
+    newest = set(ScriptDirectory.from_config(configure()).get_heads())
+    async with engine.connect() as connection:
+        found = await connection.run_sync(lambda db: set(MigrationContext.configure(db).get_current_heads()))
+    return found == newest
+
+
+def configure(connection: Connection | None = None) -> Config:
     """Alembic's configuration for a connection."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
