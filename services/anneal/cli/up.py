@@ -180,9 +180,8 @@ class Local:
             raise
 
     async def _start(self) -> None:
-        given = {"training": self._training}
-        builds = [service_build(name, self._options(name, given.get(name, {}))) for name in SERVICES]
-        options = self._options("gateway", self._gateway)
+        builds = [service_build(name, self.options_of(name)) for name in SERVICES]
+        options = self.options_of("gateway")
         self.host = Host(self._settings, builds, local=SERVICES)
         await self.host.start()
         self._stack.push_async_callback(self.host.stop)
@@ -196,9 +195,14 @@ class Local:
         (self.data_dir / STATE_FILE).write_text(json.dumps(state))
         self._stack.callback((self.data_dir / STATE_FILE).unlink, missing_ok=True)
 
-    def _options(self, service: str, given: dict[str, Any]) -> Any:
-        """What a service is told by the environment, and by `given`, which wins."""
+    def options_of(self, service: str) -> Any:
+        """What a service is told: by the environment, and by what was given here, which wins.
+
+        Raises:
+            SystemExit: the environment says something wrong; the text names the variable.
+        """
         field = _OPTIONS.get(service, service)
+        given = {"training": self._training, "gateway": self._gateway}.get(service, {})
         settings: Any = importlib.import_module(f"anneal.{service}.settings").Settings
         return getattr(read_settings(settings, **self._given, **({field: given} if given else {})), field)
 

@@ -40,7 +40,7 @@ def open_engine(url: str) -> AsyncEngine:
             return create_async_engine(url, pool_pre_ping=True)
     except (ArgumentError, ImportError):  # neither's text may be shown: it can hold the password
         raise Misconfigured(
-            "ANNEAL_DATABASE_URL: not of the form postgresql+asyncpg://user:password@host/database"
+            "ANNEAL_DATABASE_URL is not of the form postgresql+asyncpg://user:password@host/database"
         ) from None
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)

@@ -74,8 +74,12 @@ class Store:
         if "://" in url and not url.startswith("file://"):
             try:
                 self._backend: Any = from_url(url, **dict(options or {}))
-            except (BaseError, TypeError, ValueError) as error:
-                raise Misconfigured(f"ANNEAL_STORE: {url} cannot be opened: {_first_line(error)}") from None
+            except BaseException as error:  # obstore panics, as no Exception, at an option it does not know
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    raise
+                named = ", ".join(sorted(options or {})) or "none"
+                why = _first_line(error)
+                raise Misconfigured(f"ANNEAL_STORE: {url} cannot be opened with the options {named}: {why}") from None
         else:
             root = Path(url.removeprefix("file://")).absolute()
             root.mkdir(parents=True, exist_ok=True)

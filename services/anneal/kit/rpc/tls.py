@@ -22,7 +22,7 @@ def server_credentials(options: TlsOptions) -> grpc.ServerCredentials | None:
     cert, key = options.cert, options.key
     ca = options.ca if options.mutual else None
     files = [cert, key, *([ca] if ca else [])]
-    seen = [_stamp(files)]
+    seen: list[list[tuple[int, int]]] = []
 
     def configuration() -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
@@ -33,16 +33,18 @@ def server_credentials(options: TlsOptions) -> grpc.ServerCredentials | None:
         """Asked at every handshake; None keeps what there is, as while the files are being replaced."""
         try:
             stamp = _stamp(files)
-            if stamp == seen[0]:
+            if stamp == seen[-1]:
                 return None
             found = configuration()
         except (Misconfigured, OSError):
             return None
-        seen[0] = stamp
+        seen[:] = [stamp]
         return found
 
+    first = configuration()
+    seen.append(_stamp(files))
     fetch: Any = renewed  # its stub does not know that None is an answer
-    return grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=options.mutual)
+    return grpc.dynamic_ssl_server_credentials(first, fetch, require_client_authentication=options.mutual)
 
 
 def channel_credentials(options: TlsOptions) -> grpc.ChannelCredentials | None:

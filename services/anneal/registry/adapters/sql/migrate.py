@@ -11,6 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+VERSION_TABLE = "registry_version"
+"""Not Alembic's own name for it: other services may keep their tables in the same database."""
 _LOCK = 0x616E6E65616C  # "anneal": any number, as long as every process takes the same one
 
 
@@ -26,8 +28,13 @@ async def is_current(engine: AsyncEngine) -> bool:
     """Whether no migration is missing."""
     newest = set(ScriptDirectory.from_config(configure()).get_heads())
     async with engine.connect() as connection:
-        found = await connection.run_sync(lambda db: set(MigrationContext.configure(db).get_current_heads()))
+        found = await connection.run_sync(lambda db: _heads(db))
     return found == newest
+
+
+def _heads(connection: Connection) -> set[str]:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return set(context.get_current_heads())
 
 
 def configure(connection: Connection | None = None) -> Config:
