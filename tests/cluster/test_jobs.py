@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import SecretStr
 
 from anneal.kit.jobs.kubernetes.client import Cluster
 from anneal.kit.options import GrpcOptions, JobOptions, LauncherOptions, PodOptions, StoreOptions
@@ -65,7 +66,7 @@ class World:
     async def service(self) -> AsyncIterator[tuple[Host, grpc.aio.Channel]]:
         settings = ServiceSettings(
             data_dir=self.folder,
-            tokens=(TOKEN,),
+            tokens=(SecretStr(TOKEN),),
             grpc=GrpcOptions(host="0.0.0.0", port=self.port),
             store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
             jobs=JobOptions(lease_s=30, backoff_s=0.5, cancel_grace_s=60),

@@ -189,11 +189,12 @@ def run(config: Mapping[str, Any], parent: int) -> int:
     heart.start()
     outcome = _outcome(config, claimed, context, told_to_stop.is_set)
     heart.finish(parent)
-    if isinstance(outcome, pb.CompleteJobRequest):
-        send, deadline_s, code = stub.CompleteJob, COMPLETE_DEADLINE_S, 0
-    else:
-        send, deadline_s, code = stub.FailJob, FAIL_DEADLINE_S, 0 if outcome.cancelled else 1
-    _patiently("hand-over", lambda: send(outcome, timeout=deadline_s), parent, heart.patience_s)
+    def hand_over() -> object:
+        if isinstance(outcome, pb.CompleteJobRequest):
+            return stub.CompleteJob(outcome, timeout=COMPLETE_DEADLINE_S)
+        return stub.FailJob(outcome, timeout=FAIL_DEADLINE_S)
+
+    _patiently("hand-over", hand_over, parent, heart.patience_s)
     heart.stop()
     return code
 

@@ -39,7 +39,7 @@ def job(*conditions: dict[str, str], **spec: Any) -> dict[str, Any]:
 
 
 FAILED = condition("Failed", "BackoffLimitExceeded", message="limit")
-OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+OOM: dict[str, Any] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
 
 
 def read(thing: dict[str, Any], *pods: dict[str, Any]) -> Ended:
