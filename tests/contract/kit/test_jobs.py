@@ -144,6 +144,25 @@ async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
         assert (await host.jobs.store.get(accepted.name)).failures == 0
 
 
+async def test_a_job_that_ends_its_server_each_time_is_given_up(tmp_path: Path) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(max_interruptions=2, backoff_s=0.05))
+    async with hosted(tmp_path, [build], settings=settings) as host:
+        name = (await host.jobs.submit("count", order("steady"), project=PROJECT)).name
+        await first_progress(host, name)
+    async with hosted(tmp_path, [build], settings=settings) as host:
+        async with asyncio.timeout(30):
+            while (await host.jobs.store.get(name)).state is not State.RUNNING:
+                await asyncio.sleep(0.05)
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        ended = await wait(channel, name)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_FAILED
+        refusal = decode_status(ended.error)
+        assert refusal is not None
+        assert (refusal.reason, refusal.facts["interruptions"]) == ("JOB_INTERRUPTED", "2")
+        assert "interrupted 2 times" in ended.error.message
+        assert (await host.jobs.store.get(name)).failures == 0
+
+
 async def test_a_killed_server_charges_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with hosted(tmp_path, [build]) as host:
         accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)

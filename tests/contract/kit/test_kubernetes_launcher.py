@@ -16,9 +16,9 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
 from anneal.kit.jobs.demand import Demand
-from anneal.kit.jobs.kubernetes import client, launcher, watch
-from anneal.kit.jobs.kubernetes.client import RESOURCES
+from anneal.kit.jobs.kubernetes import client, deletions, launcher, watch
 from anneal.kit.jobs.kubernetes.narrowing import DemandTooWide
+from anneal.kit.jobs.kubernetes.resources import PERMISSIONS
 from anneal.kit.jobs.states import State
 from anneal.kit.options import GrpcOptions, JobOptions, LauncherOptions, PodOptions, RayOptions, StoreOptions
 from anneal.kit.rpc.channels import open_aio_channel
@@ -30,7 +30,7 @@ from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import job_service_pb2 as pb
 from tests.contract.kit.test_jobs import PROJECT, metadata, order, result, wait
-from tests.fixtures.kubernetes_api import ApiServer, Thing, api_server
+from tests.fixtures.kubernetes_api import ApiServer, api_server
 from tests.fixtures.kubernetes_node import Node, node
 
 DIGITS = "0 1 2 3 4 5 6 7 8 9 "
@@ -54,6 +54,7 @@ class World:
         self.api, self.node, self.folder = api, node, folder
         self.demand = Demand()
         self.lease_s = 10.0
+        self.max_interruptions = 50
         self.launcher: dict[str, Any] = {}
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
@@ -74,9 +75,11 @@ class World:
         }
         settings = ServiceSettings(
             data_dir=self.folder / "data",
-            grpc=GrpcOptions(port=self.port),
+            grpc=GrpcOptions(port=self.port, drain_s=1),
             store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
-            jobs=JobOptions(lease_s=self.lease_s, backoff_s=0.05, cancel_grace_s=20),
+            jobs=JobOptions(
+                lease_s=self.lease_s, backoff_s=0.05, cancel_grace_s=20, max_interruptions=self.max_interruptions
+            ),
             launcher=LauncherOptions(**options),
         )
         made = hosted(self.folder / "data", [build(lambda _request: self.demand)], settings=settings)
@@ -106,6 +109,10 @@ class World:
             while (await host.jobs.store.get(name)).state is not wanted:
                 await asyncio.sleep(0.05)
 
+    def scratch(self, name: str) -> Path:
+        """The folder that a job keeps its notes in."""
+        return self.folder / "data" / "scratch" / name.rsplit("/", 1)[-1]
+
     async def said(self, host: Host, name: str, text: str) -> None:
         """Wait until whoever watches the job was told something."""
         async with asyncio.timeout(20):
@@ -123,13 +130,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(launcher, "GONE_S", 1.0)
     monkeypatch.setattr(launcher, "LINGER_S", 1.0)
     monkeypatch.setattr(launcher, "SETTLE_S", 0.5)
-    monkeypatch.setattr(launcher, "DELETE_AGAIN_S", 0.5)
+    monkeypatch.setattr(deletions, "DELETE_AGAIN_S", 0.5)
     monkeypatch.setattr(launcher, "SWEEP_EVERY_S", 0.2)
     with api_server() as api, node(api, tmp_path / "node") as machine:
         api.kubeconfig(tmp_path)
         yield World(api, machine, tmp_path)
-        verbs = {(verb, resource.plural) for resource in RESOURCES for verb in resource.verbs}
-        assert set(api.seen) <= verbs  # what the launcher's Role allows
+        assert api.asked <= PERMISSIONS
 
 
 async def submit(host: Host, how: str) -> str:
@@ -183,6 +189,24 @@ async def test_a_pod_that_its_node_ends_is_told_from_one_that_took_too_much(
         assert (await host.jobs.store.get(name)).failures == failures
 
 
+async def test_a_job_that_the_cluster_always_interrupts_ends(world: World) -> None:
+    world.max_interruptions = 2
+    async with world.service() as (host, channel):
+        name = await submit(host, "steady")
+        first = await world.pod()
+        await world.progress(host, name)
+        world.node.evict_by_node(first, "low", is_disruption=True)
+        world.node.evict_by_node(await world.pod(besides=first), "low", is_disruption=True)
+        ended = await wait(channel, name)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_FAILED
+        refusal = decode_status(ended.error)
+        assert refusal is not None
+        assert refusal.reason == "JOB_INTERRUPTED"
+        assert "interrupted 2 times" in ended.error.message
+        assert "evicted by its node" in ended.error.message
+        assert (await host.jobs.store.get(name)).failures == 0
+
+
 async def test_a_job_that_ran_out_of_memory_says_so_and_is_not_tried_again(world: World) -> None:
     async with world.service() as (host, channel):
         name = await submit(host, "slow")
@@ -210,7 +234,7 @@ async def test_a_killed_process_is_charged_and_resumed(world: World) -> None:
 
 
 async def test_a_lost_node_charges_nobody_and_its_pod_is_fenced(world: World) -> None:
-    world.lease_s = 3.0
+    world.lease_s = 2.0
     async with world.service() as (host, channel):
         name = await submit(host, "steady")
         await world.progress(host, name)
@@ -245,14 +269,15 @@ async def test_a_job_that_somebody_deleted_is_started_again(world: World) -> Non
 # -- being stopped -----------------------------------------------------------------------------------------------
 
 
-async def test_a_cancelled_job_stops_and_leaves_nothing_running(world: World) -> None:
+async def test_a_cancelled_job_stops_and_leaves_nothing(world: World) -> None:
     async with world.service() as (host, channel):
         name = await submit(host, "slower")
         await world.progress(host, name)
         await host.jobs.cancel(name)
         ended = await wait(channel, name)
         assert metadata(ended).state == pb.JobState.JOB_STATE_CANCELLED
-        await world.until(lambda: not [p for p in world.api.all("pods") if p["status"]["phase"] == "Running"])
+        await world.until(lambda: not world.api.all("jobs") and not world.api.all("pods"))
+        assert world.api.all("secrets") == []
 
 
 async def test_a_job_that_does_not_stop_is_deleted_although_a_deletion_is_lost(world: World) -> None:
@@ -354,6 +379,32 @@ async def test_a_job_survives_a_restart_of_the_service(world: World) -> None:
         assert attempts(world) == ["1"]
 
 
+async def test_a_job_outlives_a_service_that_is_away_for_longer_than_its_lease(world: World) -> None:
+    world.lease_s = 2.0
+    async with world.service() as (host, _):
+        name = await submit(host, "steady")
+        await world.progress(host, name)
+    await asyncio.sleep(3.5)
+    async with world.service() as (host, channel):
+        ended = await wait(channel, name)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 1
+
+
+async def test_a_job_whose_service_stays_away_ends_and_is_started_again(world: World) -> None:
+    world.lease_s, world.launcher = 2.0, {"away_s": 1}
+    async with world.service() as (host, _):
+        name = await submit(host, "steady")
+        await world.progress(host, name)
+    await world.pod("Failed")
+    async with world.service() as (host, channel):
+        ended = await wait(channel, name)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 2
+        assert "did not answer" in metadata(ended).last_failure
+        assert (await host.jobs.store.get(name)).failures == 0
+
+
 async def test_what_ended_while_the_service_was_away_is_found(world: World) -> None:
     async with world.service() as (host, _):
         name = await submit(host, "steady")
@@ -368,6 +419,7 @@ async def test_what_ended_while_the_service_was_away_is_found(world: World) -> N
 
 
 async def test_what_nobody_wants_any_more_is_swept_up(world: World) -> None:
+    world.launcher = {"grace_s": 1}
     async with world.service() as (host, _):
         name = await submit(host, "deaf")
         await world.progress(host, name)
@@ -457,19 +509,69 @@ async def test_a_ray_job_runs_and_is_cleaned_up(ray_world: World) -> None:
         await ray_world.until(lambda: not ray_world.api.all("rayjobs") and not ray_world.api.all("secrets"))
 
 
-async def test_a_ray_head_that_was_evicted_is_followed_by_another_attempt(ray_world: World) -> None:
-    def head() -> Thing:
-        pods = ray_world.api.all("pods")
-        return next(pod for pod in pods if pod["metadata"]["labels"]["ray.io/node-type"] == "head")
+def ray_pod(world: World, role: str) -> str:
+    """The name of a pod with a role in its Ray cluster."""
+    pods = (pod["metadata"] for pod in world.api.all("pods"))
+    return str(next(pod["name"] for pod in pods if pod["labels"]["ray.io/node-type"] == role))
 
+
+async def test_a_ray_head_that_was_evicted_is_followed_by_another_attempt(ray_world: World) -> None:
     async with ray_world.service() as (host, channel):
         name = await submit(host, "slow")
         await ray_world.progress(host, name)
-        ray_world.node.evict_by_node(head()["metadata"]["name"], "low", is_disruption=True)
+        ray_world.node.evict_by_node(ray_pod(ray_world, "head"), "low", is_disruption=True)
         ended = await wait(channel, name)
         assert result(ended).digest == DIGITS
         assert metadata(ended).attempt == 2
         assert (await host.jobs.store.get(name)).failures == 0
+
+
+@pytest.mark.parametrize(("is_preempted", "failures"), [(True, 0), (False, 1)])
+async def test_a_failure_over_a_preempted_ray_worker_charges_nobody(
+    ray_world: World, is_preempted: bool, failures: int
+) -> None:
+    async with ray_world.service() as (host, channel):
+        name = await submit(host, "falls")
+        await ray_world.progress(host, name)
+        if is_preempted:
+            ray_world.node.evict(ray_pod(ray_world, "worker"), "PreemptionByScheduler")
+            await asyncio.sleep(0.5)
+        (ray_world.scratch(name) / "fall").touch()  # as Ray does that has lost a worker
+        ended = await wait(channel, name)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 2
+        assert ("preempted" in metadata(ended).last_failure) is is_preempted
+        assert (await host.jobs.store.get(name)).failures == failures
+
+
+async def test_a_failure_over_a_ray_worker_without_memory_says_so(ray_world: World) -> None:
+    async with ray_world.service() as (host, channel):
+        name = await submit(host, "falls")
+        await ray_world.progress(host, name)
+        ray_world.node.out_of_memory(ray_pod(ray_world, "worker"))
+        await ray_world.pod("Failed")
+        await asyncio.sleep(0.3)
+        (ray_world.scratch(name) / "fall").touch()
+        ended = await wait(channel, name)
+        refusal = decode_status(ended.error)
+        assert refusal is not None
+        assert refusal.reason == "JOB_OUT_OF_MEMORY"
+        assert refusal.facts["container"] == "ray-worker"
+        assert metadata(ended).attempt == 1
+
+
+async def test_every_permission_is_needed(ray_world: World) -> None:
+    """With each request's answer lost once; that no other is asked for, the API server of every test sees to."""
+    async with ray_world.service() as (host, channel):
+        for ray_workers, resource in ((0, "jobs"), (2, "rayjobs")):
+            ray_world.demand = Demand(ray_workers=ray_workers)
+            ray_world.api.fail("create", resource, is_done=True)
+            name = await submit(host, "slower")
+            await ray_world.progress(host, name)
+            await host.jobs.cancel(name)
+            assert metadata(await wait(channel, name)).state == pb.JobState.JOB_STATE_CANCELLED
+            await ray_world.until(lambda: not ray_world.api.all("jobs") and not ray_world.api.all("rayjobs"))
+        assert ray_world.api.asked == PERMISSIONS
 
 
 async def test_without_kuberay_only_those_who_train_hear_of_it(ray_world: World) -> None:

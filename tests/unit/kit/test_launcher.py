@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from anneal.kit.jobs.launcher import Attempt, SubprocessLauncher
+from anneal.kit.jobs.launcher import AWAY_CODE, Attempt, SubprocessLauncher
 
 OPERATION = "projects/p/operations/count-1"
 
@@ -37,6 +37,17 @@ def test_what_a_killed_server_left_running_is_ended(tmp_path: Path, silent_host:
         assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
     finally:
         killed.stop()
+
+
+def test_a_process_whose_server_was_away_charges_nobody(tmp_path: Path) -> None:
+    launcher = SubprocessLauncher(tmp_path)
+    for code, charged in ((AWAY_CODE, False), (1, True)):
+        process = subprocess.Popen(["sh", "-c", f"exit {code}"])
+        process.wait()
+        launcher._running[OPERATION] = (1, process, tmp_path / "none")
+        ended = launcher.ended(OPERATION, 1)
+        assert ended is not None
+        assert ended.charged is charged
 
 
 def test_an_attempt_nobody_wrote_down_is_left_to_its_lease(tmp_path: Path) -> None:

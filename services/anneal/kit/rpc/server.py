@@ -181,7 +181,12 @@ class Host:
             }
 
         return Jobs(
-            JobStore(self._engine, codec.encode_state, on_change=changed),
+            JobStore(
+                self._engine,
+                codec.encode_state,
+                on_change=changed,
+                max_interruptions=settings.jobs.max_interruptions,
+            ),
             _launcher(settings),
             metrics,
             settings.jobs,
