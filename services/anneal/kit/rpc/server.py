@@ -171,10 +171,11 @@ class Host:
                 asyncio.get_running_loop().call_later(KEEP_READINGS_S, metrics.forget_job, kind, name)
 
         def config() -> dict[str, Any]:
+            own = settings.launcher.host or self.address
             return {
-                "host": settings.launcher.host or self.address,
+                "host": own,
                 "token": token,
-                "addresses": addresses,
+                "addresses": {**addresses, **{service.name: own for service in self.services}},
                 "store_url": settings.store_url(),
                 "store_options": settings.store.options,
                 "cache": str(settings.data_dir / "cache"),
