@@ -566,7 +566,7 @@ async def test_every_permission_is_needed(ray_world: World) -> None:
         for ray_workers, resource in ((0, "jobs"), (2, "rayjobs")):
             ray_world.demand = Demand(ray_workers=ray_workers)
             ray_world.api.fail("create", resource, is_done=True)
-            name = await submit(host, "slower")
+            name = await submit(host, "steady")
             await ray_world.progress(host, name)
             await host.jobs.cancel(name)
             assert metadata(await wait(channel, name)).state == pb.JobState.JOB_STATE_CANCELLED
