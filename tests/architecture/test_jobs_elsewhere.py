@@ -13,10 +13,11 @@ from anneal.kit.options import LauncherOptions, StoreOptions
 from anneal.kit.rpc.server import Host
 from anneal.kit.settings import ServiceSettings
 from tests.fixtures.kubernetes_api import api_server
+from tests.fixtures.s3 import Bucket
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> Any:
+async def host(tmp_path: Path, s3_bucket: Bucket) -> Any:
     """Every service, with its jobs on a cluster."""
     with api_server() as api:
         launcher = LauncherOptions(
@@ -26,7 +27,7 @@ async def host(tmp_path: Path) -> Any:
             data_dir=tmp_path / "data",
             addresses=dict.fromkeys(SERVICES, "anneal-other:50051"),
             launcher=launcher,
-            store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
+            store=StoreOptions(url=s3_bucket.url, options=s3_bucket.options),
         )
         made = Host(settings, [service_build(name, None) for name in SERVICES])
         await made.start()

@@ -34,6 +34,7 @@ from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import job_service_pb2 as pb
 from tests.contract.kit.test_jobs import PROJECT, metadata, order, result, wait
+from tests.fixtures.s3 import Bucket
 
 NEEDED = ("KUBECONFIG", "ANNEAL_CLUSTER_IMAGE", "ANNEAL_CLUSTER_HOST")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
@@ -67,6 +68,7 @@ class World:
     """A namespace of the cluster, and a service of this machine whose jobs run there."""
 
     folder: Path
+    store: StoreOptions
     core: Any
     batch: Any
     namespace: str
@@ -79,7 +81,7 @@ class World:
             data_dir=self.folder,
             tokens=(SecretStr(TOKEN),),
             grpc=GrpcOptions(host="0.0.0.0", port=self.port),
-            store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
+            store=self.store,
             jobs=JobOptions(lease_s=30, backoff_s=0.5, cancel_grace_s=60),
             launcher=LauncherOptions(
                 kind="kubernetes",
@@ -118,7 +120,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, s3_bucket: Bucket) -> Iterator[World]:
     from kubernetes import client, config
 
     config.load_kube_config(os.environ["KUBECONFIG"])
@@ -131,7 +133,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         cluster.namespace, {"metadata": {"name": name}, "data": {"bodies.py": BODIES.read_text(encoding="utf-8")}}
     )
     try:
-        yield World(tmp_path, core, batch, cluster.namespace, name, port)
+        store = StoreOptions(url=s3_bucket.url, options=s3_bucket.options)  # these jobs keep nothing in it
+        yield World(tmp_path, store, core, batch, cluster.namespace, name, port)
     finally:
         batch.delete_collection_namespaced_job(
             cluster.namespace, label_selector=f"anneal.dev/owner={name}", propagation_policy="Background"

@@ -32,6 +32,7 @@ from anneal.v1 import job_service_pb2 as pb
 from tests.contract.kit.test_jobs import PROJECT, metadata, order, result, wait
 from tests.fixtures.kubernetes_api import ApiServer, api_server
 from tests.fixtures.kubernetes_node import Node, node
+from tests.fixtures.s3 import Bucket
 
 DIGITS = "0 1 2 3 4 5 6 7 8 9 "
 
@@ -50,8 +51,8 @@ def build(demand: Callable[[Message], Demand]) -> Callable[[Runtime], Service]:
 class World:
     """A cluster, and the settings of a service on it."""
 
-    def __init__(self, api: ApiServer, node: Node, folder: Path) -> None:
-        self.api, self.node, self.folder = api, node, folder
+    def __init__(self, api: ApiServer, node: Node, folder: Path, store: StoreOptions) -> None:
+        self.api, self.node, self.folder, self.store = api, node, folder, store
         self.demand = Demand()
         self.lease_s = 10.0
         self.max_interruptions = 50
@@ -76,7 +77,7 @@ class World:
         settings = ServiceSettings(
             data_dir=self.folder / "data",
             grpc=GrpcOptions(port=self.port, drain_s=1),
-            store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
+            store=self.store,
             jobs=JobOptions(
                 lease_s=self.lease_s, backoff_s=0.05, cancel_grace_s=20, max_interruptions=self.max_interruptions
             ),
@@ -124,7 +125,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, s3_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(client, "PAUSE_S", 0.02)
     monkeypatch.setattr(watch, "PAUSE_S", 0.05)
     monkeypatch.setattr(launcher, "GONE_S", 1.0)
@@ -134,7 +135,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(launcher, "SWEEP_EVERY_S", 0.2)
     with api_server() as api, node(api, tmp_path / "node") as machine:
         api.kubeconfig(tmp_path)
-        yield World(api, machine, tmp_path)
+        yield World(api, machine, tmp_path, StoreOptions(url=s3_bucket.url, options=s3_bucket.options))
         assert api.asked <= PERMISSIONS
 
 

@@ -26,6 +26,7 @@ from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
+from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
 from anneal.kit.store import Store
@@ -180,7 +181,8 @@ def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
 
 def run(config: Mapping[str, Any], parent: int) -> int:
     """Run one attempt for the process that started this one; returns the exit code of the process."""
-    stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"]))
+    tls = TlsOptions.model_validate(config.get("tls", {}))
+    stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"], tls))
     operation = config["operation"]
     claim = pb.ClaimJobRequest(operation=operation, claim=config["claim"])
     away_s = float(config["away_s"])
@@ -200,6 +202,7 @@ def run(config: Mapping[str, Any], parent: int) -> int:
         addresses=config["addresses"],
         token=config["token"],
         options=config["options"],
+        tls=tls,
     )
     told_to_stop = threading.Event()
 
