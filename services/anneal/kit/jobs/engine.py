@@ -180,16 +180,15 @@ class Jobs:
             AttemptFenced: the token is not the living attempt's.
         """
         job = await self.store.check_token(name, token)
-        broken = self._launcher.broken(name, job.attempt) if retryable else None
+        broken = self._launcher.broken(name, job.attempt) if retryable or cancelled else None
         if broken is not None and await self._lose(job, broken):
             self._wake.set()
             return
-        if cancelled:
-            error = _interrupted(job, error.message)
+        last = _interrupted(job, error.message) if cancelled else error
         await self.store.fail(
             name,
             token,
-            error=error.SerializeToString(),
+            error=last.SerializeToString(),
             text=error.message,
             retryable=retryable,
             cancelled=cancelled,
@@ -227,6 +226,8 @@ class Jobs:
         await self.store.create_tables()
         await asyncio.to_thread(self._launcher.start)
         for job in await self.store.active(list(self._kinds)):
+            if job.state is State.CANCELLING:
+                self._cancelled.add(job.name)
             ended = await asyncio.to_thread(self._launcher.inherit, job.name, job.attempt)
             if ended is not None:
                 await self._lose(job, ended)
