@@ -158,6 +158,10 @@ class RayOptions(Options):
     linger_s: int = Field(default=0, ge=0)
 
 
+OWN_VOLUMES = ("data", "tmp", "shm", "job")
+"""Names of the volumes that the launcher itself gives the pods of jobs."""
+
+
 class LauncherOptions(Options):
     """Where the processes of long jobs run. Everything but `kind` is for Kubernetes.
 
@@ -224,6 +228,14 @@ class LauncherOptions(Options):
     deadline_s: int = Field(default=0, ge=0)
     away_s: int = Field(default=3600, ge=0)
     ttl_s: int = Field(default=3600, ge=0)
+
+    @field_validator("volumes")
+    @classmethod
+    def _names_that_are_free(cls, volumes: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for volume in volumes:
+            if volume.get("name") in OWN_VOLUMES:
+                raise ValueError(f"the volume {volume['name']} is the launcher's own: choose another name")
+        return volumes
 
     @field_validator("scratch_size", "tmp_size", "shm_size")
     @classmethod

@@ -26,7 +26,7 @@ def silent_host() -> Iterator[str]:
 
 def test_what_a_killed_server_left_running_is_ended(tmp_path: Path, silent_host: str) -> None:
     killed, fresh = (SubprocessLauncher(tmp_path) for _ in range(2))
-    config = {"host": silent_host, "token": "", "operation": OPERATION, "claim": "c"}
+    config = {"host": silent_host, "token": "", "operation": OPERATION, "claim": "c", "away_s": 0}
     killed.launch(Attempt(operation=OPERATION, attempt=1, config=config))
     try:
         left = psutil.Process(json.loads((tmp_path / "count-1" / "attempt-1.pid").read_text())["pid"])

@@ -14,7 +14,7 @@ from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import key_of, object_name
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.kubernetes.secret import build_secret
-from anneal.kit.options import LauncherOptions, PodOptions
+from anneal.kit.options import OWN_VOLUMES, LauncherOptions, PodOptions
 from tests.fixtures.kubernetes_rules import NO_CRD, Wrong, ray_job_schema, templates, validate
 from tests.unit.kit.kubernetes.helpers import DATA, OPERATION, attempt, options, with_ray
 
@@ -93,6 +93,11 @@ def test_what_is_placed_is_placed() -> None:
     assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
     assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("batch", "nvidia")
     assert spec["affinity"] == {"podAntiAffinity": {}}
+
+
+def test_the_launchers_own_volumes_are_the_names_that_are_kept_free() -> None:
+    volumes = job(options())["spec"]["template"]["spec"]["volumes"]
+    assert {volume["name"] for volume in volumes} == set(OWN_VOLUMES)
 
 
 @pytest.mark.parametrize("build", [job, ray_job])
