@@ -1,4 +1,4 @@
-"""The cases of `tests/contract/kit/test_kubernetes_launcher.py` that a test can bring about on a real cluster.
+"""The cases of `tests/contract/kit/kubernetes` that a test can bring about on a real cluster.
 
 It needs, in the environment: `KUBECONFIG`; `ANNEAL_CLUSTER_IMAGE`, an image with the kit that the cluster can pull;
 `ANNEAL_CLUSTER_HOST`, an address of this machine that pods reach; and may have `ANNEAL_CLUSTER_NAMESPACE` and
