@@ -34,11 +34,11 @@ ports:
 {{/* To these peers at these ports, given (peers, ports); anywhere without peers. */}}
 {{- define "anneal.to" -}}
 {{- $protocols := ternary (list "UDP" "TCP") (list "TCP") (gt (len .) 2) }}
-- {{- with index . 0 }}
+- {{ include "anneal.ports" (list $protocols (index . 1)) | indent 2 | trim }}
+  {{- with index . 0 }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- include "anneal.ports" (list $protocols (index . 1)) | nindent 2 }}
 {{- end -}}
 
 {{- define "anneal.toDns" -}}

@@ -48,7 +48,7 @@ secret:
   persistentVolumeClaim: {claimName: {{ include "anneal.scratchClaim" $root }}}
 {{- end }}
 {{- if include "anneal.tlsSecret" $root }}
-- {{- include "anneal.tlsVolume" $root | nindent 2 }}
+- {{ include "anneal.tlsVolume" $root | indent 2 | trim }}
 {{- end }}
 {{- with $workload.extraVolumes }}
 {{ toYaml . }}
