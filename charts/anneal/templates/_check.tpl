@@ -42,7 +42,8 @@
 {{- $wrong = append $wrong "ingress.host: an Ingress needs the host name that it answers to" -}}
 {{- end -}}
 {{- if not $wrong -}}
-{{- range $part, $workload := include "anneal.workloads" . | fromYaml -}}
+{{- include "anneal.prepare" . -}}
+{{- range $part, $workload := .Values._workloads -}}
 {{- $least := add $workload.drainSeconds $workload.preStopSeconds -}}
 {{- if le (int $workload.grace) (int $least) -}}
 {{- $wrong = append $wrong (printf "%s.terminationGracePeriodSeconds: %d is not longer than drainSeconds and preStopSeconds together (%d)" $part (int $workload.grace) $least) -}}

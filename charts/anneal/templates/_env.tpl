@@ -134,7 +134,9 @@
 {{- $workload := index . 1 -}}
 {{- $own := include "anneal.ownSettings" . | fromYaml -}}
 {{- include "anneal.folders" $root -}}
-{{- include "anneal.settings" (include "anneal.overlay" (list $workload.settings $own) | fromYaml) -}}
+{{- $told := deepCopy $workload.settings -}}
+{{- include "anneal.overlay" (list $told $own) -}}
+{{- include "anneal.settings" $told -}}
 {{- include "anneal.secretVariable" (list "ANNEAL_TOKENS" (include "anneal.authSecret" $root) $root.Values.auth.tokensKey) -}}
 {{- if $workload.speaksHttp -}}
 {{- include "anneal.secretVariable" (list "ANNEAL_GATEWAY__KEYS" (include "anneal.authSecret" $root) $root.Values.auth.gatewayKeysKey) -}}

@@ -1,16 +1,16 @@
 {{/* What runs: the services of the mode, each with `defaults`, its own values and what follows from them. */}}
 
-{{/* A map laid over another, given (below, above). Unlike `merge`, 0, false and "" above win. */}}
+{{/* Lays a map over another one, in place, given (below, above). Unlike `mergeOverwrite`, 0, false and "" above win. */}}
 {{- define "anneal.overlay" -}}
-{{- $made := deepCopy (index . 0) -}}
+{{- $under := index . 0 -}}
 {{- range $key, $value := index . 1 -}}
-{{- $below := get $made $key -}}
+{{- $below := get $under $key -}}
 {{- if and (kindIs "map" $value) (kindIs "map" $below) -}}
-{{- $value = include "anneal.overlay" (list $below $value) | fromYaml -}}
+{{- include "anneal.overlay" (list $below $value) -}}
+{{- else -}}
+{{- $_ := set $under $key $value -}}
 {{- end -}}
-{{- $_ := set $made $key $value -}}
 {{- end -}}
-{{- toYaml $made -}}
 {{- end -}}
 
 {{/* Services whose jobs run in pods of their own, in `distributed`. */}}
@@ -18,46 +18,50 @@
 {{- if eq .Values.mode "distributed" -}}ingestion synthesis curation training evaluation{{- end -}}
 {{- end -}}
 
-{{/* Every workload, by the end of its name. */}}
-{{- define "anneal.workloads" -}}
-{{- $made := dict -}}
+{{/* Puts every workload into `.Values._workloads`, by the end of its name: once, because it is asked for in every file. */}}
+{{- define "anneal.prepare" -}}
+{{- if not (hasKey .Values "_workloads") -}}
+{{- $_ := set .Values "_workloads" dict -}}
 {{- if eq .Values.mode "standalone" -}}
-{{- $_ := set $made "standalone" (include "anneal.workload" (list . "standalone" .Values.standalone "") | fromYaml) -}}
+{{- include "anneal.addWorkload" (list . "standalone" "" .Values.standalone) -}}
 {{- else -}}
 {{- range $service := list "registry" "ingestion" "synthesis" "curation" "training" "evaluation" "gateway" -}}
-{{- $_ := set $made $service (include "anneal.workload" (list $ $service (get $.Values $service) "") | fromYaml) -}}
+{{- include "anneal.addWorkload" (list $ $service "" (get $.Values $service)) -}}
 {{- end -}}
-{{- range $model := .Values.serving.models -}}
-{{- $own := include "anneal.overlay" (list (omit $.Values.serving "models") (omit $model "name")) | fromYaml -}}
-{{- $part := printf "serving-%s" $model.name -}}
-{{- $_ := set $made $part (include "anneal.workload" (list $ "serving" $own $model.name) | fromYaml) -}}
+{{- range .Values.serving.models -}}
+{{- include "anneal.addWorkload" (list $ "serving" .name (omit $.Values.serving "models") (omit . "name")) -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml $made -}}
+{{- end -}}
 {{- end -}}
 
-{{/* One workload, given (root, service, values, name of the base model in serving). */}}
-{{- define "anneal.workload" -}}
+{{/* One workload, given (root, service, name of the base model in serving, values, values over those). */}}
+{{- define "anneal.addWorkload" -}}
 {{- $root := index . 0 -}}
 {{- $service := index . 1 -}}
-{{- $base := index . 3 -}}
-{{- $made := include "anneal.overlay" (list $root.Values.defaults (index . 2)) | fromYaml -}}
+{{- $base := index . 2 -}}
+{{- $made := deepCopy $root.Values.defaults -}}
+{{- range slice . 3 -}}
+{{- include "anneal.overlay" (list $made (deepCopy .)) -}}
+{{- end -}}
 {{- $part := ternary (printf "serving-%s" $base) $service (ne $base "") -}}
 {{- $name := include "anneal.objectName" (list $root $part) -}}
 {{- $least := add $made.drainSeconds $made.preStopSeconds -}}
 {{- $grace := $made.terminationGracePeriodSeconds | int -}}
-{{- $_ := set $made "app" $service -}}
-{{- $_ := set $made "part" $part -}}
-{{- $_ := set $made "name" $name -}}
-{{- $_ := set $made "base" $base -}}
-{{- $_ := set $made "grace" (ternary $grace (add $least 30) (gt $grace 0)) -}}
-{{- $_ := set $made "launches" (has $service (splitList " " (include "anneal.launchers" $root))) -}}
-{{- $_ := set $made "speaksHttp" (has $service (list "gateway" "standalone")) -}}
-{{- $_ := set $made "speaksGrpc" (ne $service "gateway") -}}
-{{- $_ := set $made "storesThings" (ne $service "gateway") -}}
-{{- $_ := set $made "readsDatabase" (and (ne $root.Values.database.existingSecret "") (not (has $service (list "gateway" "serving")))) -}}
-{{- $_ := set $made "account" (include "anneal.accountName" (list $made.serviceAccount $name)) -}}
-{{- toYaml $made -}}
+{{- $more := dict
+  "app" $service
+  "part" $part
+  "name" $name
+  "base" $base
+  "account" (include "anneal.accountName" (list $made.serviceAccount $name))
+  "grace" (ternary $grace (add $least 30) (gt $grace 0))
+  "launches" (has $service (splitList " " (include "anneal.launchers" $root)))
+  "speaksHttp" (has $service (list "gateway" "standalone"))
+  "speaksGrpc" (ne $service "gateway")
+  "storesThings" (ne $service "gateway")
+  "readsDatabase" (and (ne $root.Values.database.existingSecret "") (not (has $service (list "gateway" "serving"))))
+-}}
+{{- $_ := set $root.Values._workloads $part (merge $more $made) -}}
 {{- end -}}
 
 {{/* Image, given (root, service, image values, GPUs). */}}
