@@ -208,7 +208,9 @@ def _sample(service: str) -> dict[str, Any]:
 def _environment(pod: Pod) -> Mapping[str, str]:
     told = {name: SECRETS[name] if value is None else value for name, value in pod.env.items()}
     # Where all services are one process, it knows by itself where they are.
-    itself = {"ANNEAL_ADDRESSES": '{"registry": "itself", "serving": "itself"}'} if pod.component == "standalone" else {}
+    itself = (
+        {"ANNEAL_ADDRESSES": '{"registry": "itself", "serving": "itself"}'} if pod.component == "standalone" else {}
+    )
     return {**itself, **told}
 
 
