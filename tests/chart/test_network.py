@@ -33,16 +33,21 @@ GRPC, HTTP, METRICS = 50051, 8080, 9090
 Edge = tuple[str, str, int]
 
 
-def calls_of_the_code() -> set[Edge]:
+def opened_channels() -> set[tuple[str, str]]:
     """Who opens a channel to whom, by the sources; `<service> jobs` are the pods of its jobs."""
-    found: set[Edge] = set()
+    found: set[tuple[str, str]] = set()
     for service in SERVICES:
         for file in sorted((PACKAGE / service).rglob("*.py")):
             source = file.read_text(encoding="utf-8")
-            found |= {(service, callee, GRPC) for callee in _BY_POD.findall(source)}
-            found |= {(f"{service} jobs", callee, GRPC) for callee in _BY_JOB.findall(source)}
-    # Each job speaks with the service that started it, at `launcher.host`.
-    return found | {(f"{service} jobs", service, GRPC) for service in LAUNCHERS}
+            found |= {(service, callee) for callee in _BY_POD.findall(source)}
+            found |= {(f"{service} jobs", callee) for callee in _BY_JOB.findall(source)}
+    return found
+
+
+def calls_of_the_code() -> set[Edge]:
+    """Every connection over gRPC: also that of each job with the service that started it, at `launcher.host`."""
+    channels = opened_channels() | {(f"{service} jobs", service) for service in LAUNCHERS}
+    return {(caller, callee, GRPC) for caller, callee in channels}
 
 
 BESIDE_THE_CODE = {
@@ -68,14 +73,10 @@ def test_the_edges_are_those_of_the_code_seen_from_both_ends(name: str) -> None:
 
 @pytest.mark.parametrize("name", DISTRIBUTED)
 def test_callers_have_the_addresses_of_whom_they_call_and_no_others(name: str) -> None:
-    calls = calls_of_the_code()
     for pod in services(of_situation(name)):
         known = {address.partition("/")[0] for address in json.loads(pod.env["ANNEAL_ADDRESSES"] or "")}
         callers = {pod.component, f"{pod.component} jobs"}
-        own = {pod.component} - {callee for caller, callee, _ in calls if caller == f"{pod.component} jobs"}
-        needed = {callee for caller, callee, _ in calls if caller in callers} - own
-        asked_by_itself = {pod.component} if _asks_itself(pod.component) else set()
-        assert known == (needed - {pod.component}) | asked_by_itself
+        assert known == {callee for caller, callee in opened_channels() if caller in callers}
 
 
 @pytest.mark.parametrize("name", [name for name in SITUATIONS if name != "standalone-throwaway"])
@@ -117,7 +118,7 @@ def test_metrics_are_for_prometheus_only() -> None:
 
 
 def test_no_peers_let_nobody_in() -> None:
-    nobody: dict[str, Any] = dict.fromkeys(("prometheus", "gatewayClients", "grpcClients", "kuberayOperator"), [])
+    nobody: dict[str, Any] = {key: [] for key in ("prometheus", "gatewayClients", "grpcClients", "kuberayOperator")}
     things = objects(overlay(situation("distributed-gpu"), {"networkPolicy": nobody}))
     peers = [
         peer
@@ -161,12 +162,6 @@ def _who(selector: Mapping[str, Any]) -> str | None:
         return f"{labels[OWNER].removeprefix('rel-anneal-').removeprefix('rel-an-')} jobs"
     found: str | None = labels.get("app.kubernetes.io/component")
     return found
-
-
-def _asks_itself(service: str) -> bool:
-    """Whether a service's jobs open a channel to it by its name, besides the one to `launcher.host`."""
-    files = (PACKAGE / service).rglob("*.py")
-    return any(service in _BY_JOB.findall(file.read_text(encoding="utf-8")) for file in files)
 
 
 def _own_policy(things: Any, pod: Pod) -> Object:

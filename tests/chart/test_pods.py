@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from copy import deepcopy
 
 import pytest
@@ -172,8 +173,8 @@ def _pod(situation_name: str, name: str) -> Pod:
     return next(pod for pod in pods(of_situation(situation_name)) if pod.owner["metadata"]["name"] == name)
 
 
-def _selects(selector: dict[str, str], pod: Pod) -> bool:
-    return selector.items() <= pod.metadata["labels"].items()
+def _selects(selector: Mapping[str, str], pod: Pod) -> bool:
+    return selector.items() <= dict(pod.metadata["labels"]).items()
 
 
 def _claimed(pod: Pod) -> set[str]:

@@ -194,7 +194,7 @@ def test_the_schema_knows_no_setting_that_the_chart_says_itself() -> None:
 
 
 def _sample(service: str) -> dict[str, Any]:
-    return {
+    samples: dict[str, dict[str, Any]] = {
         "ingestion": {"max_members": 7},
         "synthesis": {"hosts": ["one", "two"]},
         "curation": {"max_steps": 7},
@@ -202,7 +202,8 @@ def _sample(service: str) -> dict[str, Any]:
         "evaluation": {"concurrency": 7},
         "serving": {"eager": True, "kv_cache_bytes": 8 << 30},
         "gateway": {"project": "acme", "max_body_bytes": 1 << 24},
-    }[service]
+    }
+    return samples[service]
 
 
 def _environment(pod: Pod) -> Mapping[str, str]:

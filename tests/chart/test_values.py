@@ -157,7 +157,7 @@ def test_every_value_that_templates_read_exists() -> None:
 
 # -- wrong values ------------------------------------------------------------------------------------------------------
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown key": ({"replicas": 3}, "at '': additional properties 'replicas' not allowed"),
     "an unknown key of a service": (
         {"gateway": {"replica": 3}},
@@ -208,7 +208,7 @@ WRONG = {
         "at '/networkPolicy/prometheus/0': additional properties 'namespace' not allowed",
     ),
 }
-TOGETHER = {
+TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "distributed without a secret of tokens": (
         {"auth": {"existingSecret": ""}},
         "auth.existingSecret: `distributed` needs a secret with the tokens of the services and the keys of the gateway",

@@ -1,5 +1,7 @@
-"""One round trip through a release: a question to the registry with its token, and the gateway's health, which asks both
-the registry and serving. Tries until both answer or the time is over; leaves nothing behind."""
+"""One round trip through a release: a question to the registry with its token, and the gateway's health.
+
+The gateway is well when the registry and serving answer it. Tries until both do or the time is over; leaves nothing behind.
+"""
 
 import os
 import sys
