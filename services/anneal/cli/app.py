@@ -12,6 +12,7 @@ import typer
 from anneal.cli.client import Client
 from anneal.cli.output import Output
 from anneal.cli.up import state_of
+from anneal.kit.settings import ClientSettings, read_settings
 
 DEFAULT_ADDRESS = "127.0.0.1:7600"
 DEFAULT_HTTP = "127.0.0.1:8000"
@@ -33,11 +34,19 @@ class Session:
     http: str
     project: str
     token: str
+    api_key: str
     output: Output
 
-    def client(self) -> Client:
-        """A client of the running system."""
-        return Client(self.address, project=self.project, token=self.token)
+    def client(self, project: str = "") -> Client:
+        """A client of the running system, in this session's project where none is given."""
+        settings = read_settings(ClientSettings)
+        return Client(
+            self.address,
+            project=project or self.project,
+            token=self.token,
+            addresses=settings.addresses,
+            tls=settings.tls,
+        )
 
     def name(self, collection: str, value: str) -> str:
         """A full resource name from an id: `adapters`, `kind` -> `projects/p/adapters/kind`."""
@@ -61,9 +70,10 @@ def data_dir() -> Path:
 def options(
     context: typer.Context,
     address: Annotated[str, typer.Option(envvar="ANNEAL_ADDRESS", help="host:port of the gRPC server.")] = "",
-    http: Annotated[str, typer.Option(envvar="ANNEAL_HTTP", help="host:port of the HTTP gateway.")] = "",
+    http: Annotated[str, typer.Option(envvar="ANNEAL_HTTP", help="URL or host:port of the HTTP gateway.")] = "",
     project: Annotated[str, typer.Option(envvar="ANNEAL_PROJECT", help="Project id.")] = "default",
     token: Annotated[str, typer.Option(envvar="ANNEAL_TOKEN", help="Bearer token.", show_envvar=True)] = "",
+    api_key: Annotated[str, typer.Option(envvar="ANNEAL_API_KEY", help="Key of the HTTP gateway.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Options before the command; without --address the `anneal up` of this machine is found by itself."""
@@ -73,5 +83,6 @@ def options(
         http=http or state.get("http", DEFAULT_HTTP),
         project=project,
         token=token,
+        api_key=api_key,
         output=Output(as_json=as_json),
     )

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from anneal.kit.errors import Down
-from anneal.kit.rpc.channels import open_channel
+from anneal.kit.options import TlsOptions
+from anneal.kit.rpc.channels import address_of, open_channel
 from anneal.kit.rpc.status import RETRYABLE
 from anneal.v1 import (
     curation_service_pb2_grpc,
@@ -59,61 +60,91 @@ class Done:
 
 
 class Client:
-    """Calls every service behind one address."""
+    """Calls every service, behind one address or each behind its own."""
 
-    def __init__(self, address: str, *, project: str = "default", token: str = "") -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        project: str = "default",
+        token: str = "",
+        addresses: Mapping[str, str] | None = None,
+        tls: TlsOptions | None = None,
+    ) -> None:
+        """Make the client; nothing is connected before the first call.
+
+        Args:
+            address: `host:port` of the services that `addresses` does not name.
+            project: id of the project.
+            token: bearer token; empty sends none.
+            addresses: `service -> host:port`. Operations and jobs are asked of the registry, which reads the same
+                database as the services that run them.
+            tls: how to connect; None connects without TLS.
+
+        Raises:
+            Misconfigured: a file of `tls` cannot be read.
+        """
         self.address = address
         self.parent = f"projects/{project}"
-        self.channel = open_channel(address, token)
+        self._addresses = dict(addresses or {})
+        self._token, self._tls = token, tls
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def channel(self, service: str, part: str = "") -> grpc.Channel:
+        """The channel to a service, opened once; `part` as in `address_of`."""
+        address = address_of({service: self.address, **self._addresses}, service, part)
+        if address not in self._channels:
+            self._channels[address] = open_channel(address, self._token, self._tls)
+        return self._channels[address]
 
     @cached_property
     def registry(self) -> registry_service_pb2_grpc.RegistryServiceStub:
         """Names, deployments, lineage."""
-        return registry_service_pb2_grpc.RegistryServiceStub(self.channel)
+        return registry_service_pb2_grpc.RegistryServiceStub(self.channel("registry"))
 
     @cached_property
     def ingestion(self) -> ingestion_service_pb2_grpc.IngestionServiceStub:
         """Files to datasets."""
-        return ingestion_service_pb2_grpc.IngestionServiceStub(self.channel)
+        return ingestion_service_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
 
     @cached_property
     def synthesis(self) -> synthesis_service_pb2_grpc.SynthesisServiceStub:
         """Datasets to instruction data."""
-        return synthesis_service_pb2_grpc.SynthesisServiceStub(self.channel)
+        return synthesis_service_pb2_grpc.SynthesisServiceStub(self.channel("synthesis"))
 
     @cached_property
     def curation(self) -> curation_service_pb2_grpc.CurationServiceStub:
         """Filters, duplicates, splits."""
-        return curation_service_pb2_grpc.CurationServiceStub(self.channel)
+        return curation_service_pb2_grpc.CurationServiceStub(self.channel("curation"))
 
     @cached_property
     def training(self) -> training_service_pb2_grpc.TrainingServiceStub:
         """Plans and training."""
-        return training_service_pb2_grpc.TrainingServiceStub(self.channel)
+        return training_service_pb2_grpc.TrainingServiceStub(self.channel("training"))
 
-    @cached_property
-    def inference(self) -> inference_service_pb2_grpc.InferenceServiceStub:
-        """Answers."""
-        return inference_service_pb2_grpc.InferenceServiceStub(self.channel)
+    def inference(self, base_model: str) -> inference_service_pb2_grpc.InferenceServiceStub:
+        """Answers of the servers of a base model's resource name."""
+        return inference_service_pb2_grpc.InferenceServiceStub(self.channel("serving", base_model))
 
     @cached_property
     def evaluation(self) -> evaluation_service_pb2_grpc.EvaluationServiceStub:
         """Scores and verdicts."""
-        return evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel)
+        return evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel("evaluation"))
 
     @cached_property
     def jobs(self) -> job_service_pb2_grpc.JobServiceStub:
         """Events of jobs."""
-        return job_service_pb2_grpc.JobServiceStub(self.channel)
+        return job_service_pb2_grpc.JobServiceStub(self.channel("registry"))
 
     @cached_property
     def operations(self) -> Any:
         """Long-running operations."""
-        return operations_pb2_grpc.OperationsStub(self.channel)
+        return operations_pb2_grpc.OperationsStub(self.channel("registry"))
 
     def close(self) -> None:
-        """Close the channel."""
-        self.channel.close()
+        """Close every channel."""
+        for channel in self._channels.values():
+            channel.close()
 
     # -- long-running operations ---------------------------------------------------------------------------------
 
