@@ -15,16 +15,6 @@ Schema = dict[str, Any]
 
 LAUNCHERS = ("ingestion", "synthesis", "curation", "training", "evaluation")
 SERVICES = ("registry", *LAUNCHERS, "serving", "gateway")
-_CLASSES = {
-    "registry": "Settings",
-    "ingestion": "IngestionSettings",
-    "synthesis": "SynthesisSettings",
-    "curation": "CurationSettings",
-    "training": "Settings",
-    "evaluation": "Settings",
-    "serving": "Settings",
-    "gateway": "Settings",
-}
 SHARED = ("grpc", "jobs", "log_json", "log_level")
 """What every service can be told in `settings`; what else they share, the chart says itself."""
 BY_THE_CHART = {
@@ -40,6 +30,8 @@ BY_THE_CHART = {
 }
 """Fields that templates set from values of their own, so that `settings` may not."""
 IN_RAY = {"enabled", "image"}
+BY_ITS_COMMAND = {"gateway": {"project"}, "training": {"model_folders"}}
+"""Fields that `anneal up` takes from its command line, whatever the environment says."""
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------
@@ -212,7 +204,7 @@ def serving() -> Schema:
 
 def settings_class(service: str) -> Any:
     """The settings of a service's process."""
-    return getattr(importlib.import_module(f"anneal.{service}.settings"), _CLASSES[service])
+    return importlib.import_module(f"anneal.{service}.settings").Settings
 
 
 def own_group(service: str) -> str:
@@ -270,6 +262,9 @@ def settings_definitions() -> Schema:
     shared = {name: schema for name, schema in each["registry"].items() if name in SHARED}
     together = {name: schema for found in each.values() for name, schema in found.items() if name != "launcher"}
     made = {f"settings-{service}": closed(**found) for service, found in each.items()}
+    for group, fields in BY_ITS_COMMAND.items():
+        left = {name: field for name, field in together[group]["properties"].items() if name not in fields}
+        together[group] = {**together[group], "properties": left}
     return {**made, "settings-shared": closed(**shared), "settings-standalone": closed(**together)}
 
 

@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 from helm_python.chart import Chart, lint, package
 
+from tests.chart.crds import crd_schema
 from tests.chart.rendering import (
     CHART,
     NAMESPACE,
@@ -24,7 +25,7 @@ from tests.chart.rendering import (
     rendered,
     situation,
 )
-from tests.fixtures.kubernetes_rules import CRDS, VERSIONS, crd_schema
+from tests.fixtures.kubernetes_rules import CRDS, VERSIONS
 
 CUSTOM = {
     "ServiceMonitor": ("monitoring.coreos.com_servicemonitors.yaml", "v1"),
@@ -48,6 +49,7 @@ CERTIFICATE = {
         "duration": {"type": "string", "pattern": "^([0-9]+(h|m|s))+$"},
         "renewBefore": {"type": "string", "pattern": "^([0-9]+(h|m|s))+$"},
         "dnsNames": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        "ipAddresses": {"type": "array", "items": {"type": "string"}},
         "usages": {"items": {"enum": ["digital signature", "key encipherment", "server auth", "client auth"]}},
         "privateKey": {
             "type": "object",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 
 import anneal.kit.jobs.kubernetes
-from anneal.kit.jobs.kubernetes.client import RAY_JOBS, RESOURCES, Resource
+from anneal.kit.jobs.kubernetes.job import JobForm
+from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from deploy.local.chart_schema import LAUNCHERS
 from tests.chart.rendering import SITUATIONS, Object, named, of_kind, of_situation, services
 
 LAUNCHER = Path(anneal.kit.jobs.kubernetes.__file__).parent
+_launcher = importlib.import_module("anneal.kit.jobs.kubernetes.launcher")
+JOBS, RAY_JOBS, PODS, SECRETS = JobForm.resource, RayJobForm.resource, _launcher.PODS, _launcher.SECRETS
+RESOURCES = (JOBS, RAY_JOBS, PODS, SECRETS)
 _CALL = re.compile(r"_cluster\.(create|get|delete|list|watch)\(\s*(?:self\._)?([\w.]+)")
 
 
@@ -64,19 +69,10 @@ def _allowed(role: Object) -> set[tuple[str, str, frozenset[str]]]:
 
 def _called() -> Iterator[tuple[str, str]]:
     """Resource and verb of every call that the launcher makes; what it mirrors, it lists and watches."""
-    variables: dict[str, list[Resource]] = {resource.plural.upper(): [resource] for resource in RESOURCES}
-    jobs = [resource for resource in RESOURCES if resource.plural in ("jobs", "rayjobs")]
-    named_by_hand = {
-        "SECRETS": variables["SECRETS"],
-        "PODS": variables["PODS"],
-        "form.resource": jobs,
-        "resource": jobs,
-    }
+    either = (JOBS, RAY_JOBS)
+    meant = {"SECRETS": (SECRETS,), "form.resource": either, "resource": either}
+    mirrored = (*either, PODS)
     for file in sorted(LAUNCHER.glob("*.py")):
-        source = file.read_text(encoding="utf-8")
-        for verb, what in _CALL.findall(source):
-            mirrored = file.stem == "watch"
-            for resource in RESOURCES if mirrored else named_by_hand[what]:
-                if mirrored and resource.plural == "secrets":
-                    continue  # nobody mirrors secrets
+        for verb, what in _CALL.findall(file.read_text(encoding="utf-8")):
+            for resource in mirrored if file.stem == "watch" else meant[what]:
                 yield resource.plural, verb

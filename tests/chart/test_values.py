@@ -122,7 +122,7 @@ SERVICES = (
     *("standalone", "registry", "ingestion", "synthesis", "curation", "training", "evaluation", "serving", "gateway"),
 )
 SAMPLES: tuple[Any, ...] = (
-    *(True, False, 0, 1, 2, 77, "other", "9Gi", "77s", "https://example.com", "s3://other", "sha256:" + "1" * 64),
+    *(True, False, 77, 1, 2, 0, "other", "9Gi", "77s", "https://example.com", "s3://other", "sha256:" + "1" * 64),
     *("Always", "cuda", "cpu", "NodePort", "float32", "hpa", "keda", "distributed", "standalone", "Never"),
     *(["other"], [7], ["ReadWriteMany"], [{"name": "other"}], [{"podSelector": {"matchLabels": {"a": "b"}}}]),
     *({"other": "value"}, {"requests": {"cpu": "77"}}, {"periodSeconds": 77}, {"log_level": "ERROR"}),
@@ -130,6 +130,8 @@ SAMPLES: tuple[Any, ...] = (
     [{"name": "other", "model": "projects/p/models/other"}],
     [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}}],
 )
+TRIED = 4
+"""Samples of a value that are enough: where it is read at all, one of them shows."""
 READ_BY_NOBODY = {"global": "it is room for a parent chart's own"}
 
 
@@ -342,7 +344,7 @@ def _samples(path: str) -> list[Any]:
     for key in path.split("."):
         part = _resolved(schema, part)["properties"][key]
     validator = jsonschema.Draft202012Validator({**_resolved(schema, part), "$defs": schema["$defs"]})
-    return [sample for sample in SAMPLES if validator.is_valid(sample)]
+    return [sample for sample in SAMPLES if validator.is_valid(sample)][:TRIED]
 
 
 def _resolved(root: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

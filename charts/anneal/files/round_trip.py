@@ -1,6 +1,7 @@
 """One round trip through a release: a question to the registry with its token, and the gateway's health.
 
-The gateway is well when the registry and serving answer it. Tries until both do or the time is over; leaves nothing behind.
+The gateway is well when the registry and serving answer it. Tries until both do or the time is over, and leaves
+nothing behind.
 """
 
 import os
@@ -21,8 +22,7 @@ PARENT = "projects/helm-test"
 
 def ask_registry(settings, address):
     """List the datasets of a project: token, TLS, registry, database."""
-    tls = [settings.tls] if settings.tls.cert or settings.tls.ca else []
-    with open_channel(address, settings.bearer_tokens()[0], *tls) as channel:
+    with open_channel(address, settings.bearer_tokens()[0], settings.tls) as channel:
         RegistryServiceStub(channel).ListDatasets(pb.ListDatasetsRequest(parent=PARENT), timeout=10)
 
 

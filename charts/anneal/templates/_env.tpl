@@ -114,9 +114,6 @@
 {{- end -}}
 {{- with include "anneal.scratchClaim" $root -}}
 {{- $_ := set $made "scratch_claim" . -}}
-{{- if eq $workload.app "ingestion" -}}
-{{- $mounts = append $mounts (dict "name" "data" "mountPath" "/data/uploads" "subPath" "uploads") -}}
-{{- end -}}
 {{- end -}}
 {{- if $volumes }}{{ $_ := set $made "volumes" $volumes }}{{ end -}}
 {{- if $mounts }}{{ $_ := set $made "mounts" $mounts }}{{ end -}}
