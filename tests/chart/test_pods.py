@@ -118,8 +118,10 @@ def test_every_pod_can_write_where_its_processes_do(name: str) -> None:
 
 def test_servers_of_a_base_model_get_its_gpus_and_run_beside_their_taint() -> None:
     pod = _pod("distributed-gpu", "rel-anneal-serving-llama-70b")
-    assert pod.container["resources"]["limits"]["nvidia.com/gpu"] == "4"
-    assert pod.container["resources"]["requests"]["nvidia.com/gpu"] == "4"
+    assert pod.container["resources"] == {
+        "requests": {"cpu": "2", "memory": "8Gi", "nvidia.com/gpu": "4"},
+        "limits": {"memory": "16Gi", "nvidia.com/gpu": "4"},
+    }
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod.spec["tolerations"]
     assert pod.spec["runtimeClassName"] == "nvidia"
     assert pod.owner["spec"]["progressDeadlineSeconds"] > 5400

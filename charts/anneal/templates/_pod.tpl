@@ -105,7 +105,7 @@ affinity:
 {{- $own := dict "labelSelector" (dict "matchLabels" (include "anneal.selectorLabels" (list $root $workload) | fromYaml)) }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{- merge (deepCopy .) $own | toYaml | nindent 4 }}
+  - {{ merge (deepCopy .) $own | toYaml | indent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- with $workload.priorityClassName }}
@@ -121,8 +121,9 @@ runtimeClassName: {{ . }}
 {{- $made := deepCopy .resources -}}
 {{- if gt (int .gpus) 0 -}}
 {{- $gpus := dict .gpuResource (.gpus | toString) -}}
-{{- $_ := set $made "limits" (merge $gpus (default dict $made.limits)) -}}
-{{- $_ := set $made "requests" (merge (deepCopy $gpus) (default dict $made.requests)) -}}
+{{- range $sort := list "limits" "requests" -}}
+{{- $_ := set $made $sort (merge (deepCopy $gpus) (default dict (get $made $sort))) -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $made -}}
 {{- end -}}
