@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from functools import partial
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from pydantic import SecretStr
 
+from anneal.kit.options import TlsOptions
 from anneal.kit.settings import ServiceSettings
 from anneal.kit.testing import hosted
 from anneal.registry.bootstrap import build
 from tests.chart.rendering import CHART, ROOT, of_situation, pods
+from tests.fixtures.certificates import Authority
 
 SCRIPT = CHART / "files" / "round_trip.py"
 
@@ -44,15 +47,47 @@ class _Ailing(_Gateway):
     ],
 )
 async def test_the_round_trip(tmp_path: Path, token: str, gateway: type[_Gateway], code: int, told: str) -> None:
-    settings = ServiceSettings(data_dir=tmp_path, tokens=("a-token",))  # type: ignore[arg-type]
+    output, returned = await round_trip(tmp_path, token, gateway)
+    assert told in output
+    assert returned == code
+
+
+async def test_the_round_trip_over_mutual_tls(tmp_path: Path) -> None:
+    authority = Authority()
+    cert, key = authority.sign().write(tmp_path)
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(authority.pem)
+    tls = TlsOptions(cert=cert, key=key, ca=ca, mutual=True)
+    files = {"ANNEAL_TLS__CERT": str(cert), "ANNEAL_TLS__KEY": str(key), "ANNEAL_TLS__CA": str(ca)}
+    output, returned = await round_trip(tmp_path, "a-token", _Gateway, tls, files)
+    assert (returned, output) == (0, "round trip: the registry and the gateway answer\n")
+    output, returned = await round_trip(tmp_path, "a-token", _Gateway, tls)
+    assert returned == 1
+    assert "UNAVAILABLE" in output
+
+
+async def round_trip(
+    folder: Path,
+    token: str,
+    gateway: type[_Gateway],
+    tls: TlsOptions | None = None,
+    files: Mapping[str, str] | None = None,
+) -> tuple[str, int | None]:
+    """What the script says, and what it ends with."""
+    settings = ServiceSettings(
+        data_dir=folder,
+        tokens=(SecretStr("a-token"),),
+        tls=tls or TlsOptions(),
+    )
     web = ThreadingHTTPServer(("127.0.0.1", 0), gateway)
     Thread(target=web.serve_forever, daemon=True).start()
     try:
-        async with hosted(tmp_path, [partial(build)], settings=settings) as host:
+        async with hosted(folder, [build], settings=settings) as host:
             environment = {
                 **{name: value for name, value in os.environ.items() if not name.startswith("ANNEAL_")},
                 "PYTHONPATH": str(ROOT / "services"),
                 "ANNEAL_TOKENS": f'["{token}"]',
+                **(files or {}),
                 "REGISTRY": host.address,
                 "GATEWAY": f"http://127.0.0.1:{web.server_port}",
                 "PATIENCE_S": "0",
@@ -69,8 +104,7 @@ async def test_the_round_trip(tmp_path: Path, token: str, gateway: type[_Gateway
     finally:
         web.shutdown()
         web.server_close()
-    assert told in output.decode()
-    assert run.returncode == code
+    return output.decode(), run.returncode
 
 
 @pytest.mark.parametrize("name", ["standalone", "distributed-gpu"])
