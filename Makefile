@@ -14,6 +14,9 @@ demo: setup  ## set up, then the whole loop: documents -> three evaluated adapte
 test: setup  ## set up, then every test; skips are listed by name
 	@$(PYTEST) $(TESTS)
 
+chart: setup  ## the Helm chart: lint, render, validate, and all that tests/chart says of it
+	@$(PY) -m pytest tests/chart
+
 test-cluster: setup  ## the job cases on the cluster that KUBECONFIG names; without one they are skipped by name
 	@$(PY) -m pytest tests/cluster
 
@@ -35,6 +38,9 @@ format: setup  ## write the code the way ruff formats it
 
 protos: setup  ## generate services/anneal/v1 from protos/
 	@$(PY) deploy/local/protos.py write
+
+chart-files: setup  ## write the chart's values.schema.json and its table of values
+	@$(PY) -m deploy.local.chart write
 
 up: setup  ## start every service on this machine (Ctrl-C stops them)
 	@.venv/bin/anneal up
@@ -80,4 +86,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: demo test setup fast test-monitoring test-cluster format protos up check lint types imports dependencies contract yaml bench lock clean help
+.PHONY: demo test setup fast test-monitoring test-cluster chart format protos chart-files up check lint types imports dependencies contract yaml bench lock clean help
