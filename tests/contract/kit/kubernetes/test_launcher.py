@@ -11,9 +11,11 @@ import pytest
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes.narrowing import DemandTooWide
 from anneal.kit.jobs.states import State
+from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.status import decode_status
 from anneal.v1 import job_service_pb2 as pb
 from tests.contract.kit.test_jobs import PROJECT, metadata, result, wait
+from tests.fixtures.certificates import Authority
 from tests.fixtures.kubernetes_world import DIGITS, World, attempts, submit
 
 # -- ends --------------------------------------------------------------------------------------------------------
@@ -31,6 +33,26 @@ async def test_a_job_runs_in_a_pod_and_ends_with_its_result(world: World) -> Non
         assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
         world.api.remove("jobs", job["metadata"]["name"])  # as its TTL does
         assert world.api.all("secrets") == []
+
+
+async def test_a_pod_reaches_its_service_over_mutual_tls(world: World) -> None:
+    folder = world.folder / "tls"
+    authority = Authority()
+    cert, key = authority.sign().write(folder)
+    (folder / "ca.crt").write_bytes(authority.pem)
+    world.tls = TlsOptions(cert=cert, key=key, ca=folder / "ca.crt", mutual=True)
+    # The pod has the same files at the same paths, as its settings say.
+    files = {path.name: path.read_text() for path in folder.iterdir()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "release-tls"}, "stringData": files}
+    world.api.put("secrets", secret, is_new=True)
+    world.launcher = {
+        "volumes": ({"name": "tls", "secret": {"secretName": "release-tls"}},),
+        "mounts": ({"name": "tls", "mountPath": str(folder), "readOnly": True},),
+    }
+    async with world.service() as (host, channel):
+        ended = await wait(channel, await submit(host, "fast"))
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 1
 
 
 async def test_an_evicted_pod_is_followed_by_another_attempt(world: World) -> None:
