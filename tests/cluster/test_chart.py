@@ -70,7 +70,9 @@ class Release:
     def kubectl(self, *words: str, **more: Any) -> bytes:
         """What kubectl says; what it complains about fails the test."""
         command = ["kubectl", "--namespace", self.namespace, *words]
-        ran = subprocess.run(command, capture_output=True, timeout=600, check=False, **more)
+        ran: subprocess.CompletedProcess[bytes] = subprocess.run(
+            command, capture_output=True, timeout=600, check=False, **more
+        )
         assert ran.returncode == 0, f"{' '.join(words)}: {ran.stderr.decode()}"
         return ran.stdout
 
@@ -161,12 +163,11 @@ def test_upgrade_and_rollback_keep_names_tokens_and_data(release: Release) -> No
     token = release.secret("token")
     assert "kind" in before
     changed = release.values(podAnnotations={"example.com/changed": "yes"})
-    steps = (
-        lambda: release.helm.upgrade(CHART, release.name, changed, wait="watcher", timeout=START_S),
-        lambda: release.helm.rollback(release.name, wait="watcher", timeout=START_S),
-    )
-    for number, step in enumerate(steps):
-        step()
+    for number in range(2):
+        if number:
+            release.helm.rollback(release.name, wait="watcher", timeout=START_S)
+        else:
+            release.helm.upgrade(CHART, release.name, changed, wait="watcher", timeout=START_S)
         annotated = release.read("pod", r"{.items[0].metadata.annotations.example\.com/changed}")
         assert annotated == ("" if number else "yes")
         assert release.secret("token") == token

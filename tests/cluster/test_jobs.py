@@ -1,8 +1,9 @@
-"""The cases of `tests/contract/kit/test_kubernetes_launcher.py` that a test can bring about on a real cluster.
+"""The cases of `tests/contract/kit/kubernetes` that a test can bring about on a real cluster.
 
 It needs, in the environment: `KUBECONFIG`; `ANNEAL_CLUSTER_IMAGE`, an image with the kit that the cluster can pull;
 `ANNEAL_CLUSTER_HOST`, an address of this machine that pods reach; and may have `ANNEAL_CLUSTER_NAMESPACE` and
-`ANNEAL_CLUSTER_CLAIM`, a PersistentVolumeClaim for checkpoints. The bodies of the jobs come in a ConfigMap.
+`ANNEAL_CLUSTER_CLAIM`, a PersistentVolumeClaim for checkpoints. With `ANNEAL_CLUSTER_RAY=1` KubeRay is installed, the
+image has Ray, too, and many nodes can write the claim. The bodies of the jobs come in a ConfigMap.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import SecretStr
 
+from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes.client import Cluster
-from anneal.kit.options import GrpcOptions, JobOptions, LauncherOptions, PodOptions, StoreOptions
+from anneal.kit.options import GrpcOptions, JobOptions, LauncherOptions, PodOptions, RayOptions, StoreOptions
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import decode_status
@@ -31,9 +34,12 @@ from anneal.kit.testing import hosted
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import job_service_pb2 as pb
 from tests.contract.kit.test_jobs import PROJECT, metadata, order, result, wait
+from tests.fixtures.s3 import Bucket
 
 NEEDED = ("KUBECONFIG", "ANNEAL_CLUSTER_IMAGE", "ANNEAL_CLUSTER_HOST")
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
+NEEDED_FOR_RAY = ("ANNEAL_CLUSTER_RAY", "ANNEAL_CLUSTER_CLAIM")
+MISSING_FOR_RAY = [name for name in NEEDED_FOR_RAY if not os.environ.get(name)]
 BODIES = Path(__file__).resolve().parents[1] / "contract" / "kit" / "bodies.py"
 TOKEN = "a-token-of-the-test"
 DIGITS = "0 1 2 3 4 5 6 7 8 9 "
@@ -46,9 +52,15 @@ pytestmark = [
 ]
 
 
-def build(_runtime: Runtime) -> Service:
-    kind = JobKind(name="count", request=curation.CurateDatasetRequest, body="bodies:work", max_attempts=2)
-    return Service(name="test", add=lambda _server: None, grpc_services=(), kinds=(kind,))
+def build(demand: Demand) -> Callable[[Runtime], Service]:
+    kind = JobKind(
+        name="count",
+        request=curation.CurateDatasetRequest,
+        body="bodies:work",
+        max_attempts=2,
+        demand=lambda _request: demand,
+    )
+    return lambda _runtime: Service(name="test", add=lambda _server: None, grpc_services=(), kinds=(kind,))
 
 
 @dataclass
@@ -56,18 +68,20 @@ class World:
     """A namespace of the cluster, and a service of this machine whose jobs run there."""
 
     folder: Path
+    store: StoreOptions
     core: Any
+    batch: Any
     namespace: str
     name: str
     port: int
 
     @asynccontextmanager
-    async def service(self) -> AsyncIterator[tuple[Host, grpc.aio.Channel]]:
+    async def service(self, demand: Demand | None = None, **more: Any) -> AsyncIterator[tuple[Host, grpc.aio.Channel]]:
         settings = ServiceSettings(
             data_dir=self.folder,
-            tokens=(TOKEN,),
+            tokens=(SecretStr(TOKEN),),
             grpc=GrpcOptions(host="0.0.0.0", port=self.port),
-            store=StoreOptions(url="s3://tests", options={"region": "none", "skip_signature": "true"}),
+            store=self.store,
             jobs=JobOptions(lease_s=30, backoff_s=0.5, cancel_grace_s=60),
             launcher=LauncherOptions(
                 kind="kubernetes",
@@ -82,10 +96,11 @@ class World:
                 mounts=({"name": "bodies", "mountPath": "/bodies", "readOnly": True},),
                 pod=PodOptions(cpu="250m", memory="512Mi"),
                 grace_s=10,
+                **more,
             ),
         )
         async with (
-            hosted(self.folder, [build], settings=settings) as host,
+            hosted(self.folder, [build(demand or Demand())], settings=settings) as host,
             open_aio_channel(f"127.0.0.1:{self.port}", TOKEN) as channel,
         ):
             yield host, channel
@@ -94,6 +109,10 @@ class World:
         found = self.core.list_namespaced_pod(self.namespace, label_selector=f"anneal.dev/owner={self.name}")
         return list(found.items)
 
+    def jobs(self) -> list[str]:
+        found = self.batch.list_namespaced_job(self.namespace, label_selector=f"anneal.dev/owner={self.name}")
+        return [job.metadata.name for job in found.items]
+
     async def until(self, holds: Callable[[], Any]) -> None:
         async with asyncio.timeout(START_S):
             while not await asyncio.to_thread(holds):
@@ -101,11 +120,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, s3_bucket: Bucket) -> Iterator[World]:
     from kubernetes import client, config
 
     config.load_kube_config(os.environ["KUBECONFIG"])
-    core = client.CoreV1Api()
+    core, batch = client.CoreV1Api(), client.BatchV1Api()
     cluster = Cluster(Path(os.environ["KUBECONFIG"]), os.environ.get("ANNEAL_CLUSTER_NAMESPACE", ""))
     name = f"anneal-test-{uuid.uuid4().hex[:8]}"
     with socket.create_server(("0.0.0.0", 0)) as probe:
@@ -114,9 +133,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         cluster.namespace, {"metadata": {"name": name}, "data": {"bodies.py": BODIES.read_text(encoding="utf-8")}}
     )
     try:
-        yield World(tmp_path, core, cluster.namespace, name, port)
+        store = StoreOptions(url=s3_bucket.url, options=s3_bucket.options)  # these jobs keep nothing in it
+        yield World(tmp_path, store, core, batch, cluster.namespace, name, port)
     finally:
-        batch = client.BatchV1Api()
         batch.delete_collection_namespaced_job(
             cluster.namespace, label_selector=f"anneal.dev/owner={name}", propagation_policy="Background"
         )
@@ -125,6 +144,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 async def submit(host: Host, how: str) -> str:
     return str((await host.jobs.submit("count", order(how), project=PROJECT)).name)
+
+
+async def said(host: Host, name: str) -> list[str]:
+    """What whoever watches the job was told."""
+    return [pb.JobEvent.FromString(event).log.text for _, _, event in await host.jobs.store.events(name, 1)]
 
 
 async def progress(host: Host, name: str) -> None:
@@ -162,14 +186,38 @@ async def test_a_job_that_ran_out_of_memory_says_so(world: World) -> None:
         assert refusal.facts["memory_limit"] == "512Mi"
 
 
-async def test_a_cancelled_job_leaves_nothing_running(world: World) -> None:
+async def test_a_job_that_somebody_deleted_is_started_again(world: World) -> None:
+    async with world.service() as (host, channel):
+        name = await submit(host, "slower")
+        await progress(host, name)
+        (job,) = world.jobs()
+        world.batch.delete_namespaced_job(job, world.namespace, propagation_policy="Background")
+        ended = await wait(channel, name, START_S)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 2
+        assert (await host.jobs.store.get(name)).failures == 0
+
+
+async def test_a_job_that_no_node_takes_waits_and_is_cancelled_at_once(world: World) -> None:
+    async with world.service(Demand(node_selector={"anneal.dev/no-such-node": "true"})) as (host, channel):
+        name = await submit(host, "fast")
+        async with asyncio.timeout(START_S):
+            while not any("no node takes its pod" in text for text in await said(host, name)):
+                await asyncio.sleep(0.5)
+        await host.jobs.cancel(name)
+        ended = await wait(channel, name, 30)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_CANCELLED
+        await world.until(lambda: not world.jobs() and not world.pods())
+
+
+async def test_a_cancelled_job_leaves_nothing(world: World) -> None:
     async with world.service() as (host, channel):
         name = await submit(host, "slower")
         await progress(host, name)
         await host.jobs.cancel(name)
         ended = await wait(channel, name, START_S)
         assert metadata(ended).state == pb.JobState.JOB_STATE_CANCELLED
-        await world.until(lambda: all(pod.status.phase != "Running" for pod in world.pods()))
+        await world.until(lambda: not world.jobs() and not world.pods())
 
 
 async def test_a_job_survives_a_restart_of_the_service(world: World) -> None:
@@ -180,3 +228,14 @@ async def test_a_job_survives_a_restart_of_the_service(world: World) -> None:
         ended = await wait(channel, name, START_S)
         assert result(ended).digest == DIGITS
         assert metadata(ended).attempt == 1
+
+
+@pytest.mark.skipif(bool(MISSING_FOR_RAY), reason=f"no KubeRay to train on: {', '.join(MISSING_FOR_RAY)} not set")
+async def test_a_ray_job_runs_and_is_cleaned_up(world: World) -> None:
+    pod = PodOptions(cpu="1", memory="2Gi")
+    ray = RayOptions(enabled=True, head=pod, worker=pod)
+    async with world.service(Demand(ray_workers=1), ray=ray, ttl_s=1) as (host, channel):
+        ended = await wait(channel, await submit(host, "slow"), START_S)
+        assert result(ended).digest == DIGITS
+        assert metadata(ended).attempt == 1
+        await world.until(lambda: not world.pods())

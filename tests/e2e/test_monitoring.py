@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +66,25 @@ class Watch:
         series: list[dict[str, Any]] = answer["data"]["result"]
         return [one for one in series if any(math.isfinite(float(value)) for _, value in one["values"])]
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
     def get(self, path: str) -> Any:
         """What an address of the API answers."""
         return self._client.get(path).json()["data"]
 
 
 @pytest.fixture(scope="module")
-def watch(looped: Any) -> Watch:
+def watch(looped: Any) -> Iterator[Watch]:
     needed("prometheus")
     system, folder, _, _ = looped
     # A moment longer than the loop: what happened in its last seconds is read and evaluated by then.
     end = (folder / "report" / "report.json").stat().st_mtime + 4 * SCRAPE_S
     time.sleep(max(0.0, end - time.time()))
-    return Watch(system.state["prometheus"], end)
+    watch = Watch(system.state["prometheus"], end)
+    yield watch
+    watch.close()
 
 
 def unexpected(watch: Watch, expressions: list[Expression]) -> dict[str, str]:

@@ -16,12 +16,11 @@ from anneal.v1.ingestion_service_pb2_grpc import add_IngestionServiceServicer_to
 def build(runtime: Runtime, options: IngestionOptions | None = None) -> Service:
     """Build the service; the default limits where nothing is said."""
     limits = options or IngestionOptions()
-    folder = runtime.settings.data_dir / "uploads"
-    uploads = Uploads(folder, runtime.store)
+    uploads = Uploads(runtime.settings.data_dir / "uploads", runtime.store)
     publish = dataset_publisher(runtime.channel("registry"))
 
     def told() -> dict[str, Any]:
-        return {"limits": limits.model_dump(), "uploads": str(folder)}
+        return {"limits": limits.model_dump()}
 
     def add(server: Any) -> None:
         servicer = IngestionServicer(runtime.jobs, runtime.store, uploads, limits)

@@ -22,7 +22,6 @@ from anneal.ingestion.adapters.importers.base import BadRow, Imported
 from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
 from anneal.ingestion.adapters.parts import Outcome, Parts
 from anneal.ingestion.adapters.rows import Broken, Found, is_unicode
-from anneal.ingestion.adapters.uploads import Announced, Uploads
 from anneal.ingestion.domain.documents import ParsedDocument
 from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest, UndecodableText, UnreadableDocument
 from anneal.ingestion.settings import IngestionOptions
@@ -31,6 +30,7 @@ from anneal.kit import records
 from anneal.kit.jobs.context import JobContext
 from anneal.v1 import dataset_pb2
 from anneal.v1 import ingestion_service_pb2 as pb
+from anneal.v1.ingestion_service_pb2_grpc import IngestionServiceStub
 
 SNIFF_ROWS = 50
 SNIFF_LIMIT = 10_000
@@ -38,8 +38,15 @@ SNIFF_LIMIT = 10_000
 FILES_PER_PART = 16
 
 
-def _told(ctx: JobContext) -> tuple[IngestionOptions, Uploads]:
-    return IngestionOptions(**ctx.options["limits"]), Uploads(Path(ctx.options["uploads"]), ctx.store)
+def _options(ctx: JobContext) -> IngestionOptions:
+    return IngestionOptions(**ctx.options["limits"])
+
+
+def _upload(ctx: JobContext, name: str) -> pb.Upload:
+    """What the service knows of an upload, whose staging area may be on another machine; its bytes are in the store."""
+    stub: Any = IngestionServiceStub(ctx.channel("ingestion"))
+    upload: pb.Upload = stub.GetUpload(pb.GetUploadRequest(name=name))
+    return upload
 
 
 def _local(ctx: JobContext, digest: str, name: str) -> Path:
@@ -57,9 +64,9 @@ def ingest_documents(ctx: JobContext, request: pb.IngestDocumentsRequest) -> dat
         NothingToIngest: no file could be read.
         ArchiveRefused: an archive is damaged or beyond a limit.
     """
-    options, uploads = _told(ctx)
+    options = _options(ctx)
     parts = Parts(ctx.scratch / "parts")
-    files = _files(ctx, [uploads.blob(name) for name in request.uploads], request.include, options)
+    files = _files(ctx, [_upload(ctx, name) for name in request.uploads], request.include, options)
     done = parts.count * FILES_PER_PART
     rest = islice(files, done, None)
     while batch := list(islice(rest, FILES_PER_PART)):
@@ -81,7 +88,7 @@ def ingest_documents(ctx: JobContext, request: pb.IngestDocumentsRequest) -> dat
 
 
 def _files(
-    ctx: JobContext, announced: Sequence[Announced], include: Sequence[str], options: IngestionOptions
+    ctx: JobContext, announced: Sequence[pb.Upload], include: Sequence[str], options: IngestionOptions
 ) -> Iterator[tuple[str, bytes]]:
     """Every wanted file with its path; of a file beyond the limit only the beginning, one byte too long."""
     for upload in announced:
@@ -157,8 +164,8 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
         FileUnreadable: a file is damaged as a whole.
         HubUnreachable: the Hub did not give the dataset.
     """
-    options, uploads = _told(ctx)
-    files = _import_files(ctx, request, uploads)
+    options = _options(ctx)
+    files = _import_files(ctx, request)
     found = chain.from_iterable(_located(path, name, request, options) for path, name in files)
     head = [] if request.format else _head(found)
     importer = IMPORTERS[request.format or _detect(head)]
@@ -175,10 +182,10 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
 Located = tuple[str, Found | Broken]
 
 
-def _import_files(ctx: JobContext, request: pb.ImportDatasetRequest, uploads: Uploads) -> list[tuple[Path, str]]:
+def _import_files(ctx: JobContext, request: pb.ImportDatasetRequest) -> list[tuple[Path, str]]:
     match request.WhichOneof("from"):
         case "upload":
-            announced = uploads.blob(request.upload)
+            announced = _upload(ctx, request.upload)
             return [(_local(ctx, announced.digest, announced.path), announced.path)]
         case "hub_id":
             return download(request.hub_id, ctx.scratch / "hub")

@@ -92,8 +92,10 @@ class JobOptions(Options):
         max_running: job processes at once.
         lease_s: seconds without a heartbeat after which an attempt is given up.
         cancel_grace_s: seconds a job that was asked to stop may take; then its process is ended.
-        backoff_s: wait after the first failure; doubles for every further one.
-        max_attempts: attempts in all, without those that ended with their server.
+        backoff_s: wait before the second attempt; doubles for every further one, up to 300 s.
+        max_attempts: attempts in all, without those that were interrupted.
+        max_interruptions: attempts in all that end with their server, their machine or the cluster's doing, which is
+            charged to nobody; a job that brings that about itself ends here.
     """
 
     max_running: int = Field(default=2, ge=1)
@@ -101,6 +103,7 @@ class JobOptions(Options):
     cancel_grace_s: float = Field(default=60, ge=0)
     backoff_s: float = Field(default=1, ge=0)
     max_attempts: int = Field(default=4, ge=1)
+    max_interruptions: int = Field(default=50, ge=1)
 
 
 class PodOptions(Options):
@@ -155,6 +158,10 @@ class RayOptions(Options):
     linger_s: int = Field(default=0, ge=0)
 
 
+OWN_VOLUMES = ("data", "tmp", "shm", "job")
+"""Names of the volumes that the launcher itself gives the pods of jobs."""
+
+
 class LauncherOptions(Options):
     """Where the processes of long jobs run. Everything but `kind` is for Kubernetes.
 
@@ -188,7 +195,8 @@ class LauncherOptions(Options):
         grace_s: seconds between asking a pod to stop and ending it.
         pending_s: longest wait for a node, an image or a volume, the time in a queue not counted.
         deadline_s: longest that an attempt may run; 0 for no limit.
-        ttl_s: how long ended jobs can be looked at with kubectl.
+        away_s: how long a job goes on while this service does not answer it, as when it is upgraded.
+        ttl_s: how long ended jobs can be looked at with kubectl; those that were cancelled are deleted at once.
     """
 
     kind: Literal["subprocess", "kubernetes"] = "subprocess"
@@ -218,7 +226,16 @@ class LauncherOptions(Options):
     grace_s: int = Field(default=60, ge=0)
     pending_s: int = Field(default=1800, ge=1)
     deadline_s: int = Field(default=0, ge=0)
+    away_s: int = Field(default=3600, ge=0)
     ttl_s: int = Field(default=3600, ge=0)
+
+    @field_validator("volumes")
+    @classmethod
+    def _names_that_are_free(cls, volumes: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for volume in volumes:
+            if volume.get("name") in OWN_VOLUMES:
+                raise ValueError(f"the volume {volume['name']} is the launcher's own: choose another name")
+        return volumes
 
     @field_validator("scratch_size", "tmp_size", "shm_size")
     @classmethod

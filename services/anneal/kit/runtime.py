@@ -38,7 +38,7 @@ class JobKind:
         body: `module:function` of the job's body, called in a process of its own as `body(ctx, request) -> result`.
         publish: turns the body's result into the named resource, in the service's own process; must be idempotent.
         options: JSON values the body finds in `ctx.options`, such as the address of a Ray runtime.
-        max_attempts: attempts in all, without those that ended with their server; None takes the setting.
+        max_attempts: attempts in all, without those that were interrupted; None takes the setting.
         demand: what an order asks of the machine it runs on.
     """
 

@@ -72,7 +72,7 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
         body="anneal.training.jobs:train",
         publish=publish,
         options=train_options,
-        demand=lambda request: demand_of(request, ray_workers=request.spec.workers or 1),
+        demand=lambda request: demand_of(request, ray_workers=request.spec.workers or 1, ray_cpus=chosen.worker_cpus),
     )
     load = JobKind(
         name="import_model",

@@ -40,7 +40,9 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 5
     """Ended with a result."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
-    """Ended with an error."""
+    """Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
+    RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
+    """
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
     """Ended on request."""
 
@@ -60,7 +62,9 @@ JOB_STATE_CANCELLING: JobState.ValueType  # 4
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
 """Ended with a result."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
-"""Ended with an error."""
+"""Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
+RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
+"""
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
 """Ended on request."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015

@@ -31,6 +31,10 @@ def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.Datas
     done = len(notes.read_text().split()) if notes.exists() else 0
     for i in range(done, 10):
         ctx.check()
+        while how == "falls" and ctx.attempt == 1 and i == 1:
+            time.sleep(0.05)
+            if (ctx.scratch / "fall").exists():
+                raise RuntimeError("what it needs is gone")
         with notes.open("a") as file:
             file.write(f"{i} ")
         ctx.progress(i + 1, 10, "numbers")

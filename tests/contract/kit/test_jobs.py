@@ -18,6 +18,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import status_pb2
 
 from anneal.kit.errors import Busy
+from anneal.kit.jobs.launcher import Ended
 from anneal.kit.jobs.states import State
 from anneal.kit.options import JobOptions
 from anneal.kit.rpc.channels import open_aio_channel
@@ -133,6 +134,21 @@ async def test_a_killed_process_resumes_and_doubles_nothing(host: Host, channel:
     assert "SIGKILL" in metadata(ended).last_failure
 
 
+@pytest.mark.parametrize("known", ["", "its pod was evicted"])
+async def test_a_process_that_its_machine_stops_says_why_where_that_is_known(
+    host: Host, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    told = Ended(text=known, charged=False) if known else None
+    monkeypatch.setattr(host.jobs._launcher, "broken", lambda *_: told)
+    name = (await host.jobs.submit("count", order("slow"), project=PROJECT)).name
+    os.kill(await first_progress(host, name), signal.SIGTERM)
+    ended = await wait(channel, name)
+    assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+    assert metadata(ended).attempt == 2
+    assert metadata(ended).last_failure == (known or "the attempt was stopped")
+    assert (await host.jobs.store.get(name)).failures == 0
+
+
 async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
     async with hosted(tmp_path, [build]) as host:
         accepted = await host.jobs.submit("count", order("slow"), project=PROJECT)
@@ -142,6 +158,25 @@ async def test_a_restarted_server_goes_on(tmp_path: Path) -> None:
         assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
         assert metadata(ended).attempt == 2
         assert (await host.jobs.store.get(accepted.name)).failures == 0
+
+
+async def test_a_job_that_ends_its_server_each_time_is_given_up(tmp_path: Path) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(max_interruptions=2, backoff_s=0.05))
+    async with hosted(tmp_path, [build], settings=settings) as host:
+        name = (await host.jobs.submit("count", order("steady"), project=PROJECT)).name
+        await first_progress(host, name)
+    async with hosted(tmp_path, [build], settings=settings) as host:
+        async with asyncio.timeout(30):
+            while (await host.jobs.store.get(name)).state is not State.RUNNING:
+                await asyncio.sleep(0.05)
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        ended = await wait(channel, name)
+        assert metadata(ended).state == pb.JobState.JOB_STATE_FAILED
+        refusal = decode_status(ended.error)
+        assert refusal is not None
+        assert (refusal.reason, refusal.facts["interruptions"]) == ("JOB_INTERRUPTED", "2")
+        assert "interrupted 2 times" in ended.error.message
+        assert (await host.jobs.store.get(name)).failures == 0
 
 
 async def test_a_killed_server_charges_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def settings_of(folder: Path, **given: object) -> ServiceSettings:
 async def health(host: Host) -> int:
     async with open_aio_channel(host.address) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
-        return answer.status
+        return int(answer.status)
 
 
 async def test_a_service_that_is_not_ready_keeps_its_process_waiting(

@@ -58,7 +58,7 @@ async def serving(folder: Path, tls: TlsOptions) -> AsyncIterator[Host]:
 async def health(address: str, tls: TlsOptions) -> int:
     async with open_aio_channel(address, tls=tls) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-        return answer.status
+        return int(answer.status)
 
 
 async def test_only_who_trusts_the_authority_gets_through(files: Files, tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ async def test_an_import_that_is_only_checked_starts_nothing(
         return len((await house.operations.ListOperations(query)).operations)
 
     before = await imports()
-    for source in ({"folder": str(house.models / "base")}, {"hub_id": "owner/name"}):
+    sources: tuple[dict[str, Any], ...] = ({"folder": str(house.models / "base")}, {"hub_id": "owner/name"})
+    for source in sources:
         request = pb.ImportModelRequest(parent=PROJECT, model_id="quiet", validate_only=True, **source)
         answer = await house.training.ImportModel(request)
         assert (answer.done, answer.name) == (True, "")

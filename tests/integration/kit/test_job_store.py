@@ -164,6 +164,24 @@ async def test_restarts_of_the_server_are_not_charged(store: JobStore, clock: Cl
     assert (job.state, job.failures, job.error) == (State.FAILED, 3, b"e")
 
 
+async def test_a_job_that_is_always_interrupted_ends(store: JobStore, clock: Clock) -> None:
+    name, _ = await running(store)
+    waits = []
+    for attempt in range(1, 50):
+        assert await store.lose(name, attempt, error=b"e", text="lost", backoff_base_s=1, event=Event.INTERRUPTED)
+        job = await store.get(name)
+        assert (job.state, job.failures, job.error) == (State.RETRYING, 0, None)
+        waits.append(job.not_before - clock.now)
+        clock.now = job.not_before
+        assert await store.launch(name, 10) is not None
+    assert waits[:4] == [1, 2, 4, 8]
+    assert max(waits) == 300
+    assert (await store.get(name)).interruptions == 49
+    assert await store.lose(name, 50, error=b"e", text="lost", backoff_base_s=1, event=Event.INTERRUPTED)
+    job = await store.get(name)
+    assert (job.state, job.failures, job.error) == (State.FAILED, 0, b"e")
+
+
 async def test_a_database_of_an_earlier_release_gets_the_columns_it_lacks(store: JobStore) -> None:
     name = await accept(store)
     async with store._engine.begin() as db:

@@ -21,14 +21,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     if request.param == "folder":
         return lambda cache: Store(str(tmp_path / "store"), tmp_path / cache)
     bucket: Bucket = request.getfixturevalue("s3_bucket")
-    options = {
-        "endpoint": bucket.endpoint,
-        "access_key_id": bucket.access_key,
-        "secret_access_key": bucket.secret_key,
-        "region": bucket.region,
-        "client_options": {"allow_http": True},
-    }
-    return lambda cache: Store(f"{bucket.url}/prefix", tmp_path / cache, options)
+    return lambda cache: Store(f"{bucket.url}/prefix", tmp_path / cache, bucket.options)
 
 
 def test_bytes_and_files_come_back_under_their_digest(open_store: Open, tmp_path: Path) -> None:

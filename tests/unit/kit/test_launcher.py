@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from anneal.kit.jobs.launcher import Attempt, SubprocessLauncher
+from anneal.kit.jobs.launcher import AWAY_CODE, Attempt, SubprocessLauncher
 
 OPERATION = "projects/p/operations/count-1"
 
@@ -26,7 +26,7 @@ def silent_host() -> Iterator[str]:
 
 def test_what_a_killed_server_left_running_is_ended(tmp_path: Path, silent_host: str) -> None:
     killed, fresh = (SubprocessLauncher(tmp_path) for _ in range(2))
-    config = {"host": silent_host, "token": "", "operation": OPERATION, "claim": "c"}
+    config = {"host": silent_host, "token": "", "operation": OPERATION, "claim": "c", "away_s": 0}
     killed.launch(Attempt(operation=OPERATION, attempt=1, config=config))
     try:
         left = psutil.Process(json.loads((tmp_path / "count-1" / "attempt-1.pid").read_text())["pid"])
@@ -37,6 +37,17 @@ def test_what_a_killed_server_left_running_is_ended(tmp_path: Path, silent_host:
         assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
     finally:
         killed.stop()
+
+
+def test_a_process_whose_server_was_away_charges_nobody(tmp_path: Path) -> None:
+    launcher = SubprocessLauncher(tmp_path)
+    for code, charged in ((AWAY_CODE, False), (1, True)):
+        process = subprocess.Popen(["sh", "-c", f"exit {code}"])
+        process.wait()
+        launcher._running[OPERATION] = (1, process, tmp_path / "none")
+        ended = launcher.ended(OPERATION, 1)
+        assert ended is not None
+        assert ended.charged is charged
 
 
 def test_an_attempt_nobody_wrote_down_is_left_to_its_lease(tmp_path: Path) -> None:

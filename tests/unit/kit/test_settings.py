@@ -169,6 +169,7 @@ def test_jobs_on_kubernetes_are_told_by_environment(monkeypatch: pytest.MonkeyPa
         ({"ANNEAL_LAUNCHER__RAY__ENABLED": "true"}, "ANNEAL_LAUNCHER__SCRATCH_CLAIM"),
         ({"ANNEAL_LAUNCHER__POD__MEMORY": "8GB"}, "ANNEAL_LAUNCHER__POD__MEMORY"),
         ({"ANNEAL_LAUNCHER__POD__MEMROY": "8Gi"}, "ANNEAL_LAUNCHER__POD__MEMROY"),
+        ({"ANNEAL_LAUNCHER__VOLUMES": '[{"name": "tmp", "emptyDir": {}}]'}, "ANNEAL_LAUNCHER__VOLUMES"),
         ({"ANNEAL_STORE__URL": "folder"}, "ANNEAL_STORE__URL"),
         ({"ANNEAL_STORE__URL": "file:///folder"}, "ANNEAL_STORE__URL"),
     ],

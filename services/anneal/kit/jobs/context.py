@@ -127,10 +127,16 @@ class JobContext:
         with self._lock:
             self._events.append(event)
 
-    def take_events(self, limit: int = 2000) -> list[pb.JobEvent]:
-        """The oldest events not yet taken; for the heartbeat."""
+    def take_events(self, limit: int = 2000, size_bytes: int = 1 << 20) -> list[pb.JobEvent]:
+        """The oldest events not yet taken, as many as one message holds; for the heartbeat."""
         with self._lock:
-            taken, self._events = self._events[:limit], self._events[limit:]
+            n = 0
+            for event in self._events[:limit]:
+                size_bytes -= event.ByteSize()
+                if size_bytes < 0 and n:
+                    break
+                n += 1
+            taken, self._events = self._events[:n], self._events[n:]
         return taken
 
     # -- being stopped -------------------------------------------------------------------------------------------

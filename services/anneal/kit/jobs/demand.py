@@ -15,6 +15,8 @@ class Demand:
 
     Attributes:
         ray_workers: Ray workers; 0 for a job that does not run on Ray.
+        ray_cpus: processors that Ray is told each worker's pod has: what one worker asks Ray for, so that each pod
+            takes one, whatever it may really use.
         cpu: processors of each process that works, as Kubernetes writes them, such as `2` or `500m`.
         memory: memory of each, such as `8Gi`.
         gpus: GPUs of each; None takes what the settings say.
@@ -23,6 +25,7 @@ class Demand:
     """
 
     ray_workers: int = 0
+    ray_cpus: int = 1
     cpu: str = ""
     memory: str = ""
     gpus: int | None = None
@@ -30,18 +33,20 @@ class Demand:
     queue: str = ""
 
 
-def demand_of(request: Any, *, ray_workers: int = 0) -> Demand:
+def demand_of(request: Any, *, ray_workers: int = 0, ray_cpus: int = 1) -> Demand:
     """What an order says in its field `demand`, an `anneal.v1.Demand`; nothing where it has no such field.
 
     Args:
         request: the order.
         ray_workers: Ray workers that it needs.
+        ray_cpus: processors that each of them asks Ray for.
     """
     said = getattr(request, "demand", None)
     if said is None:
-        return Demand(ray_workers=ray_workers)
+        return Demand(ray_workers=ray_workers, ray_cpus=ray_cpus)
     return Demand(
         ray_workers=ray_workers,
+        ray_cpus=ray_cpus,
         cpu=said.cpu,
         memory=said.memory,
         gpus=said.gpus if said.HasField("gpus") else None,

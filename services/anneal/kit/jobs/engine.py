@@ -12,9 +12,10 @@ import grpc
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from anneal.kit import logs
-from anneal.kit.errors import Refusal
+from anneal.kit.errors import Busy, Refusal
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.launcher import Attempt, Ended, Launcher, LaunchFailed
 from anneal.kit.jobs.reader import Job
@@ -32,6 +33,12 @@ START_LEASE_S = 120.0
 COUNT_PAUSE_S = 1.0
 COUNT_EVERY_S = 30.0
 """Jobs are counted this often without a change of this server's: others may share its database."""
+
+
+class InterruptedTooOften(Busy):
+    """The job's attempts ended with their server, their machine or by the cluster's doing, time and again."""
+
+    reason = "JOB_INTERRUPTED"
 
 
 class Jobs:
@@ -65,6 +72,7 @@ class Jobs:
         self._config = config
         self._kinds: dict[str, JobKind] = {}
         self._publishing: set[str] = set()
+        self._cancelled: set[str] = set()
         self._cancelling_since: dict[str, float] = {}
         self._said_waiting: dict[str, str] = {}
         self._counted_at = -COUNT_EVERY_S
@@ -130,8 +138,9 @@ class Jobs:
         return bool(request_id) and await self.store.has_request(project, request_id)
 
     async def cancel(self, name: str) -> None:
-        """Ask a job to stop."""
-        await self.store.ask_cancel(name)
+        """Ask a job to stop; what its launcher keeps of it goes when it has."""
+        if await self.store.ask_cancel(name) in (State.CANCELLING, State.CANCELLED):
+            self._cancelled.add(name)
         self._wake.set()
 
     # -- what the job's process says -----------------------------------------------------------------------------
@@ -165,15 +174,21 @@ class Jobs:
         self._wake.set()
 
     async def fail(self, name: str, token: str, error: Any, *, retryable: bool, cancelled: bool) -> None:
-        """End an attempt without a result.
+        """End an attempt without a result. What the launcher knows to have broken it outweighs what it says itself.
 
         Raises:
             AttemptFenced: the token is not the living attempt's.
         """
+        job = await self.store.check_token(name, token)
+        broken = self._launcher.broken(name, job.attempt) if retryable or cancelled else None
+        if broken is not None and await self._lose(job, broken):
+            self._wake.set()
+            return
+        last = _interrupted(job, error.message) if cancelled else error
         await self.store.fail(
             name,
             token,
-            error=error.SerializeToString(),
+            error=last.SerializeToString(),
             text=error.message,
             retryable=retryable,
             cancelled=cancelled,
@@ -211,11 +226,13 @@ class Jobs:
         await self.store.create_tables()
         await asyncio.to_thread(self._launcher.start)
         for job in await self.store.active(list(self._kinds)):
+            if job.state is State.CANCELLING:
+                self._cancelled.add(job.name)
             ended = await asyncio.to_thread(self._launcher.inherit, job.name, job.attempt)
             if ended is not None:
                 await self._lose(job, ended)
             elif self._launcher.outlives_server:  # nobody heard its heartbeats while there was no server
-                await self.store.prolong(job.name, job.attempt, self.options.lease_s)
+                await self.store.prolong(job.name, job.attempt, max(START_LEASE_S, self.options.lease_s))
         self._task = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
@@ -241,6 +258,7 @@ class Jobs:
 
     async def _tick(self) -> None:
         kinds = list(self._kinds)
+        cancelled = set(self._cancelled)  # before it is read which of them still have an attempt
         active = await self.store.active(kinds)
         self._show(active)
         running = 0
@@ -248,6 +266,9 @@ class Jobs:
             running += not await self._look_after(job)
         names = {job.name for job in active}
         self._launcher.reap(names)
+        for name in cancelled - names:
+            await asyncio.to_thread(self._launcher.discard, name)
+            self._cancelled.discard(name)
         self._cancelling_since = {name: since for name, since in self._cancelling_since.items() if name in names}
         self._said_waiting = {name: text for name, text in self._said_waiting.items() if name in names}
         free = max(0, self.options.max_running - running) if self._launcher.ready() else 0
@@ -309,9 +330,11 @@ class Jobs:
 
     async def _lose(self, job: Job, ended: Ended) -> bool:
         status = internal_status(f"the job failed {job.failures + 1} times; the last time {ended.text}")
-        event = Event.LOST if ended.charged else Event.INTERRUPTED
+        event = Event.LOST
         if ended.refusal is not None and job.state is not State.CANCELLING:
             status, event = encode_refusal(ended.refusal), Event.REFUSED
+        elif not ended.charged:
+            status, event = _interrupted(job, ended.text), Event.INTERRUPTED
         return await self.store.lose(
             job.name,
             job.attempt,
@@ -334,6 +357,7 @@ class Jobs:
             "body": kind.body,
             "request_type": f"{kind.request.__module__}:{kind.request.__name__}",
             "scratch": str(self._scratch / job.name.rsplit("/", 1)[-1]),
+            "away_s": self._launcher.away_s,
             "options": dict(kind.options()),
         }
         demand = kind.demand(unpack(any_pb2.Any.FromString(job.request)))
@@ -356,6 +380,18 @@ class Jobs:
         for kind in self._kinds:
             for state in State:
                 self.metrics.jobs.labels(kind, state.name).set(counts.get((kind, state), 0))
+
+
+def _interrupted(job: Job, text: str) -> status_pb2.Status:
+    """What a job fails with when this interruption was one too many."""
+    times = str(job.interruptions + 1)
+    return encode_refusal(
+        InterruptedTooOften(
+            f"the job was interrupted {times} times and is not started again: see whether it brings that about itself; "
+            f"the last time {text}",
+            interruptions=times,
+        )
+    )
 
 
 def unpack(packed: any_pb2.Any) -> Message:

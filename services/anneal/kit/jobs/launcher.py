@@ -21,6 +21,9 @@ from anneal.kit.errors import Refusal
 from anneal.kit.jobs.demand import Demand
 
 _PR_SET_PDEATHSIG = 1
+AWAY_CODE = 75
+"""Exit code of a process whose server did not answer for too long: `EX_TEMPFAIL` of BSD's sysexits."""
+AWAY = "its server did not answer it for too long"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +78,12 @@ class Launcher(Protocol):
 
     Attributes:
         outlives_server: the processes go on when the server is stopped, and are found again by the next one.
+        away_s: seconds that a process goes on while no server answers it, where that is longer than its lease.
         binds_to_thread: `launch` must be called on a thread that lives as long as the server.
     """
 
     outlives_server: bool
+    away_s: float
     binds_to_thread: bool
 
     def start(self) -> None:
@@ -110,11 +115,17 @@ class Launcher(Protocol):
     def silent(self, operation: str, attempt: int) -> Ended | None:
         """What is known to keep a process from sending heartbeats; None where nothing is."""
 
+    def broken(self, operation: str, attempt: int) -> Ended | None:
+        """What is known to have broken an attempt whose process says that it failed; None where nothing is."""
+
     def inherit(self, operation: str, attempt: int) -> Ended | None:
         """Take over from an earlier server: how the attempt it started ended; None when that cannot be known here."""
 
     def kill(self, operation: str) -> None:
         """End the process of an operation, gently first."""
+
+    def discard(self, operation: str) -> None:
+        """Keep nothing of an operation that was cancelled and has ended."""
 
     def reap(self, active: Collection[str]) -> None:
         """Forget the processes that ended and whose operations are not among the active ones."""
@@ -127,6 +138,7 @@ class SubprocessLauncher:
     """One subprocess an attempt, in a process group of its own, logging to a file; it dies with its parent."""
 
     outlives_server = False
+    away_s = 0.0
     binds_to_thread = True  # Linux ties the child's life to the thread that started it
 
     def __init__(self, logs: Path, *, grace_s: float = 10.0) -> None:
@@ -177,6 +189,8 @@ class SubprocessLauncher:
         if code is None:
             return None
         del self._running[operation]
+        if code == AWAY_CODE:
+            return Ended(text=AWAY, charged=False)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         return Ended(text=f"the job's process {how}; {_last_line(known[2])}")
 
@@ -185,6 +199,9 @@ class SubprocessLauncher:
 
     def silent(self, operation: str, attempt: int) -> None:
         """Nothing is known of a process that runs."""
+
+    def broken(self, operation: str, attempt: int) -> None:
+        """A process of this machine says itself what broke it."""
 
     def inherit(self, operation: str, attempt: int) -> Ended | None:
         """End at once what a server that was killed has left running; its pid may be another process's by now."""
@@ -208,6 +225,9 @@ class SubprocessLauncher:
         known = self._running.pop(operation, None)
         if known is not None:
             _end([known[1]], self._grace_s)
+
+    def discard(self, operation: str) -> None:
+        """Its process has ended, or is about to; its log stays."""
 
     def reap(self, active: Collection[str]) -> None:
         """Wait for the processes that ended after they had said so; without it each stays a zombie."""

@@ -46,6 +46,11 @@ class Job:
     start_time: float | None
     end_time: float | None
 
+    @property
+    def interruptions(self) -> int:
+        """Attempts before the present one that ended without being charged."""
+        return max(0, self.attempt - 1 - self.failures)
+
 
 def job_of(row: Any) -> Job:
     """A row of the table `jobs` as a job."""

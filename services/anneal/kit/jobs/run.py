@@ -5,6 +5,7 @@ A launcher starts it with its configuration as JSON in `ANNEAL_JOB`, or in the f
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ from google.rpc import status_pb2
 from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
-from anneal.kit.jobs.launcher import die_with_parent
+from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
@@ -33,9 +34,10 @@ from anneal.v1 import job_host_service_pb2 as pb
 from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
 
 HEARTBEAT_S = 1.0
+"""Between two heartbeats; less with a lease of less than four."""
 HEARTBEAT_DEADLINE_S = 10
 HAND_OVER_S = 20.0
-"""Least time that a host that does not answer is waited for; with a longer lease, as long as that."""
+"""Least wait for a host that does not answer; a longer one with a longer lease, or where the launcher says so."""
 HAND_OVER_PAUSE_S = 1.0
 CLAIM_S = 60.0
 CLAIM_DEADLINE_S = 30
@@ -49,6 +51,18 @@ def load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+class NotTaken(Exception):
+    """The host refused what it was told, or did not answer.
+
+    Attributes:
+        code: exit code of a process that ends for it.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class Heart:
     """Sends heartbeats from a thread; ends the process when the attempt is fenced or the host is gone for good.
 
@@ -56,9 +70,13 @@ class Heart:
     heartbeat that the host answers after the outcome is fenced, and what became of the attempt the hand-over is told.
     """
 
-    def __init__(self, stub: pb_grpc.JobHostServiceStub, context: JobContext, token: str, lease_s: float) -> None:
-        self._stub, self._context, self._token, self._lease_s = stub, context, token, lease_s
-        self.patience_s = max(HAND_OVER_S, lease_s)
+    def __init__(
+        self, stub: pb_grpc.JobHostServiceStub, context: JobContext, token: str, *, lease_s: float, away_s: float
+    ) -> None:
+        self._stub, self._context, self._token = stub, context, token
+        self._every_s = min(HEARTBEAT_S, lease_s / 4)
+        self._away_s = max(lease_s, away_s)
+        self.patience_s = max(HAND_OVER_S, self._away_s)
         self._finishing = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
@@ -73,7 +91,8 @@ class Heart:
     def finish(self, parent: int) -> None:
         """Send every event that is left and go on beating; call it when the body has ended."""
         self._finishing.set()
-        _patiently("the last heartbeat", self._flush, parent, self.patience_s)
+        with contextlib.suppress(NotTaken):
+            _patiently("the last heartbeat", self._flush, parent, self.patience_s)
 
     def stop(self) -> None:
         """Stop beating: the outcome is handed over."""
@@ -86,7 +105,7 @@ class Heart:
 
     def _beat(self) -> None:
         last = time.monotonic()
-        while not self._stop.wait(HEARTBEAT_S):
+        while not self._stop.wait(self._every_s):
             try:
                 self._send()
                 last = time.monotonic()
@@ -96,9 +115,9 @@ class Heart:
                 if self._finishing.is_set():
                     if fenced:
                         return
-                elif fenced or time.monotonic() - last > self._lease_s:
+                elif fenced or time.monotonic() - last > self._away_s:
                     print(f"heartbeat: {call.details()}; this attempt is over", file=sys.stderr, flush=True)  # noqa: T201
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os._exit(1 if fenced else AWAY_CODE)  # no signal: the first process of a container gets none
 
     def _send(self) -> bool:
         """Send one batch; the same batch again when the last try failed. True when there may be more."""
@@ -128,8 +147,8 @@ def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: floa
         parent: process that started this one; without it nobody waits for an answer.
         patience_s: how long a host that does not answer is waited for.
 
-    Returns:
-        The answer; None when there was none.
+    Raises:
+        NotTaken: it was refused, or nobody answered in that time.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -140,7 +159,7 @@ def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: floa
             is_last = time.monotonic() >= deadline or os.getppid() != parent
             if failed.code() not in RETRYABLE or is_last:
                 print(f"{what}: {failed.details()}", file=sys.stderr, flush=True)  # noqa: T201
-                return None
+                raise NotTaken(AWAY_CODE if failed.code() in RETRYABLE else 1) from error
             time.sleep(HAND_OVER_PAUSE_S)
 
 
@@ -166,9 +185,13 @@ def run(config: Mapping[str, Any], parent: int) -> int:
     stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"], tls))
     operation = config["operation"]
     claim = pb.ClaimJobRequest(operation=operation, claim=config["claim"])
-    claimed = _patiently("claim", lambda: stub.ClaimJob(claim, timeout=CLAIM_DEADLINE_S), parent, CLAIM_S)
-    if claimed is None:
-        return 1
+    away_s = float(config["away_s"])
+    try:
+        claimed = _patiently(
+            "claim", lambda: stub.ClaimJob(claim, timeout=CLAIM_DEADLINE_S), parent, max(CLAIM_S, away_s)
+        )
+    except NotTaken as failed:
+        return failed.code
     scratch = Path(config["scratch"])
     scratch.mkdir(parents=True, exist_ok=True)
     context = JobContext(
@@ -188,17 +211,23 @@ def run(config: Mapping[str, Any], parent: int) -> int:
         context.cancel()
 
     signal.signal(signal.SIGTERM, on_term)
-    heart = Heart(stub, context, claimed.attempt_token, claimed.lease_seconds)
+    heart = Heart(stub, context, claimed.attempt_token, lease_s=claimed.lease_seconds, away_s=away_s)
     heart.start()
     outcome = _outcome(config, claimed, context, told_to_stop.is_set)
     heart.finish(parent)
-    if isinstance(outcome, pb.CompleteJobRequest):
-        send, deadline_s, code = stub.CompleteJob, COMPLETE_DEADLINE_S, 0
-    else:
-        send, deadline_s, code = stub.FailJob, FAIL_DEADLINE_S, 0 if outcome.cancelled else 1
-    _patiently("hand-over", lambda: send(outcome, timeout=deadline_s), parent, heart.patience_s)
+    code = 0 if isinstance(outcome, pb.CompleteJobRequest) or outcome.cancelled else 1
+    try:
+        _patiently("hand-over", lambda: _hand_over(stub, outcome), parent, heart.patience_s)
+    except NotTaken as failed:
+        code = failed.code
     heart.stop()
     return code
+
+
+def _hand_over(stub: pb_grpc.JobHostServiceStub, outcome: pb.CompleteJobRequest | pb.FailJobRequest) -> object:
+    if isinstance(outcome, pb.CompleteJobRequest):
+        return stub.CompleteJob(outcome, timeout=COMPLETE_DEADLINE_S)
+    return stub.FailJob(outcome, timeout=FAIL_DEADLINE_S)
 
 
 def _outcome(
@@ -244,7 +273,8 @@ def read_config() -> Mapping[str, Any]:
 def main() -> None:
     """Entry point of the process."""
     parent = os.getppid()
-    die_with_parent(parent)
+    if "ANNEAL_JOB_FILE" not in os.environ:  # a pod ends its processes itself, and who starts them is no server
+        die_with_parent(parent)
     code = run(read_config(), parent)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,7 +4,8 @@ QUEUED -> RUNNING -> SUCCEEDED | FAILED; RUNNING -> RETRYING -> RUNNING when an 
 them when asked, then CANCELLED, or SUCCEEDED when the result was faster.
 
 Attempts have numbers; failures are counted apart from them: an attempt that its server or its machine ended is followed
-by another one and charged to nobody.
+by another one and charged to nobody. Such interruptions have a bound of their own, far higher: a job that takes its
+server or its node down with it each time is not started forever.
 """
 
 from __future__ import annotations
@@ -54,15 +55,15 @@ class Event(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
-    """How many attempts failed before the present one, and how many may in all."""
+class Ends:
+    """How many attempts before the present one ended in some way, and how many may in all."""
 
     before: int
     allowed: int
 
     @property
     def leave_another(self) -> bool:
-        """Whether another attempt may start when the present one fails, too."""
+        """Whether another attempt may start when the present one ends that way, too."""
         return self.before + 1 < self.allowed
 
 
@@ -83,27 +84,32 @@ _MOVES: Mapping[tuple[State, Event], State] = {
     (State.CANCELLING, Event.CANCEL_ASKED): State.CANCELLING,
     (State.CANCELLING, Event.STOPPED): State.CANCELLED,
     (State.CANCELLING, Event.LOST): State.CANCELLED,
-    # A process that is told to stop by its machine, not by a caller, has lost its attempt.
-    (State.RUNNING, Event.STOPPED): State.RETRYING,
-    (State.RUNNING, Event.INTERRUPTED): State.RETRYING,
     (State.CANCELLING, Event.INTERRUPTED): State.CANCELLED,
 }
 
 
-def move(state: State, event: Event, failures: Failures) -> State:
+def move(state: State, event: Event, failures: Ends, interruptions: Ends) -> State:
     """The state after an event.
+
+    Args:
+        state: before it.
+        event: what happened.
+        failures: attempts that were charged.
+        interruptions: attempts that were not.
 
     Raises:
         ImpossibleTransition: the event cannot happen in that state; a final state never changes.
     """
-    if state is State.RUNNING and event is Event.LOST:
-        return State.RETRYING if failures.leave_another else State.FAILED
+    if state is State.RUNNING and event in (Event.LOST, Event.STOPPED, Event.INTERRUPTED):
+        # A process that is told to stop by its machine, not by a caller, has been interrupted.
+        counted = failures if event.is_failure else interruptions
+        return State.RETRYING if counted.leave_another else State.FAILED
     after = _MOVES.get((state, event))
     if after is None:
         raise ImpossibleTransition(f"{event.name} cannot happen to a job that is {state.name}")
     return after
 
 
-def backoff_s(failures: int, base_s: float, ceiling_s: float = 300.0) -> float:
-    """Seconds to wait before the next attempt: the base, doubled for every failure after the first."""
-    return min(base_s * 2.0 ** max(0, failures - 1), ceiling_s)
+def backoff_s(attempts: int, base_s: float, ceiling_s: float = 300.0) -> float:
+    """Seconds to wait before the next attempt: the base, doubled for every attempt after the first."""
+    return min(base_s * 2.0 ** max(0, attempts - 1), ceiling_s)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from anneal.kit.errors import Denied, NotYet, RequestIdReused
 from anneal.kit.jobs.reader import Job, JobReader, job_of
-from anneal.kit.jobs.states import Event, Failures, State, backoff_s, move
+from anneal.kit.jobs.states import Ends, Event, State, backoff_s, move
 from anneal.kit.jobs.tables import EventRow, JobRow, create, defaults
 
 REQUEST_ID_LIFE_S = 24 * 3600
@@ -58,6 +58,7 @@ class JobStore(JobReader):
         *,
         clock: Callable[[], float] = time.time,
         on_change: Callable[[str, str, State, float], None] = lambda *_: None,
+        max_interruptions: int = 50,
     ) -> None:
         """Make the store.
 
@@ -66,11 +67,13 @@ class JobStore(JobReader):
             encode_state: a state change as a serialized `JobEvent` without sequence and time.
             clock: seconds since the epoch.
             on_change: called after every state change with name, kind, new state and the job's age in seconds.
+            max_interruptions: attempts of a job, in all, that may end without being charged to it.
         """
         super().__init__(engine, clock=clock)
         self._engine = engine
         self._encode_state = encode_state
         self._on_change = on_change
+        self._max_interruptions = max_interruptions
         self.changes = 0
 
     async def create_tables(self) -> None:
@@ -273,11 +276,11 @@ class JobStore(JobReader):
     async def _end_attempt(
         self, db: AsyncConnection, job: Job, event: Event, *, error: bytes, text: str, backoff_base_s: float
     ) -> Job:
-        after = move(job.state, event, Failures(job.failures, job.max_attempts))
+        after = self._after(job, event)
         failures = job.failures + event.is_failure
         values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000], "failures": failures}
         if after is State.RETRYING:
-            values["not_before"] = self._clock() + backoff_s(failures, backoff_base_s)
+            values["not_before"] = self._clock() + backoff_s(job.attempt, backoff_base_s)
         if after is State.FAILED:
             values["error"] = error
         return await self._move(db, job, event, **values)
@@ -313,8 +316,12 @@ class JobStore(JobReader):
 
     # -- inside a transaction ------------------------------------------------------------------------------------
 
+    def _after(self, job: Job, event: Event) -> State:
+        interruptions = Ends(job.interruptions, self._max_interruptions)
+        return move(job.state, event, Ends(job.failures, job.max_attempts), interruptions)
+
     async def _move(self, db: AsyncConnection, job: Job, event: Event, **values: Any) -> Job:
-        after = move(job.state, event, Failures(job.failures, job.max_attempts))
+        after = self._after(job, event)
         if after.is_final:
             values["end_time"] = self._clock()
         await db.execute(update(JobRow).where(JobRow.name == job.name).values(state=after.name, **values))

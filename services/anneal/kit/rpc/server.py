@@ -187,10 +187,11 @@ class Host:
                 asyncio.get_running_loop().call_later(KEEP_READINGS_S, metrics.forget_job, kind, name)
 
         def config() -> dict[str, Any]:
+            own = settings.launcher.host or self.address
             return {
-                "host": settings.launcher.host or self.address,
+                "host": own,
                 "token": token,
-                "addresses": addresses,
+                "addresses": {**addresses, **{service.name: own for service in self.services}},
                 "store_url": settings.store_url(),
                 "store_options": settings.store.options,
                 "cache": str(settings.data_dir / "cache"),
@@ -198,7 +199,12 @@ class Host:
             }
 
         return Jobs(
-            JobStore(self._engine, codec.encode_state, on_change=changed),
+            JobStore(
+                self._engine,
+                codec.encode_state,
+                on_change=changed,
+                max_interruptions=settings.jobs.max_interruptions,
+            ),
             _launcher(settings),
             metrics,
             settings.jobs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import key_of, object_name
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.kubernetes.secret import build_secret
-from anneal.kit.options import LauncherOptions, PodOptions
+from anneal.kit.options import OWN_VOLUMES, LauncherOptions, PodOptions
 from tests.fixtures.kubernetes_rules import NO_CRD, Wrong, ray_job_schema, templates, validate
 from tests.unit.kit.kubernetes.helpers import DATA, OPERATION, attempt, options, with_ray
 
@@ -94,6 +95,11 @@ def test_what_is_placed_is_placed() -> None:
     assert spec["affinity"] == {"podAntiAffinity": {}}
 
 
+def test_the_launchers_own_volumes_are_the_names_that_are_kept_free() -> None:
+    volumes = job(options())["spec"]["template"]["spec"]["volumes"]
+    assert {volume["name"] for volume in volumes} == set(OWN_VOLUMES)
+
+
 @pytest.mark.parametrize("build", [job, ray_job])
 def test_a_queue_starts_its_jobs(build: Any) -> None:
     queued = build(with_ray(queue="main", queues=("night",)), queue="night")
@@ -127,6 +133,22 @@ def test_the_claim_and_the_token_are_in_the_secret_only(thing: dict[str, Any]) -
     assert (owner["kind"], owner["uid"]) == (thing["kind"], "u")
 
 
+@pytest.mark.parametrize("thing", [job(options(**FULL)), ray_job(with_ray(**FULL))])
+def test_every_pod_gets_the_environment_and_the_files_that_are_set(thing: dict[str, Any]) -> None:
+    pods = list(templates(thing))
+    assert len(pods) == (1 if thing["kind"] == "Job" else 2)  # head and workers
+    for pod in pods:
+        (container,) = pod["spec"]["containers"]
+        assert {"name": "AWS_REGION", "value": "eu"} in container["env"]
+        assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+        assert {"name": "certificates", "configMap": {"name": "ca"}} in pod["spec"]["volumes"]
+        assert {"name": "certificates", "mountPath": "/etc/ca", "readOnly": True} in container["volumeMounts"]
+        assert pod["metadata"]["annotations"] == {"note": "b"}
+        assert pod["metadata"]["labels"]["team"] == "a"
+        assert pod["spec"]["serviceAccountName"] == "jobs"
+        assert pod["spec"]["automountServiceAccountToken"] is False
+
+
 def test_a_ray_job_has_the_workers_of_its_plan() -> None:
     spec = ray_job(with_ray(), ray_workers=3, gpus=0, cpu="1")["spec"]
     assert (spec["backoffLimit"], spec["shutdownAfterJobFinishes"]) == (0, True)
@@ -137,6 +159,9 @@ def test_a_ray_job_has_the_workers_of_its_plan() -> None:
     (group,) = cluster["workerGroupSpecs"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (3, 3, 3)
     assert group["template"]["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "16Gi"}
+    assert group["rayStartParams"] == {"num-cpus": "1"}
+    (wide,) = ray_job(with_ray(), ray_cpus=4)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert wide["rayStartParams"] == {"num-cpus": "4"}  # one Ray worker fits, and one only
     head = cluster["headGroupSpec"]
     assert head["rayStartParams"] == {"num-cpus": "0"}
     assert head["template"]["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "8Gi"}
@@ -161,8 +186,7 @@ def test_names_fit_and_tell_attempts_apart(operation: str, number: int) -> None:
     assert len(name) <= 47
     assert name == object_name(operation, number)
     assert name not in {object_name(operation, number + 1), object_name(f"{operation}0", number)}
-    job_name = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "labels": {}}}
-    validate(job_name)
+    assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name)
 
 
 def test_a_name_says_its_kind() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anneal.kit.jobs.kubernetes.ends import Waiting, silent_pod
+from anneal.kit.jobs.kubernetes.ends import Waiting, broken_pod, silent_pod
 from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.launcher import Ended
@@ -39,11 +39,11 @@ def job(*conditions: dict[str, str], **spec: Any) -> dict[str, Any]:
 
 
 FAILED = condition("Failed", "BackoffLimitExceeded", message="limit")
-OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+OOM: dict[str, Any] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
 
 
 def read(thing: dict[str, Any], *pods: dict[str, Any]) -> Ended:
-    ended = JOBS.read(thing, pods)
+    ended = JOBS.read(thing, pods, [])
     assert isinstance(ended, Ended), ended
     return ended
 
@@ -100,6 +100,11 @@ def test_an_exit_is_told_with_its_last_line(code: int, said: str) -> None:
     assert ended.charged
 
 
+def test_a_process_whose_server_was_away_charges_nobody() -> None:
+    ended = read(job(FAILED), pod("Failed", terminated={"exitCode": 75}))
+    assert ended == Ended(text="its server did not answer it for too long", charged=False)
+
+
 def test_an_end_without_words_is_told() -> None:
     assert "left no log" in read(job(FAILED), pod("Failed", terminated={"exitCode": 3})).text
     assert "without a result" in read(job(condition("Complete"))).text
@@ -120,7 +125,7 @@ def test_an_end_without_words_is_told() -> None:
     ],
 )
 def test_what_a_job_waits_for_is_told(pods: list[dict[str, Any]], said: str) -> None:
-    waiting = JOBS.read(job(), pods)
+    waiting = JOBS.read(job(), pods, [])
     assert isinstance(waiting, Waiting)
     assert said in waiting.text
     assert not waiting.in_queue
@@ -129,11 +134,11 @@ def test_what_a_job_waits_for_is_told(pods: list[dict[str, Any]], said: str) -> 
 def test_a_queue_is_no_fault() -> None:
     queued = job(suspend=True)
     queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "main"
-    assert JOBS.read(queued, []) == Waiting("in the queue main", in_queue=True)
+    assert JOBS.read(queued, [], []) == Waiting("in the queue main", in_queue=True)
 
 
 def test_a_running_job_runs() -> None:
-    assert JOBS.read(job(), [pod("Running", running={})]) is None
+    assert JOBS.read(job(), [pod("Running", running={})], []) is None
     assert not JOBS.is_over(job())
     assert JOBS.is_over(job(FAILED))
 
@@ -173,7 +178,7 @@ def ray(status: dict[str, str], **spec: Any) -> dict[str, Any]:
     ],
 )
 def test_the_end_of_a_ray_job_is_told(status: dict[str, str], said: str) -> None:
-    ended = RAY.read(ray(status), [])
+    ended = RAY.read(ray(status), [], [])
     assert isinstance(ended, Ended)
     assert said in ended.text
     assert ended.charged
@@ -182,17 +187,41 @@ def test_the_end_of_a_ray_job_is_told(status: dict[str, str], said: str) -> None
 
 def test_a_ray_job_ends_with_its_head() -> None:
     running = ray({"jobDeploymentStatus": "Running"})
-    assert RAY.read(running, [pod("Running", role="head"), pod("Running", role="worker")]) is None
-    assert RAY.read(running, [pod("Running", role="head"), pod("Failed", role="worker", **OOM)]) is None
-    ended = RAY.read(running, [pod("Failed", condition("DisruptionTarget", "PreemptionByScheduler"), role="head")])
+    assert RAY.read(running, [pod("Running", role="head"), pod("Running", role="worker")], []) is None
+    assert RAY.read(running, [pod("Running", role="head"), pod("Failed", role="worker", **OOM)], []) is None
+    ended = RAY.read(running, [pod("Failed", condition("DisruptionTarget", "PreemptionByScheduler"), role="head")], [])
     assert isinstance(ended, Ended)
     assert not ended.charged
+
+
+def test_a_head_that_is_gone_ends_its_ray_job() -> None:
+    running, now = ray({"jobDeploymentStatus": "Running"}), [pod("Pending", role="head"), pod("Running", role="worker")]
+    drained = pod("Running", condition("DisruptionTarget", "EvictionByEvictionAPI"), role="head")
+    for gone, said in ((drained, "drained"), (pod("Running", role="head"), "head was deleted")):
+        ended = RAY.read(running, now, [gone])
+        assert isinstance(ended, Ended)
+        assert said in ended.text
+        assert not ended.charged
+    for harmless in (pod("Pending", role="head"), pod("Failed", role="worker")):  # it never ran, or Ray goes on
+        assert RAY.read(running, now, [harmless]) is None
+
+
+def test_what_a_process_fell_over_is_what_the_cluster_did() -> None:
+    assert broken_pod([pod("Running", role="head"), pod("Running", role="worker")]) is None
+    assert broken_pod([pod("Failed", terminated={"exitCode": 1})]) is None  # that it says itself
+    preempted = pod("Running", condition("DisruptionTarget", "PreemptionByScheduler"), role="worker")
+    interrupted = broken_pod([pod("Running", role="head"), preempted])
+    assert interrupted is not None
+    assert not interrupted.charged
+    full = broken_pod([pod("Running", role="head"), pod("Failed", role="worker", **OOM)])
+    assert full is not None
+    assert full.refusal is not None
 
 
 def test_a_workers_memory_is_told_when_its_ray_job_failed() -> None:
     failed = ray({"jobDeploymentStatus": "Failed", "reason": "AppFailed"})
     ended = RAY.read(
-        failed, [pod("Failed", role="head", terminated={"exitCode": 0}), pod("Failed", role="worker", **OOM)]
+        failed, [pod("Failed", role="head", terminated={"exitCode": 0}), pod("Failed", role="worker", **OOM)], []
     )
     assert isinstance(ended, Ended)
     assert ended.refusal is not None
@@ -201,13 +230,13 @@ def test_a_workers_memory_is_told_when_its_ray_job_failed() -> None:
 
 @pytest.mark.parametrize("status", ["", "Suspended", "Suspending"])
 def test_a_suspended_ray_job_waits_in_its_queue(status: str) -> None:
-    waiting = RAY.read(ray({"jobDeploymentStatus": status}, suspend=True), [])
+    waiting = RAY.read(ray({"jobDeploymentStatus": status}, suspend=True), [], [])
     assert isinstance(waiting, Waiting)
     assert waiting.in_queue
 
 
 def test_a_ray_cluster_in_the_making_waits() -> None:
-    waiting = RAY.read(ray({"jobDeploymentStatus": "Initializing"}), [pod("Running", role="head"), pod("Pending")])
+    waiting = RAY.read(ray({"jobDeploymentStatus": "Initializing"}), [pod("Running", role="head"), pod("Pending")], [])
     assert isinstance(waiting, Waiting)
     assert waiting.text == "its pod is starting"
-    assert RAY.read(ray({"jobDeploymentStatus": "Initializing"}), []) == Waiting("its Ray cluster is being made")
+    assert RAY.read(ray({"jobDeploymentStatus": "Initializing"}), [], []) == Waiting("its Ray cluster is being made")

@@ -28,6 +28,11 @@ ALLOWED = PodOptions(cpu="2", memory="4Gi", gpus=2, node_selector={"pool": "gpu"
         ({"gpus": 0}, "gpus", 0),
         ({"node_selector": {"zone": "a"}}, "node_selector", {"zone": "a", "pool": "gpu"}),
         ({"node_selector": {"pool": "gpu"}}, "node_selector", {"pool": "gpu"}),
+        (
+            {"node_selector": {"nvidia.com/gpu.product": "NVIDIA-A100", "empty": ""}},
+            "node_selector",
+            {"nvidia.com/gpu.product": "NVIDIA-A100", "empty": "", "pool": "gpu"},
+        ),
     ],
 )
 def test_less_or_the_same_is_granted(demand: dict[str, Any], field: str, value: Any) -> None:
@@ -47,6 +52,11 @@ def test_less_or_the_same_is_granted(demand: dict[str, Any], field: str, value: 
         ({"gpus": 3}, "gpus"),
         ({"gpus": -1}, "gpus"),
         ({"node_selector": {"pool": "cpu"}}, "node_selector"),
+        ({"node_selector": {"no label": "a"}}, "node_selector"),
+        ({"node_selector": {"UP.example/zone": "a"}}, "node_selector"),
+        ({"node_selector": {"zone": "-a"}}, "node_selector"),
+        ({"node_selector": {"zone": "a" * 64}}, "node_selector"),
+        ({"node_selector": {f"{'a' * 254}/zone": "a"}}, "node_selector"),
     ],
 )
 def test_more_is_refused_with_its_field(demand: dict[str, Any], field: str) -> None:

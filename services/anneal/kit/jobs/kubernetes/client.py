@@ -9,16 +9,15 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import urllib3
 from kubernetes import client, config
 from kubernetes.watch import Watch
 
+from anneal.kit.jobs.kubernetes.resources import Resource
 from anneal.kit.settings import Misconfigured
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -29,39 +28,6 @@ TRIES = 4
 PAUSE_S = 0.25
 LONGEST_PAUSE_S = 5.0
 PAGE_SIZE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A kind of object.
-
-    Attributes:
-        group: its API group; empty for the core.
-        version: of the group.
-        plural: its name in paths.
-        verbs: what the launcher does with it: exactly what its Role must allow.
-    """
-
-    group: str
-    version: str
-    plural: str
-    verbs: tuple[str, ...]
-
-    def path(self, namespace: str, name: str = "") -> str:
-        """Path of the objects of a namespace, or of one of them."""
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        path = f"{root}/namespaces/{quote(namespace)}/{self.plural}"
-        return f"{path}/{quote(name)}" if name else path
-
-    def __str__(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-
-JOBS = Resource("batch", "v1", "jobs", ("create", "delete", "get", "list", "watch"))
-RAY_JOBS = Resource("ray.io", "v1", "rayjobs", ("create", "delete", "get", "list", "watch"))
-PODS = Resource("", "v1", "pods", ("list", "watch"))
-SECRETS = Resource("", "v1", "secrets", ("create",))
-RESOURCES = (JOBS, RAY_JOBS, PODS, SECRETS)
 
 
 class ApiError(Exception):
@@ -172,11 +138,13 @@ class Cluster:
                 return found, page["metadata"]["resourceVersion"]
             query["continue"] = following
 
-    def watch(self, resource: Resource, selector: str, version: str) -> Changes:
-        """The changes after a version."""
-        return Changes(self, resource, selector, version)
+    def watch(self, resource: Resource, selector: str, version: str, *, heard: Callable[[], None]) -> Changes:
+        """The changes after a version; `heard` is called when the server has begun to tell them."""
+        return Changes(lambda stream: self._open(resource, selector, version, stream, heard), resource)
 
-    def _open(self, resource: Resource, selector: str, version: str, stream: Watch) -> Iterator[Any]:
+    def _open(
+        self, resource: Resource, selector: str, version: str, stream: Watch, heard: Callable[[], None]
+    ) -> Iterator[Any]:
         def listed(**query: Any) -> Any:
             wanted = {
                 "labelSelector": selector,
@@ -187,6 +155,7 @@ class Cluster:
             }
             path = resource.path(self.namespace)
             answer = self._send("GET", path, query=wanted, timeout_s=(REQUEST_TIMEOUT_S[0], WATCH_S + 30.0))
+            heard()
             return answer.response
 
         # Given a timeout, the stream tries nothing again by itself.
@@ -246,8 +215,8 @@ class Cluster:
 class Changes:
     """A watch: iterate it for pairs of type and object until the server ends it; `stop` ends it from another thread."""
 
-    def __init__(self, cluster: Cluster, resource: Resource, selector: str, version: str) -> None:
-        self._cluster, self._resource, self._selector, self._version = cluster, resource, selector, version
+    def __init__(self, opened: Callable[[Watch], Iterator[Any]], resource: Resource) -> None:
+        self._opened, self._resource = opened, resource
         self._stream = Watch()
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -257,9 +226,8 @@ class Changes:
             Expired: the version is too old.
             ApiError: the connection broke.
         """
-        what = f"watching {self._resource}"
-        with _wrapped("GET", what):
-            for event in self._cluster._open(self._resource, self._selector, self._version, self._stream):
+        with _wrapped("GET", f"watching {self._resource}"):
+            for event in self._opened(self._stream):
                 yield event["type"], event["object"]
 
     def stop(self) -> None:

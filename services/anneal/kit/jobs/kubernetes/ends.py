@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anneal.kit.errors import NotYet
-from anneal.kit.jobs.launcher import Ended
+from anneal.kit.jobs.launcher import AWAY, AWAY_CODE, Ended
 
 Thing = Mapping[str, Any]
 """An object of the cluster, as its API gives it."""
@@ -51,9 +51,14 @@ def condition(thing: Thing, kind: str) -> Thing | None:
     return next((one for one in found if one["type"] == kind and one["status"] == "True"), None)
 
 
+def phase(pod: Thing) -> str:
+    """Where a pod is: Pending, Running, Succeeded or Failed; empty where it does not say yet."""
+    return str(pod.get("status", {}).get("phase", ""))
+
+
 def has_ended(pod: Thing) -> bool:
     """Whether a pod says that it has ended, or that it is about to."""
-    return _phase(pod) in ("Succeeded", "Failed") or condition(pod, "DisruptionTarget") is not None
+    return phase(pod) in ("Succeeded", "Failed") or condition(pod, "DisruptionTarget") is not None
 
 
 def ended_pod(pods: Sequence[Thing]) -> Ended | None:
@@ -64,7 +69,12 @@ def ended_pod(pods: Sequence[Thing]) -> Ended | None:
     return next((ended for how in (_disrupted, _out_of_memory, _evicted, _exited) if (ended := how(pods))), None)
 
 
-def disruption(pods: Iterable[Thing]) -> Ended | None:
+def broken_pod(pods: Sequence[Thing]) -> Ended | None:
+    """What the cluster did to a pod that another one's process may have fallen over; None where it did nothing."""
+    return _disrupted(pods) or _out_of_memory(pods)
+
+
+def _disrupted(pods: Iterable[Thing]) -> Ended | None:
     """What the cluster did to a pod, or is about to; None where it does nothing."""
     for pod in pods:
         told = condition(pod, "DisruptionTarget")
@@ -77,14 +87,14 @@ def disruption(pods: Iterable[Thing]) -> Ended | None:
 def silent_pod(pods: Iterable[Thing]) -> Ended | None:
     """What keeps the pods of an attempt from being heard: a disruption, or a node that does not answer."""
     pods = list(pods)
-    told = disruption(pods)
+    told = _disrupted(pods)
     if told is not None:
         return told
     for pod in pods:
         # Jobs have no readiness probe: a running container that is ready in a pod that is not is what is left to
         # see when the control plane has lost the node.
         is_ready = any(status.get("ready") for status in _containers(pod))
-        if _phase(pod) == "Running" and is_ready and condition(pod, "Ready") is None:
+        if phase(pod) == "Running" and is_ready and condition(pod, "Ready") is None:
             node = pod.get("spec", {}).get("nodeName", "its node")
             return Ended(text=f"the node {node} stopped answering", charged=False)
     return None
@@ -92,7 +102,7 @@ def silent_pod(pods: Iterable[Thing]) -> Ended | None:
 
 def waiting_pod(pod: Thing) -> Waiting | None:
     """What a pod waits for; None when it runs or has ended."""
-    if _phase(pod) not in ("", "Pending"):
+    if phase(pod) not in ("", "Pending"):
         return None
     unscheduled = next(
         (
@@ -111,10 +121,6 @@ def waiting_pod(pod: Thing) -> Waiting | None:
         if held.get("reason") == "CreateContainerConfigError":
             return Waiting(f"its container is not configured: {held.get('message', '')}")
     return Waiting("its pod is starting")
-
-
-def _disrupted(pods: Sequence[Thing]) -> Ended | None:
-    return disruption(pods)
 
 
 def _out_of_memory(pods: Sequence[Thing]) -> Ended | None:
@@ -154,6 +160,8 @@ def _exited(pods: Sequence[Thing]) -> Ended | None:
     for pod in pods:
         for status in _containers(pod):
             ended = _terminated(status)
+            if ended.get("exitCode") == AWAY_CODE:
+                return Ended(text=AWAY, charged=False)
             if ended.get("exitCode"):
                 return Ended(text=f"the job's process {_how(ended['exitCode'])}; {_last_line(ended)}")
     return None
@@ -180,7 +188,3 @@ def _containers(pod: Thing) -> Sequence[Thing]:
 def _terminated(status: Thing) -> Thing:
     found: Thing = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {}
     return found
-
-
-def _phase(pod: Thing) -> str:
-    return str(pod.get("status", {}).get("phase", ""))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anneal.kit.jobs.kubernetes.client import JOBS
-from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, condition, ended_pod, silent_pod, waiting_pod
+from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, condition, ended_pod, has_ended, silent_pod, waiting_pod
 from anneal.kit.jobs.kubernetes.names import QUEUE, annotations_of, labels_of, object_name
 from anneal.kit.jobs.kubernetes.narrowing import narrow, queue_of
 from anneal.kit.jobs.kubernetes.pod import COMMAND, CONTAINER, pod_template
+from anneal.kit.jobs.kubernetes.resources import JOBS
 from anneal.kit.jobs.launcher import Attempt, Ended
 from anneal.kit.options import LauncherOptions
 
@@ -69,13 +69,14 @@ class JobForm:
             "spec": spec,
         }
 
-    def read(self, job: Thing, pods: Sequence[Thing]) -> Ended | Waiting | None:
+    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Waiting | None:
         """Where an attempt is: ended, waiting, or None while it runs."""
         if condition(job, "Complete"):
             return Ended(text="the job's process exited with 0 without a result")
         failed = condition(job, "Failed")
         if failed is not None:
-            return _failure(failed, pods)
+            # A pod may be gone before anybody here has looked: what it said last still tells how it ended.
+            return _failure(failed, [*pods, *filter(has_ended, gone)])
         if job["spec"].get("suspend"):
             queue = job["metadata"].get("labels", {}).get(QUEUE)
             return Waiting(f"in the queue {queue}" if queue else "it is suspended", in_queue=True)
@@ -84,7 +85,7 @@ class JobForm:
             return Waiting("its pod is being made")
         return waits[0]
 
-    def silent(self, _job: Thing, pods: Sequence[Thing]) -> Ended | None:
+    def silent(self, pods: Sequence[Thing]) -> Ended | None:
         """Why nothing is heard of an attempt."""
         return silent_pod(pods)
 

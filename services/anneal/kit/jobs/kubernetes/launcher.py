@@ -1,30 +1,27 @@
-"""Starts attempts as pods of a cluster, and finds them again after the service has restarted."""
+"""Starts attempts as pods of a cluster, and finds them again after the service has restarted.
+
+What its account must be allowed in the namespace, and no more, is in `resources.PERMISSIONS`: create, delete, get, list
+and watch jobs.batch and rayjobs.ray.io; list and watch pods; create secrets.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from anneal.kit import logs
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes import narrowing
-from anneal.kit.jobs.kubernetes.client import (
-    PODS,
-    SECRETS,
-    Absent,
-    ApiError,
-    Cluster,
-    Refused,
-    Resource,
-    Taken,
-)
-from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, has_ended
+from anneal.kit.jobs.kubernetes.client import Absent, ApiError, Cluster, Refused, Taken
+from anneal.kit.jobs.kubernetes.deletions import Deletions
+from anneal.kit.jobs.kubernetes.ends import Waiting, broken_pod, has_ended
+from anneal.kit.jobs.kubernetes.form import Form
 from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import CLAIM, OWNER, annotations_of, key_of, metadata, object_name, operation_id
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
+from anneal.kit.jobs.kubernetes.resources import PODS, SECRETS
 from anneal.kit.jobs.kubernetes.secret import build_secret
 from anneal.kit.jobs.kubernetes.watch import Key, Mirror, Worker
 from anneal.kit.jobs.launcher import Attempt, Ended, LaunchFailed
@@ -37,26 +34,7 @@ SETTLE_S = 2.0
 LINGER_S = 30.0
 """An object whose job has ended may take so long to end, too; then it is deleted."""
 SWEEP_EVERY_S = 1.0
-DELETE_AGAIN_S = 5.0
 FIRST_LIST_S = 10.0
-
-
-class Form(Protocol):
-    """How attempts are written as objects of one kind, and read again."""
-
-    resource: Resource
-
-    def build(self, attempt: Attempt) -> dict[str, Any]:
-        """The object of an attempt."""
-
-    def read(self, job: Thing, pods: Sequence[Thing]) -> Ended | Waiting | None:
-        """Where an attempt is: ended, waiting, or None while it runs."""
-
-    def silent(self, job: Thing, pods: Sequence[Thing]) -> Ended | None:
-        """Why nothing is heard of an attempt."""
-
-    def is_over(self, job: Thing) -> bool:
-        """Whether the object has ended."""
 
 
 class KubernetesLauncher:
@@ -89,21 +67,20 @@ class KubernetesLauncher:
         Raises:
             Misconfigured: the options do not say how to reach the cluster.
         """
+        self.away_s = float(options.away_s)
         self._options = options
         self._cluster = cluster or Cluster(options.kubeconfig, options.namespace)
         self._clock = clock
         selector = f"{OWNER}={options.owner}"
-        self._pods = Mirror(self._cluster, PODS, selector)
-        jobs = JobForm(options, data_dir)
-        self._forms: list[tuple[Form, Mirror]] = [(jobs, Mirror(self._cluster, jobs.resource, selector))]
+        forms: list[Form] = [JobForm(options, data_dir)]
         if options.ray.enabled:
-            ray = RayJobForm(options, data_dir)
-            self._forms.append((ray, Mirror(self._cluster, ray.resource, selector)))
-        self._lock = threading.Lock()
-        self._doomed: dict[tuple[str, str], float | None] = {}
+            forms.append(RayJobForm(options, data_dir))
+        self._forms = [(form, Mirror(self._cluster, form.resource, selector)) for form in forms]
+        self._pods = Mirror(self._cluster, PODS, selector)
+        self._deletions = Deletions(self._cluster, {form.resource: mirror for form, mirror in self._forms}, clock)
+        self._sweeper = Worker("kubernetes-sweeper", self._deletions.sweep, SWEEP_EVERY_S)
         self._since: dict[tuple[str, Key], float] = {}
         self._ran: set[Key] = set()
-        self._sweeper = Worker("kubernetes-sweeper", self._sweep, SWEEP_EVERY_S)
         self._log = logs.logger("kubernetes")
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -151,6 +128,7 @@ class KubernetesLauncher:
             LaunchFailed: the cluster does not take them, or does not answer.
         """
         self.kill(attempt.operation)
+        self._deletions.sweep()
         form, mirror = self._forms[-1 if attempt.demand.ray_workers else 0]  # without KubeRay, both are Jobs
         try:
             made = self._create(form, attempt)
@@ -160,7 +138,7 @@ class KubernetesLauncher:
             raise LaunchFailed(str(refusal), charged=True, refusal=refusal) from refusal
         except ApiError as error:
             # Half of it may be there.
-            self._doom(form.resource, object_name(attempt.operation, attempt.attempt))
+            self._deletions.add(form.resource, object_name(attempt.operation, attempt.attempt))
             if isinstance(error, Refused | Absent):
                 raise LaunchFailed(f"the cluster did not take it: {error}", charged=True) from error
             raise LaunchFailed(f"the cluster's API did not answer: {error}", charged=False) from error
@@ -196,11 +174,16 @@ class KubernetesLauncher:
 
     def silent(self, operation: str, attempt: int) -> Ended | None:
         """What the cluster knows to keep an attempt from being heard."""
-        key = (operation_id(operation), attempt)
         if not self._is_synced():
             return Ended(text="nothing was heard of it, and the cluster's API does not answer", charged=False)
+        key = (operation_id(operation), attempt)
         form, thing = self._find(key)
-        return None if form is None or thing is None else form.silent(thing, self._pods.of(key))
+        return None if form is None or thing is None else form.silent(self._pods.of(key))
+
+    def broken(self, operation: str, attempt: int) -> Ended | None:
+        """What the cluster did to a pod of an attempt, such as one of Ray's workers, that its process fell over."""
+        key = (operation_id(operation), attempt)
+        return broken_pod([*self._pods.of(key), *self._pods.gone(key)])
 
     def inherit(self, operation: str, attempt: int) -> None:
         """Nothing ends with a server: what the labels say is read as for every other attempt."""
@@ -221,14 +204,13 @@ class KubernetesLauncher:
                 return None
             return Ended(text="its Kubernetes job is gone: something else deleted it", charged=False)
         self._since.pop(("gone", key), None)
-        # A pod may be gone before anybody here has looked: what it said last still tells how it ended.
-        pods = [*self._pods.of(key), *filter(has_ended, self._pods.gone(key))]
-        found = form.read(thing, pods)
+        pods, gone = self._pods.of(key), self._pods.gone(key)
+        found = form.read(thing, pods, gone)
         if found is None:
             self._ran.add(key)
         if isinstance(found, Waiting):
             return self._bounded(key, found)
-        if found is not None and not any(has_ended(pod) for pod in pods) and self._lasts("over", key) < SETTLE_S:
+        if found is not None and not any(map(has_ended, [*pods, *gone])) and self._lasts("over", key) < SETTLE_S:
             return None
         return found
 
@@ -253,16 +235,19 @@ class KubernetesLauncher:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def kill(self, operation: str) -> None:
-        """Delete the objects of an operation; the cluster tells their processes to stop and ends them after a while.
+        """Have deleted what runs of an operation: the cluster tells its processes to stop, and ends them later."""
+        self._delete(operation, also_over=False)
 
-        A deletion that fails or is lost is done again in the background.
-        """
+    def discard(self, operation: str) -> None:
+        """Have deleted everything of an operation, also what has ended."""
+        self._delete(operation, also_over=True)
+
+    def _delete(self, operation: str, *, also_over: bool) -> None:
         for form, mirror in self._forms:
             for thing in mirror.all():
                 key = key_of(thing)
-                if key is not None and key[0] == operation_id(operation) and not form.is_over(thing):
-                    self._doom(form.resource, thing["metadata"]["name"])
-        self._sweep()
+                if key is not None and key[0] == operation_id(operation) and (also_over or not form.is_over(thing)):
+                    self._deletions.add(form.resource, thing["metadata"]["name"])
 
     def reap(self, active: Collection[str]) -> None:
         """Have deleted what is left of jobs that ended, and of attempts that were followed by another one."""
@@ -281,7 +266,7 @@ class KubernetesLauncher:
             is_over = form.is_over(thing)
             # What has ended, its `ttlSecondsAfterFinished` removes; KubeRay removes no RayJob.
             if self._lasts("kept" if is_over else "left", key) >= (self._options.ttl_s if is_over else LINGER_S):
-                self._doom(form.resource, thing["metadata"]["name"])
+                self._deletions.add(form.resource, thing["metadata"]["name"])
         self._forget(living, seen)
 
     def _forget(self, living: set[str], seen: set[Key]) -> None:
@@ -291,36 +276,3 @@ class KubernetesLauncher:
         self._since = {
             (what, key): since for (what, key), since in self._since.items() if key[0] in living or key in seen
         }
-
-    def _doom(self, resource: Resource, name: str) -> None:
-        with self._lock:
-            self._doomed.setdefault((resource.plural, name), None)
-
-    def _sweep(self) -> None:
-        """Delete what is doomed until it is gone, or going."""
-        now = self._clock()
-        for form, mirror in self._forms:
-            with self._lock:
-                due = {
-                    name: deleted_at
-                    for (plural, name), deleted_at in self._doomed.items()
-                    if plural == form.resource.plural and (deleted_at is None or now - deleted_at >= DELETE_AGAIN_S)
-                }
-            for name, deleted_at in due.items():
-                thing = mirror.get(name)
-                is_going = thing is None or "deletionTimestamp" in thing["metadata"]
-                if is_going and deleted_at is not None:
-                    with self._lock:
-                        self._doomed.pop((form.resource.plural, name), None)
-                    continue
-                self._delete(form.resource, name, now)
-
-    def _delete(self, resource: Resource, name: str, now: float) -> None:
-        try:
-            self._cluster.delete(resource, name)
-        except ApiError as error:
-            self._log.warning("a job could not be deleted; trying again", name=name, error=str(error))
-            return
-        with self._lock:
-            if (resource.plural, name) in self._doomed:
-                self._doomed[resource.plural, name] = now

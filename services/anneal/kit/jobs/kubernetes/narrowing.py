@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.options import LauncherOptions, PodOptions
 from anneal.kit.quantities import parse_quantity
+
+_DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL = re.compile(rf"((?=[^/]{{1,253}}/){_DOMAIN}(\.{_DOMAIN})*/)?{_NAME}")
+_VALUE = re.compile(rf"({_NAME})?")
+"""Kubernetes documentation, "Labels and Selectors": syntax and character set."""
 
 
 class DemandTooWide(Invalid):
@@ -81,6 +89,8 @@ def _gpus(wanted: int | None, allowed: int) -> int:
 
 def _selector(demand: Demand, allowed: PodOptions) -> dict[str, str]:
     for label, value in demand.node_selector.items():
+        if not _LABEL.fullmatch(label) or not _VALUE.fullmatch(value):
+            raise _too_wide("node_selector", f"{label}={value} is no label that a node can have")
         fixed = allowed.node_selector.get(label, value)
         if fixed != value:
             raise _too_wide("node_selector", f"{label}={value} contradicts {label}={fixed}, where jobs have to run")

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anneal.kit.jobs.kubernetes.client import RAY_JOBS
-from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, ended_pod, silent_pod, waiting_pod
+from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, ended_pod, has_ended, phase, silent_pod, waiting_pod
 from anneal.kit.jobs.kubernetes.names import QUEUE, annotations_of, labels_of, metadata, object_name
 from anneal.kit.jobs.kubernetes.narrowing import narrow, queue_of
 from anneal.kit.jobs.kubernetes.pod import COMMAND, pod_template
+from anneal.kit.jobs.kubernetes.resources import RAY_JOBS
 from anneal.kit.jobs.launcher import Attempt, Ended
 from anneal.kit.options import LauncherOptions, PodOptions
 
@@ -59,7 +59,7 @@ class RayJobForm:
                         "replicas": workers,
                         "minReplicas": workers,
                         "maxReplicas": workers,
-                        "rayStartParams": {},
+                        "rayStartParams": {"num-cpus": str(attempt.demand.ray_cpus)},
                         "template": worker,
                     }
                 ],
@@ -86,25 +86,26 @@ class RayJobForm:
             self._options, pod, data_dir=self._data_dir, labels=labels, secret=secret, container=container
         )
 
-    def read(self, job: Thing, pods: Sequence[Thing]) -> Ended | Waiting | None:
+    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Waiting | None:
         """Where an attempt is: ended, waiting, or None while it runs."""
         status = job.get("status", {})
         where = status.get("jobDeploymentStatus", "")
         if where in _OVER:
-            return _end(status, pods)
+            return _end(status, [*pods, *filter(has_ended, gone)])
         if where in ("Suspending", "Suspended") or (job["spec"].get("suspend") and where in _BEFORE):
             queue = metadata(job, "labels").get(QUEUE)
             return Waiting(f"in the queue {queue}" if queue else "it is suspended", in_queue=True)
-        heads = _heads(pods)
-        told = ended_pod([pod for pod in heads if pod.get("status", {}).get("phase") == "Failed"])
-        if told is not None:
-            return told  # KubeRay makes another head, on which the job's process is not
+        # KubeRay makes another head for one that is lost, on which the job's process is not.
+        lost = [pod for pod in _heads(pods) if phase(pod) == "Failed"]
+        lost += [pod for pod in _heads(gone) if phase(pod) not in ("", "Pending")]
+        if lost:
+            return ended_pod(lost) or Ended(text="its Ray head was deleted", charged=False)
         if where in _BEFORE:
             waits = [waiting for pod in pods if (waiting := waiting_pod(pod))]
             return waits[0] if waits else Waiting("its Ray cluster is being made")
         return None
 
-    def silent(self, _job: Thing, pods: Sequence[Thing]) -> Ended | None:
+    def silent(self, pods: Sequence[Thing]) -> Ended | None:
         """Why nothing is heard of an attempt; only its head speaks."""
         return silent_pod(_heads(pods))
 

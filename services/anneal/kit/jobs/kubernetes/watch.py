@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from anneal.kit import logs
-from anneal.kit.jobs.kubernetes.client import Absent, ApiError, Changes, Cluster, Expired, Resource
+from anneal.kit.jobs.kubernetes.client import Absent, ApiError, Changes, Cluster, Expired
 from anneal.kit.jobs.kubernetes.names import key_of
+from anneal.kit.jobs.kubernetes.resources import Resource
 
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -146,17 +147,19 @@ class Mirror:
             for thing in found:
                 self._put(thing)
         self._version = version
-        self._answers = True
+        self._heard()
         self._synced.set()
         self._tried.set()
 
+    def _heard(self) -> None:
+        self._answers = True
+
     def _follow(self) -> None:
         assert self._version is not None
-        self._changes = self._cluster.watch(self.resource, self._selector, self._version)
+        self._changes = self._cluster.watch(self.resource, self._selector, self._version, heard=self._heard)
         if self._stopping.is_set():
             return
         for kind, thing in self._changes:
-            self._answers = True
             with self._lock:
                 if kind == "DELETED":
                     self._remove(thing)
@@ -165,7 +168,6 @@ class Mirror:
             self._version = thing["metadata"]["resourceVersion"]
             if self._stopping.is_set():
                 return
-        self._answers = True  # it ended a watch in which nothing happened
 
     def _put(self, thing: dict[str, Any]) -> None:
         name = thing["metadata"]["name"]

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from anneal.kit.jobs.kubernetes import client, watch
-from anneal.kit.jobs.kubernetes.client import JOBS, PODS, Absent, Cluster, Expired, Refused, Taken, Unreachable
+from anneal.kit.jobs.kubernetes.client import Absent, Cluster, Expired, Refused, Taken, Unreachable
 from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import OWNER
+from anneal.kit.jobs.kubernetes.resources import JOBS, PODS
 from anneal.kit.jobs.kubernetes.watch import Mirror
 from anneal.kit.jobs.launcher import Attempt
 from anneal.kit.options import LauncherOptions
@@ -166,6 +167,19 @@ def test_a_cut_watch_is_resumed_and_misses_nothing(api: ApiServer, cluster: Clus
     until(lambda: names(mirror) == made)
     assert api.seen.count(("list", "jobs")) == 1  # it went on from the version it knew
     assert mirror.answers
+
+
+def test_a_mirror_answers_again_as_soon_as_it_watches(api: ApiServer, mirror: Mirror) -> None:
+    api.fail("watch", "jobs", times=3)
+    api.cut_watches()
+    until(lambda: not mirror.answers)
+    until(lambda: mirror.answers)  # although nothing happens there
+
+
+def test_what_its_account_may_not_is_told(api: ApiServer, cluster: Cluster) -> None:
+    api.allowed -= {("batch", "jobs", "create")}
+    with pytest.raises(Refused, match="cannot create jobs"):
+        cluster.create(JOBS, job())
 
 
 def test_an_expired_watch_lists_again(api: ApiServer, cluster: Cluster, mirror: Mirror) -> None:
