@@ -20,7 +20,10 @@ MAX_SIZE_BYTES = 30_000_000
 MACHINE_PATH = re.compile(rb"(?<![\w.~}/-])/(?:" + b"|".join([b"root", b"home", b"Users", b"work", b"mnt"]) + rb")/\w")
 
 # Read like paths and are none: what the demo writes, an error's name, a resource's name.
-NO_PATHS = {"report/index.html", "CODE/REASON", "projects/python-docs/deployments/summary"}
+NO_PATHS = {
+    *("report/index.html", "CODE/REASON", "projects/python-docs/deployments/summary"),
+    *("statefulset/anneal", "deployment/anneal-gateway"),
+}
 
 
 def targets() -> set[str]:

@@ -185,6 +185,12 @@ def test_the_chart_has_the_version_of_the_distribution() -> None:
     assert chart().metadata["appVersion"] == version[1]
 
 
+def test_further_objects_are_templates() -> None:
+    made = {thing["metadata"]["name"]: thing for thing in of_kind(of_situation("distributed-cloud"), "ConfigMap")}
+    assert made["extra"]["data"] == {"release": "rel"}
+    assert "rel-an-more" in made
+
+
 def _own(things: object) -> list[Object]:
     """Without `extraObjects`, which say for themselves what they are."""
     return [thing for thing in things if "labels" in thing["metadata"]]  # type: ignore[attr-defined]

@@ -181,6 +181,14 @@ def test_a_setting_of_every_group_becomes_its_variable(monkeypatch: pytest.Monke
             assert (list(found) if isinstance(found, tuple) else found) == value
 
 
+def test_a_cluster_that_gives_users_by_itself_gets_no_user_from_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = {"podSecurityContext": dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))}
+    for pod in services(objects(overlay(situation("distributed-cpu"), {"defaults": nobody}))):
+        assert not set(nobody["podSecurityContext"]) & set(pod.spec["securityContext"])
+        assert "ANNEAL_LAUNCHER__USER" not in pod.env
+        _read(pod, monkeypatch)
+
+
 def test_the_schema_knows_no_setting_that_the_chart_says_itself() -> None:
     schema = chart().schema
     assert schema is not None

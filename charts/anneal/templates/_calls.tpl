@@ -4,10 +4,10 @@ Who calls whom over gRPC. Addresses and network policies follow from this one ta
 */}}
 {{- define "anneal.calls" -}}
 registry: {pod: [], jobs: []}
-ingestion: {pod: [registry], jobs: [ingestion]}
+ingestion: {pod: [registry], jobs: []}
 synthesis: {pod: [registry], jobs: [registry]}
 curation: {pod: [registry], jobs: [registry]}
-training: {pod: [registry], jobs: [registry, serving, training]}
+training: {pod: [registry], jobs: [registry, serving]}
 serving: {pod: [registry], jobs: []}
 evaluation: {pod: [registry], jobs: [registry, serving]}
 gateway: {pod: [registry, serving], jobs: []}
@@ -17,8 +17,9 @@ gateway: {pod: [registry, serving], jobs: []}
 {{- define "anneal.addresses" -}}
 {{- $root := index . 0 -}}
 {{- $calls := get (include "anneal.calls" $root | fromYaml) (index . 1) -}}
+{{- $launches := has (index . 1) (splitList " " (include "anneal.launchers" $root)) -}}
 {{- $made := dict -}}
-{{- range $callee := concat $calls.pod $calls.jobs -}}
+{{- range $callee := concat $calls.pod $calls.jobs (ternary (list (index . 1)) list $launches) -}}
 {{- if eq $callee "serving" -}}
 {{- range $index, $model := $root.Values.serving.models -}}
 {{- $address := printf "%s:50051" (include "anneal.objectName" (list $root (printf "serving-%s" $model.name))) -}}

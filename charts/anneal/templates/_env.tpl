@@ -96,9 +96,9 @@
   "host" (printf "%s:50051" $workload.name)
   "image" (include "anneal.image" (list $root $workload.app $workload.image (include "anneal.gpus" $workload)))
   "image_pull_policy" (default $root.Values.image.pullPolicy $workload.image.pullPolicy)
-  "user" $workload.podSecurityContext.runAsUser
   "service_account" (include "anneal.accountName" (list $root.Values.jobs.serviceAccount (include "anneal.objectName" (list $root "job"))))
 -}}
+{{- with $workload.podSecurityContext.runAsUser }}{{ $_ := set $made "user" . }}{{ end -}}
 {{- with $workload.imagePullSecrets -}}
 {{- $names := list }}{{ range . }}{{ $names = append $names .name }}{{ end -}}
 {{- $_ := set $made "image_pull_secrets" $names -}}
