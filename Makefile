@@ -69,7 +69,7 @@ yaml:  ## yamllint
 bench: setup  ## measure throughputs; prints them and keeps them in benchmarks/results/
 	@$(PY) -m benchmarks
 
-lock:  ## resolve the lock deploy/envs/cpu-dev.txt again (needs uv)
+lock:  ## resolve the locks in deploy/envs again: everything, and one per image (needs uv)
 	@bash deploy/local/lock.sh
 
 clean:  ## remove what can be made again, .venv included
