@@ -64,6 +64,17 @@ contract:  ## buf lint, breaking changes against the last release, and fresh gen
 yaml:  ## yamllint
 	@.venv/bin/yamllint --strict $$(git ls-files '*.yaml' '*.yml')
 
+##@ Images
+
+images:  ## build the images with docker, podman or buildah; TARGETS="cpu" (default), "all" or their names
+	@python3 deploy/images/build.py $(TARGETS) $(if $(CLEAN),--clean)
+
+base-image:  ## a Debian base for them by debootstrap, where no image registry can be reached (needs root)
+	@bash deploy/images/base.sh
+
+test-containers: setup  ## every service in a container of its own, PostgreSQL and S3, and the loop across them (podman or docker)
+	@ANNEAL_TEST_CONTAINERS=1 $(PY) -m pytest tests/containers
+
 ##@ Now and then
 
 bench: setup  ## measure throughputs; prints them and keeps them in benchmarks/results/
@@ -80,4 +91,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: demo test setup fast test-monitoring test-cluster format protos up check lint types imports dependencies contract yaml bench lock clean help
+.PHONY: demo test setup fast test-monitoring test-cluster format protos up check lint types imports dependencies contract yaml images base-image test-containers bench lock clean help

@@ -1,4 +1,4 @@
-"""The locks of the images: the versions the tests ran with, everything a service imports, and nothing it has no use for."""
+"""The locks of the images: the versions the tests ran with, every import of a service, and nothing it never uses."""
 
 from __future__ import annotations
 
