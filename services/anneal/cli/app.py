@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from anneal.cli.client import Client
 from anneal.cli.output import Output
+from anneal.cli.routes import parse_addresses
 from anneal.cli.up import state_of
 
 DEFAULT_ADDRESS = "127.0.0.1:7600"
@@ -33,11 +35,13 @@ class Session:
     http: str
     project: str
     token: str
+    key: str
+    addresses: Mapping[str, str]
     output: Output
 
-    def client(self) -> Client:
+    def client(self, project: str = "") -> Client:
         """A client of the running system."""
-        return Client(self.address, project=self.project, token=self.token)
+        return Client(self.address, project=project or self.project, token=self.token, addresses=self.addresses)
 
     def name(self, collection: str, value: str) -> str:
         """A full resource name from an id: `adapters`, `kind` -> `projects/p/adapters/kind`."""
@@ -61,17 +65,28 @@ def data_dir() -> Path:
 def options(
     context: typer.Context,
     address: Annotated[str, typer.Option(envvar="ANNEAL_ADDRESS", help="host:port of the gRPC server.")] = "",
+    addresses: Annotated[
+        str,
+        typer.Option(envvar="ANNEAL_ADDRESSES", help="Services that are elsewhere, as JSON: service -> host:port."),
+    ] = "",
     http: Annotated[str, typer.Option(envvar="ANNEAL_HTTP", help="host:port of the HTTP gateway.")] = "",
     project: Annotated[str, typer.Option(envvar="ANNEAL_PROJECT", help="Project id.")] = "default",
     token: Annotated[str, typer.Option(envvar="ANNEAL_TOKEN", help="Bearer token.", show_envvar=True)] = "",
+    key: Annotated[str, typer.Option(envvar="ANNEAL_KEY", help="API key for the HTTP gateway.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Options before the command; without --address the `anneal up` of this machine is found by itself."""
     state = state_of(data_dir()) or {}
+    try:
+        elsewhere = parse_addresses(addresses)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--addresses (ANNEAL_ADDRESSES)") from None
     context.obj = Session(
         address=address or state.get("grpc", DEFAULT_ADDRESS),
         http=http or state.get("http", DEFAULT_HTTP),
         project=project,
         token=token,
+        key=key,
+        addresses=elsewhere,
         output=Output(as_json=as_json),
     )

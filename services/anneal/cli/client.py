@@ -7,26 +7,25 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.longrunning import operations_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from anneal.cli.routes import JobEvents, Operations, Routes
 from anneal.kit.errors import Down
-from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE
 from anneal.v1 import (
     curation_service_pb2_grpc,
     evaluation_service_pb2_grpc,
     inference_service_pb2_grpc,
     ingestion_service_pb2_grpc,
-    job_service_pb2_grpc,
     registry_service_pb2_grpc,
     synthesis_service_pb2_grpc,
     training_service_pb2_grpc,
@@ -59,61 +58,71 @@ class Done:
 
 
 class Client:
-    """Calls every service behind one address."""
+    """Calls every service, behind one address or one each."""
 
-    def __init__(self, address: str, *, project: str = "default", token: str = "") -> None:
+    def __init__(
+        self, address: str, *, project: str = "default", token: str = "", addresses: Mapping[str, str] | None = None
+    ) -> None:
+        """Make it; nothing is called.
+
+        Args:
+            address: of every service that `addresses` does not name.
+            project: what unqualified names belong to.
+            token: sent with every call.
+            addresses: `service -> host:port`.
+        """
         self.address = address
         self.parent = f"projects/{project}"
-        self.channel = open_channel(address, token)
+        self._routes = Routes(address, addresses or {}, token)
 
     @cached_property
     def registry(self) -> registry_service_pb2_grpc.RegistryServiceStub:
         """Names, deployments, lineage."""
-        return registry_service_pb2_grpc.RegistryServiceStub(self.channel)
+        return registry_service_pb2_grpc.RegistryServiceStub(self._routes.channel("registry"))
 
     @cached_property
     def ingestion(self) -> ingestion_service_pb2_grpc.IngestionServiceStub:
         """Files to datasets."""
-        return ingestion_service_pb2_grpc.IngestionServiceStub(self.channel)
+        return ingestion_service_pb2_grpc.IngestionServiceStub(self._routes.channel("ingestion"))
 
     @cached_property
     def synthesis(self) -> synthesis_service_pb2_grpc.SynthesisServiceStub:
         """Datasets to instruction data."""
-        return synthesis_service_pb2_grpc.SynthesisServiceStub(self.channel)
+        return synthesis_service_pb2_grpc.SynthesisServiceStub(self._routes.channel("synthesis"))
 
     @cached_property
     def curation(self) -> curation_service_pb2_grpc.CurationServiceStub:
         """Filters, duplicates, splits."""
-        return curation_service_pb2_grpc.CurationServiceStub(self.channel)
+        return curation_service_pb2_grpc.CurationServiceStub(self._routes.channel("curation"))
 
     @cached_property
     def training(self) -> training_service_pb2_grpc.TrainingServiceStub:
         """Plans and training."""
-        return training_service_pb2_grpc.TrainingServiceStub(self.channel)
+        return training_service_pb2_grpc.TrainingServiceStub(self._routes.channel("training"))
 
     @cached_property
     def inference(self) -> inference_service_pb2_grpc.InferenceServiceStub:
         """Answers."""
-        return inference_service_pb2_grpc.InferenceServiceStub(self.channel)
+        return inference_service_pb2_grpc.InferenceServiceStub(self._routes.channel("serving"))
 
     @cached_property
     def evaluation(self) -> evaluation_service_pb2_grpc.EvaluationServiceStub:
         """Scores and verdicts."""
-        return evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel)
+        return evaluation_service_pb2_grpc.EvaluationServiceStub(self._routes.channel("evaluation"))
 
     @cached_property
-    def jobs(self) -> job_service_pb2_grpc.JobServiceStub:
+    def jobs(self) -> JobEvents:
         """Events of jobs."""
-        return job_service_pb2_grpc.JobServiceStub(self.channel)
+        return JobEvents(self._routes)
 
     @cached_property
-    def operations(self) -> Any:
+    def operations(self) -> Operations:
         """Long-running operations."""
-        return operations_pb2_grpc.OperationsStub(self.channel)
+        return Operations(self._routes)
 
     def close(self) -> None:
-        """Close the channel."""
-        self.channel.close()
+        """Close the channels."""
+        self._routes.close()
 
     # -- long-running operations ---------------------------------------------------------------------------------
 

@@ -77,14 +77,13 @@ def run(
     session: Session = context.obj
     loaded = load(recipe, base_model)
     project = loaded.recipe.project if session.project == "default" else session.project
-    client = Client(session.address, project=project, token=session.token)
-    _loop(client, session.http, loaded, session.output, out)
+    _loop(session.client(project), session.http, loaded, session.output, out, key=session.key)
 
 
-def _loop(client: Client, http: str, loaded: Loaded, output: Output, out: Path) -> None:
+def _loop(client: Client, http: str, loaded: Loaded, output: Output, out: Path, *, key: str = "") -> None:
     """Run the loop and write its report, also when it fails."""
     start = time.perf_counter()
-    loop = Loop(client, http, loaded, output, command=shlex.join(["anneal", *sys.argv[1:]]))
+    loop = Loop(client, http, loaded, output, command=shlex.join(["anneal", *sys.argv[1:]]), key=key)
     try:
         loop.run()
     except KeyboardInterrupt:

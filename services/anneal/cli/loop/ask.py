@@ -30,11 +30,12 @@ def questions(client: Client, dataset_version: str, split: str, n: int) -> list[
 class Asker:
     """Asks one deployment the same question in four ways."""
 
-    def __init__(self, client: Client, http_address: str, deployment: str, max_tokens: int) -> None:
+    def __init__(self, client: Client, http_address: str, deployment: str, max_tokens: int, *, key: str = "") -> None:
         self._client = client
         self._deployment = deployment
         self._max_tokens = max_tokens
-        self._openai = OpenAI(base_url=f"http://{http_address}/v1", api_key="unused-on-loopback", timeout=120)
+        # The library insists on a key; on loopback the gateway asks for none.
+        self._openai = OpenAI(base_url=f"http://{http_address}/v1", api_key=key or "unused-on-loopback", timeout=120)
 
     def __call__(self, task: str, row: dict[str, Any]) -> model.Question:
         """Ask what a row asks; its last message is the reference."""
