@@ -73,7 +73,7 @@ base-image:  ## a Debian base for them by debootstrap, where no image registry c
 	@bash deploy/images/base.sh
 
 test-containers: setup  ## every service in a container of its own, PostgreSQL and S3, and the loop across them (podman or docker)
-	@ANNEAL_TEST_CONTAINERS=1 $(PY) -m pytest tests/containers
+	@ANNEAL_TEST_CONTAINERS=1 $(PY) -m pytest --capture=no tests/containers
 
 ##@ Now and then
 

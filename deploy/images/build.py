@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "images" / "Dockerfile"
 ENVS = ROOT / "deploy" / "envs"
 WHEELS = ROOT / "build" / "wheels"
+APT = ROOT / "build" / "apt"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 PUBLIC_BASE = "docker.io/library/python:3.11-slim-bookworm"
 OWN_BASE = "localhost/anneal/base:bookworm"
@@ -30,6 +31,9 @@ OWN_BASE = "localhost/anneal/base:bookworm"
 LIGHT = ("registry", "ingestion", "synthesis", "curation", "evaluation", "gateway")
 CPU = (*LIGHT, "training-cpu", "serving-cpu", "standalone")
 CUDA = ("training-cuda", "serving-cuda")
+FOR_TESTS = ("test-s3", "test-postgres")
+LOCKED = (*CPU, *CUDA, "test-s3")
+"""What has a lock of its name in deploy/envs."""
 BUILDERS = ("docker", "podman", "buildah")
 LABEL = "org.opencontainers.image"
 
@@ -84,9 +88,19 @@ def image_name(target: str, prefix: str, version: str) -> str:
 
 
 def command_for(
-    tool: str, target: str, name: str, source: Source, base: str, wheels: Path | None, *, clean: bool = False
+    tool: str, target: str, name: str, source: Source, base: str, contexts: Mapping[str, Path], *, clean: bool = False
 ) -> list[str]:
-    """The command that builds one image."""
+    """The command that builds one image.
+
+    Args:
+        tool: docker, podman or buildah.
+        target: the Dockerfile's stage.
+        name: of the image.
+        source: what is built.
+        base: the image it stands on.
+        contexts: folders that take the place of the Dockerfile's empty stages.
+        clean: use nothing that was built before.
+    """
     labels = {
         "created": datetime.fromtimestamp(source.epoch, UTC).isoformat().replace("+00:00", "Z"),
         "revision": source.revision,
@@ -102,8 +116,8 @@ def command_for(
         *("--build-arg", f"BASE={base}", "--build-arg", f"SOURCE_DATE_EPOCH={source.epoch}"),
         *(word for key, value in labels.items() for word in ("--label", f"{LABEL}.{key}={value}")),
     ]
-    if wheels is not None:
-        options += ["--build-context", f"wheels={wheels}"]
+    for stage, folder in contexts.items():
+        options += ["--build-context", f"{stage}={folder}"]
     if clean:
         options.append("--no-cache")
     if tool == "docker":
@@ -130,7 +144,8 @@ def find_builder() -> str:
             return tool
     if "docker" in found:
         raise Stop("docker is here, and its daemon or its buildx is not: start it, or install podman or buildah")
-    raise Stop(f"{wanted or 'none of docker, podman and buildah'} is not installed (on Debian: apt install buildah)")
+    missing = f"{wanted} is not installed" if wanted else "none of docker, podman and buildah is installed"
+    raise Stop(f"{missing} (on Debian: apt install buildah)")
 
 
 def choose_base(tool: str) -> str:
@@ -190,16 +205,12 @@ def build(tool: str, target: str, arguments: argparse.Namespace, source: Source)
         Stop: it cannot be built.
     """
     start = time.monotonic()
-    wheels = None
-    if arguments.fetch:
-        pip = find_pip()
-        fetch(pip, "build")
-        wheels = fetch(pip, target)
-        if target.endswith("-cuda"):
-            copy_tools(WHEELS / "cpu", wheels)
+    contexts = debian_sources()
+    if arguments.fetch and target in LOCKED:
+        contexts["wheels"] = fetch_all(target)
     fetched = time.monotonic()
     name = image_name(target, arguments.prefix, arguments.tag or source.version)
-    command = command_for(tool, target, name, source, arguments.base, wheels, clean=arguments.clean)
+    command = command_for(tool, target, name, source, arguments.base, contexts, clean=arguments.clean)
     log = ROOT / "build" / "images" / f"{target}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as out:
@@ -211,6 +222,35 @@ def build(tool: str, target: str, arguments: argparse.Namespace, source: Source)
     took = f"fetched in {fetched - start:.0f} s, built in {time.monotonic() - fetched:.0f} s"
     say(f"{name:<36} {size:>8}  {took}")
     return name
+
+
+def debian_sources() -> dict[str, Path]:
+    """This machine's mirrors of Debian, for the packages that a base does not bring; none where it is not Debian 12."""
+    wanted = ("bookworm", "bookworm-updates", "bookworm-security")
+    told = output_of(
+        "apt-get", "indextargets", "Created-By: Packages", "Origin: Debian", "--format", "$(CODENAME) $(REPO_URI)"
+    )
+    found = dict(line.split(" ", 1) for line in (told or "").splitlines() if " " in line)
+    if not all(suite in found for suite in wanted):
+        return {}
+    APT.mkdir(parents=True, exist_ok=True)
+    lines = [f"deb {found[suite]} {suite} main\n" for suite in wanted]
+    (APT / "sources.list").write_text("".join(lines), encoding="utf-8")
+    return {"apt": APT}
+
+
+def fetch_all(target: str) -> Path:
+    """Fetch what an image holds and what builds it; returns the folder of both.
+
+    Raises:
+        Stop: something cannot be fetched.
+    """
+    pip = find_pip()
+    tools = fetch(pip, "build")
+    wheels = fetch(pip, target)
+    if wheels != tools:
+        copy_tools(tools, wheels)
+    return wheels
 
 
 def copy_tools(have: Path, into: Path) -> None:
@@ -244,7 +284,7 @@ def arguments_of(words: Sequence[str], environment: Mapping[str, str]) -> argpar
     arguments = parser.parse_args(words)
     groups = {"cpu": CPU, "cuda": CUDA, "all": (*CPU, *CUDA)}
     chosen = [target for word in arguments.targets or ["cpu"] for target in groups.get(word, (word,))]
-    unknown = [target for target in chosen if target not in groups["all"]]
+    unknown = [target for target in chosen if target not in (*groups["all"], *FOR_TESTS)]
     if unknown:
         parser.error(f"no target {unknown[0]}; there are {', '.join((*groups['all'], *groups))}")
     arguments.targets = list(dict.fromkeys(chosen))

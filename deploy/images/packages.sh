@@ -12,7 +12,9 @@ for name; do
 done
 [ -n "$missing" ] || exit 0
 export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet
+set --
+[ -s /apt/sources.list ] && set -- -o Dir::Etc::SourceList=/apt/sources.list -o Dir::Etc::SourceParts=-
+apt-get "$@" update --quiet
 # shellcheck disable=SC2086
-apt-get install --yes --quiet --no-install-recommends $missing
+apt-get "$@" install --yes --quiet --no-install-recommends $missing
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /var/log/*

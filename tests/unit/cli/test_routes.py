@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.longrunning import operations_pb2
 
 from anneal.cli import routes as module
 from anneal.cli.client import Client
 from anneal.cli.routes import SERVICE_OF, Operations, Routes, parse_addresses
+from anneal.kit.rpc.channels import open_channel
 from anneal.v1 import job_service_pb2 as jobs
 
 ADDRESSES = {"training": "127.0.0.1:2", "curation": "127.0.0.1:3"}
@@ -126,8 +128,12 @@ def test_addresses_are_read_as_services_read_them() -> None:
 
 def test_a_client_asks_each_service_at_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[str, str]] = []
-    real = module.open_channel
-    monkeypatch.setattr(module, "open_channel", lambda *words: (opened.append(words), real(*words))[1])
+
+    def open_one(address: str, token: str) -> grpc.Channel:
+        opened.append((address, token))
+        return open_channel(address, token)
+
+    monkeypatch.setattr("anneal.cli.routes.open_channel", open_one)
     client = Client("127.0.0.1:1", token="t", addresses=ADDRESSES)
     assert client.training is not None
     assert client.registry is not None
