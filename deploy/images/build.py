@@ -180,15 +180,16 @@ def fetch(pip: Sequence[str], lock: str) -> Path:
     options = ["--quiet", "--no-input", "--progress-bar", "off", "--no-deps", "--require-hashes"]
     command = [*pip, "download", *options, "--find-links", str(folder), "--dest", str(folder)]
     refusals = []
-    # First as pip is configured here; only then PyTorch's own index, which has the CPU build of torch.
-    for index in ([], ["--extra-index-url", TORCH_INDEX]):
+    # What lies there; as pip is configured here; and PyTorch's own index, which has the CPU build of torch.
+    for index in (["--no-index"], [], ["--extra-index-url", TORCH_INDEX]):
         done = subprocess.run(
             [*command, *index, "-r", str(ENVS / f"{lock}.txt")], capture_output=True, text=True, check=False
         )
         if done.returncode == 0:
             return folder
         refusals.append(reason_of(done.stderr))
-    raise Stop(f"the packages of deploy/envs/{lock}.txt cannot be fetched: {'; with PyTorch index: '.join(refusals)}")
+    told = f"{refusals[1]}; with {TORCH_INDEX}: {refusals[2]}"
+    raise Stop(f"the packages of deploy/envs/{lock}.txt cannot be fetched: {told}")
 
 
 def reason_of(text: str) -> str:

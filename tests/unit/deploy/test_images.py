@@ -99,7 +99,7 @@ def test_targets_are_chosen_by_group_or_name(build: ModuleType, capsys: pytest.C
 def test_no_builder_is_told_by_name(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda _: None)
     monkeypatch.delenv("ANNEAL_BUILDER", raising=False)
-    with pytest.raises(build.Stop, match="^none of docker, podman and buildah is installed"):
+    with pytest.raises(build.Stop, match=r"^none of docker, podman and buildah is installed"):
         build.find_builder()
     monkeypatch.setenv("ANNEAL_BUILDER", "podman")
     with pytest.raises(build.Stop, match=r"^podman is not installed"):
