@@ -18,6 +18,7 @@ done
 [ -n "${builder:-}" ] || stop "none of docker, podman and buildah can build here (on Debian: apt install buildah)"
 
 # The mirror of a suite, as apt is configured here.
+# shellcheck disable=SC2016
 configured() {
   apt-get indextargets "Origin: Debian" "Codename: $1" --format '$(REPO_URI)' 2>/dev/null | head -n 1 || true
 }
@@ -44,7 +45,7 @@ lists "$mirror" "$security" > "$root/etc/apt/sources.list"
 # Nothing of this machine and nothing of today stays.
 lists http://deb.debian.org/debian http://deb.debian.org/debian-security > "$root/etc/apt/sources.list"
 in_root apt-get clean
-rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/* "$root"/tmp/* "$root"/dev/* \
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/* "$root"/tmp/* "${root:?}"/dev/* \
   "$root"/var/cache/ldconfig/aux-cache "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/etc/*- \
   "$root"/usr/share/man/* "$root"/usr/share/info/* "$root"/usr/share/locale/* "$root"/etc/hostname "$root"/etc/resolv.conf
 find "$root/usr/share/doc" -type f ! -name copyright -delete

@@ -221,10 +221,12 @@ class House:
 
     def close(self) -> None:
         """Stop and remove everything that carries its name, whatever became of it."""
-        for name in reversed([*self._started, "cli"]):
-            self.call("rm", "--force", "--time", "10", "--volumes", f"{self.name}-{name}", check=False)
-            self.call("volume", "rm", "--force", f"{self.name}-{name}", check=False)
-        self.call("network", "rm", "--force", self.name, check=False)
+        names = [f"{self.name}-{name}" for name in (*reversed(self._started), "cli")]
+        self.call("stop", "-t", "20", *names, timeout=300, check=False)
+        for words in (("rm", "--force", "--volumes"), ("volume", "rm", "--force")):
+            for name in names:
+                self.call(*words, name, check=False)
+        self.call("network", "rm", self.name, check=False)
 
     def left(self) -> str:
         """What still carries its name."""
