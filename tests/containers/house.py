@@ -118,6 +118,8 @@ class House:
         return [
             *("run", "--detach" if detach else "--rm", "--name", f"{self.name}-{name}", "--hostname", name),
             *("--network", self.name, "--ip", self.address(name), *hosts, *HARDENED),
+            # Podman would write to the journal, where there may be none.
+            *(("--log-driver", "k8s-file") if self.tool == "podman" else ()),
             *("--tmpfs", "/tmp:rw,exec,mode=1777", "--volume", f"{self.name}-{name}:/data", "--shm-size", "1g"),
         ]
 
@@ -160,7 +162,7 @@ class House:
         """Make the network, start everything, and wait until it serves."""
         self.call("network", "create", "--internal", "--subnet", f"{self._net}.0/24", self.name)
         self.start("postgres", {"POSTGRES_PASSWORD": self._password})
-        self.start("s3", {})
+        self.start("s3", {}, "--stop-signal=SIGKILL")  # it would not hear another one
         self.wait_for(("postgres", 5432, False), ("s3", S3_PORT, False))
         made = self.ask(
             "-c",
