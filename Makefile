@@ -26,7 +26,7 @@ setup:  ## create .venv from the lock (once; later runs install nothing)
 fast: setup  ## only the tests that start no engine, no Ray and no whole loop
 	@$(PYTEST) -m "not vllm and not ray and not e2e" $(TESTS)
 
-test-monitoring: setup  ## rules with promtool, and a real Prometheus (needs Debian's package prometheus)
+test-monitoring: setup  ## a real Prometheus on the small loop: every panel, every rule (needs Debian's package prometheus)
 	@$(PYTEST) -m monitoring $(TESTS)
 
 format: setup  ## write the code the way ruff formats it

@@ -137,7 +137,7 @@ class House:
             "ANNEAL_ADDRESSES": self.addresses(),
             "ANNEAL_TOKEN": self.token,
             "ANNEAL_HTTP": f"gateway:{HTTP_PORT}",
-            "ANNEAL_KEY": self.key,
+            "ANNEAL_API_KEY": self.key,
         }
         told = [word for key, value in environment.items() for word in ("--env", f"{key}={value}")]
         program = ["--entrypoint", entrypoint] if entrypoint else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,8 @@ import typer
 
 from anneal.cli.client import Client
 from anneal.cli.output import Output
-from anneal.cli.routes import parse_addresses
 from anneal.cli.up import state_of
+from anneal.kit.settings import ClientSettings, read_settings
 
 DEFAULT_ADDRESS = "127.0.0.1:7600"
 DEFAULT_HTTP = "127.0.0.1:8000"
@@ -35,13 +34,19 @@ class Session:
     http: str
     project: str
     token: str
-    key: str
-    addresses: Mapping[str, str]
+    api_key: str
     output: Output
 
     def client(self, project: str = "") -> Client:
-        """A client of the running system."""
-        return Client(self.address, project=project or self.project, token=self.token, addresses=self.addresses)
+        """A client of the running system, in this session's project where none is given."""
+        settings = read_settings(ClientSettings)
+        return Client(
+            self.address,
+            project=project or self.project,
+            token=self.token,
+            addresses=settings.addresses,
+            tls=settings.tls,
+        )
 
     def name(self, collection: str, value: str) -> str:
         """A full resource name from an id: `adapters`, `kind` -> `projects/p/adapters/kind`."""
@@ -65,28 +70,19 @@ def data_dir() -> Path:
 def options(
     context: typer.Context,
     address: Annotated[str, typer.Option(envvar="ANNEAL_ADDRESS", help="host:port of the gRPC server.")] = "",
-    addresses: Annotated[
-        str,
-        typer.Option(envvar="ANNEAL_ADDRESSES", help="Services that are elsewhere, as JSON: service -> host:port."),
-    ] = "",
-    http: Annotated[str, typer.Option(envvar="ANNEAL_HTTP", help="host:port of the HTTP gateway.")] = "",
+    http: Annotated[str, typer.Option(envvar="ANNEAL_HTTP", help="URL or host:port of the HTTP gateway.")] = "",
     project: Annotated[str, typer.Option(envvar="ANNEAL_PROJECT", help="Project id.")] = "default",
     token: Annotated[str, typer.Option(envvar="ANNEAL_TOKEN", help="Bearer token.", show_envvar=True)] = "",
-    key: Annotated[str, typer.Option(envvar="ANNEAL_KEY", help="API key for the HTTP gateway.")] = "",
+    api_key: Annotated[str, typer.Option(envvar="ANNEAL_API_KEY", help="Key of the HTTP gateway.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Options before the command; without --address the `anneal up` of this machine is found by itself."""
     state = state_of(data_dir()) or {}
-    try:
-        elsewhere = parse_addresses(addresses)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--addresses (ANNEAL_ADDRESSES)") from None
     context.obj = Session(
         address=address or state.get("grpc", DEFAULT_ADDRESS),
         http=http or state.get("http", DEFAULT_HTTP),
         project=project,
         token=token,
-        key=key,
-        addresses=elsewhere,
+        api_key=api_key,
         output=Output(as_json=as_json),
     )

@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from anneal.cli.routes import JobEvents, Operations, Routes
 from anneal.kit.errors import Down
+from anneal.kit.options import TlsOptions
+from anneal.kit.rpc.channels import address_of, open_channel
 from anneal.kit.rpc.status import RETRYABLE
 from anneal.v1 import (
     curation_service_pb2_grpc,
     evaluation_service_pb2_grpc,
     inference_service_pb2_grpc,
     ingestion_service_pb2_grpc,
+    job_service_pb2_grpc,
     registry_service_pb2_grpc,
     synthesis_service_pb2_grpc,
     training_service_pb2_grpc,
@@ -58,71 +60,91 @@ class Done:
 
 
 class Client:
-    """Calls every service, behind one address or one each."""
+    """Calls every service, behind one address or each behind its own."""
 
     def __init__(
-        self, address: str, *, project: str = "default", token: str = "", addresses: Mapping[str, str] | None = None
+        self,
+        address: str,
+        *,
+        project: str = "default",
+        token: str = "",
+        addresses: Mapping[str, str] | None = None,
+        tls: TlsOptions | None = None,
     ) -> None:
-        """Make it; nothing is called.
+        """Make the client; nothing is connected before the first call.
 
         Args:
-            address: of every service that `addresses` does not name.
-            project: what unqualified names belong to.
-            token: sent with every call.
-            addresses: `service -> host:port`.
+            address: `host:port` of the services that `addresses` does not name.
+            project: id of the project.
+            token: bearer token; empty sends none.
+            addresses: `service -> host:port`. Operations and jobs are asked of the registry, which reads the same
+                database as the services that run them.
+            tls: how to connect; None connects without TLS.
+
+        Raises:
+            Misconfigured: a file of `tls` cannot be read.
         """
         self.address = address
         self.parent = f"projects/{project}"
-        self._routes = Routes(address, addresses or {}, token)
+        self._addresses = dict(addresses or {})
+        self._token, self._tls = token, tls
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def channel(self, service: str, part: str = "") -> grpc.Channel:
+        """The channel to a service, opened once; `part` as in `address_of`."""
+        address = address_of({service: self.address, **self._addresses}, service, part)
+        if address not in self._channels:
+            self._channels[address] = open_channel(address, self._token, self._tls)
+        return self._channels[address]
 
     @cached_property
     def registry(self) -> registry_service_pb2_grpc.RegistryServiceStub:
         """Names, deployments, lineage."""
-        return registry_service_pb2_grpc.RegistryServiceStub(self._routes.channel("registry"))
+        return registry_service_pb2_grpc.RegistryServiceStub(self.channel("registry"))
 
     @cached_property
     def ingestion(self) -> ingestion_service_pb2_grpc.IngestionServiceStub:
         """Files to datasets."""
-        return ingestion_service_pb2_grpc.IngestionServiceStub(self._routes.channel("ingestion"))
+        return ingestion_service_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
 
     @cached_property
     def synthesis(self) -> synthesis_service_pb2_grpc.SynthesisServiceStub:
         """Datasets to instruction data."""
-        return synthesis_service_pb2_grpc.SynthesisServiceStub(self._routes.channel("synthesis"))
+        return synthesis_service_pb2_grpc.SynthesisServiceStub(self.channel("synthesis"))
 
     @cached_property
     def curation(self) -> curation_service_pb2_grpc.CurationServiceStub:
         """Filters, duplicates, splits."""
-        return curation_service_pb2_grpc.CurationServiceStub(self._routes.channel("curation"))
+        return curation_service_pb2_grpc.CurationServiceStub(self.channel("curation"))
 
     @cached_property
     def training(self) -> training_service_pb2_grpc.TrainingServiceStub:
         """Plans and training."""
-        return training_service_pb2_grpc.TrainingServiceStub(self._routes.channel("training"))
+        return training_service_pb2_grpc.TrainingServiceStub(self.channel("training"))
 
-    @cached_property
-    def inference(self) -> inference_service_pb2_grpc.InferenceServiceStub:
-        """Answers."""
-        return inference_service_pb2_grpc.InferenceServiceStub(self._routes.channel("serving"))
+    def inference(self, base_model: str) -> inference_service_pb2_grpc.InferenceServiceStub:
+        """Answers of the servers of a base model's resource name."""
+        return inference_service_pb2_grpc.InferenceServiceStub(self.channel("serving", base_model))
 
     @cached_property
     def evaluation(self) -> evaluation_service_pb2_grpc.EvaluationServiceStub:
         """Scores and verdicts."""
-        return evaluation_service_pb2_grpc.EvaluationServiceStub(self._routes.channel("evaluation"))
+        return evaluation_service_pb2_grpc.EvaluationServiceStub(self.channel("evaluation"))
 
     @cached_property
-    def jobs(self) -> JobEvents:
+    def jobs(self) -> job_service_pb2_grpc.JobServiceStub:
         """Events of jobs."""
-        return JobEvents(self._routes)
+        return job_service_pb2_grpc.JobServiceStub(self.channel("registry"))
 
     @cached_property
-    def operations(self) -> Operations:
+    def operations(self) -> Any:
         """Long-running operations."""
-        return Operations(self._routes)
+        return operations_pb2_grpc.OperationsStub(self.channel("registry"))
 
     def close(self) -> None:
-        """Close the channels."""
-        self._routes.close()
+        """Close every channel."""
+        for channel in self._channels.values():
+            channel.close()
 
     # -- long-running operations ---------------------------------------------------------------------------------
 

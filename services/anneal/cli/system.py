@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shlex
@@ -19,12 +18,14 @@ import typer
 
 from anneal.cli.app import DEFAULT_ADDRESS, DEFAULT_HTTP, Session, app, data_dir
 from anneal.cli.client import Client
+from anneal.cli.loop import ask
 from anneal.cli.loop.recipe import Loaded, load
 from anneal.cli.loop.run import Loop
 from anneal.cli.output import Output, explain
 from anneal.cli.report.page import write
-from anneal.cli.up import CannotStart, Local, run_until_signal, state_of
+from anneal.cli.up import CannotStart, Local, serve, state_of
 from anneal.kit.jobs.launcher import die_with_parent
+from anneal.kit.rpc.process import run_process
 
 BaseModel = Annotated[
     str, typer.Option(help="A local folder or a Hub id (owner/name) instead of the recipe's base model.")
@@ -39,6 +40,9 @@ STOP_S = 60.0
 def up(
     context: typer.Context,
     folder: Annotated[Path | None, typer.Option("--data-dir", help="Folder for everything it keeps.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback needs ANNEAL_TOKENS and ANNEAL_GATEWAY__KEYS.")
+    ] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(help="0 takes a free port.")] = int(DEFAULT_ADDRESS.rsplit(":", 1)[1]),
     http_port: Annotated[int, typer.Option(help="0 takes a free port.")] = int(DEFAULT_HTTP.rsplit(":", 1)[1]),
     model_folder: Annotated[
@@ -49,13 +53,14 @@ def up(
     ] = False,
     prometheus_port: Annotated[int, typer.Option(help="0 takes a free port.")] = PROMETHEUS_PORT,
 ) -> None:
-    """Start every service on this machine, on loopback only. Ctrl-C stops everything."""
+    """Start every service on this machine, on loopback unless told otherwise. Ctrl-C stops everything."""
     session: Session = context.obj
     # Before torch is loaded here or in any job: waiting OpenMP threads sleep, so that others get the processor.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folders = tuple(path.resolve() for path in model_folder or [Path("/")])
     local = Local(
         folder or data_dir(),
+        host=host,
         grpc_port=grpc_port,
         http_port=http_port,
         model_folders=folders,
@@ -63,7 +68,7 @@ def up(
         prometheus_port=prometheus_port if monitoring else None,
     )
     ready = session.output.json if session.output.as_json else None
-    asyncio.run(run_until_signal(local, session.output.line, ready))
+    run_process(serve(local, session.output.line, ready))
 
 
 @app.command()
@@ -77,13 +82,13 @@ def run(
     session: Session = context.obj
     loaded = load(recipe, base_model)
     project = loaded.recipe.project if session.project == "default" else session.project
-    _loop(session.client(project), session.http, loaded, session.output, out, key=session.key)
+    _loop(session.client(project), ask.Gateway(session.http, session.api_key), loaded, session.output, out)
 
 
-def _loop(client: Client, http: str, loaded: Loaded, output: Output, out: Path, *, key: str = "") -> None:
+def _loop(client: Client, http: ask.Gateway, loaded: Loaded, output: Output, out: Path) -> None:
     """Run the loop and write its report, also when it fails."""
     start = time.perf_counter()
-    loop = Loop(client, http, loaded, output, command=shlex.join(["anneal", *sys.argv[1:]]), key=key)
+    loop = Loop(client, http, loaded, output, command=shlex.join(["anneal", *sys.argv[1:]]))
     try:
         loop.run()
     except KeyboardInterrupt:
@@ -114,7 +119,7 @@ def demo(
     loaded = load(recipe, base_model)
     with _told_like_ctrl_c(), _system(folder, loaded.recipe.project, session.output) as state:
         client = Client(state["grpc"], project=loaded.recipe.project)
-        _loop(client, state["http"], loaded, session.output, out)
+        _loop(client, ask.Gateway(state["http"]), loaded, session.output, out)
     session.output.line(f"demo: {time.perf_counter() - start:.0f} s; everything that was started is stopped")
 
 

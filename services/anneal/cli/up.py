@@ -1,15 +1,14 @@
-"""`anneal up`: every service in one process, jobs as subprocesses, SQLite and files; loopback only."""
+"""`anneal up`: every service in one process, jobs as subprocesses, SQLite and files; on loopback by default."""
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import importlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,10 +16,10 @@ from typing import IO, Any
 from anneal.cli import monitoring
 from anneal.cli.monitoring import Prometheus, PrometheusFailed
 from anneal.kit import logs
-from anneal.kit.options import GrpcOptions
-from anneal.kit.rpc.server import Build, Host, wait_for_signal
+from anneal.kit.rpc.process import run_until_signal
+from anneal.kit.rpc.server import Build, Host
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import ServiceSettings, read_settings
+from anneal.kit.settings import ServiceSettings, is_loopback, read_settings
 
 SERVICES = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 STATE_FILE = "up.json"
@@ -28,6 +27,8 @@ LOCK_FILE = "up.lock"
 LOCK_TRIES = 20
 LOCK_PAUSE_S = 0.05
 MIN_FREE_BYTES = 1 << 30
+_OPTIONS = {"synthesis": "teacher"}
+"""The settings field of services whose own is not called like them."""
 
 
 class CannotStart(Exception):
@@ -122,6 +123,7 @@ class Local:
         self,
         data_dir: Path,
         *,
+        host: str = "127.0.0.1",
         grpc_port: int,
         http_port: int,
         model_folders: tuple[Path, ...],
@@ -132,6 +134,7 @@ class Local:
 
         Args:
             data_dir: folder for everything it keeps.
+            host: address to listen on; any but loopback needs tokens, and keys of the gateway.
             grpc_port: 0 takes a free one.
             http_port: 0 takes a free one.
             model_folders: folders base models may be imported from.
@@ -139,24 +142,25 @@ class Local:
             prometheus_port: starts Prometheus there, if it is installed; 0 takes a free one, None starts none.
         """
         self.data_dir = data_dir.absolute()
-        # Loopback only, whatever the environment says that is meant for servers.
-        settings = read_settings(
-            ServiceSettings,
-            data_dir=self.data_dir,
-            grpc=GrpcOptions(port=grpc_port),
-            metrics={"host": "127.0.0.1"},
-            log_json=False,
-        )
+        # What is given here wins over the environment, which may be meant for servers of another kind.
+        self._given: dict[str, Any] = {
+            "data_dir": self.data_dir,
+            "grpc": {"host": host, "port": grpc_port},
+            "launcher": {"kind": "subprocess"},
+            "addresses": dict.fromkeys(SERVICES, ""),  # all here; the host fills them in
+            **({"metrics": {"host": host}, "log_json": False} if is_loopback(host) else {}),
+        }
+        settings = read_settings(ServiceSettings, **self._given)
         if prometheus_port is not None and settings.metrics.port is None:
             # Not the gateway's page of metrics: where the gateway has keys, that one asks for one.
             metrics = settings.metrics.model_copy(update={"port": 0})
             settings = settings.model_copy(update={"metrics": metrics})
+        self.host_name = host
         self._settings = settings
         self._prometheus_port = prometheus_port
         self.prometheus: Prometheus | None = None
-        self._http_port = http_port
-        self._project = project
-        self._model_folders = model_folders
+        self._gateway = {"host": host, "port": http_port, "project": project}
+        self._training = {"local_ray": True, "model_folders": [str(folder) for folder in model_folders]}
         self._stack = AsyncExitStack()
         self.http_address = ""
 
@@ -176,17 +180,13 @@ class Local:
             raise
 
     async def _start(self) -> None:
-        training = importlib.import_module("anneal.training.settings")
-        options = {
-            "training": training.TrainingOptions(local_ray=True, model_folders=[str(f) for f in self._model_folders])
-        }
-        builds = [service_build(name, options.get(name)) for name in SERVICES]
+        builds = [service_build(name, self.options_of(name)) for name in SERVICES]
+        options = self.options_of("gateway")
         self.host = Host(self._settings, builds, local=SERVICES)
         await self.host.start()
         self._stack.push_async_callback(self.host.stop)
         gateway = importlib.import_module("anneal.gateway.bootstrap")
-        chosen = importlib.import_module("anneal.gateway.settings").GatewayOptions(project=self._project)
-        server, self.http_address = await gateway.start(self.host.runtime, port=self._http_port, options=chosen)
+        server, self.http_address = await gateway.start(self.host.runtime, options)
         self._stack.push_async_callback(server.stop)
         await self._watch()
         state = {"pid": os.getpid(), "grpc": self.host.address, "http": self.http_address}
@@ -194,6 +194,17 @@ class Local:
             state["prometheus"] = self.prometheus.address
         (self.data_dir / STATE_FILE).write_text(json.dumps(state))
         self._stack.callback((self.data_dir / STATE_FILE).unlink, missing_ok=True)
+
+    def options_of(self, service: str) -> Any:
+        """What a service is told: by the environment, and by what was given here, which wins.
+
+        Raises:
+            SystemExit: the environment says something wrong; the text names the variable.
+        """
+        field = _OPTIONS.get(service, service)
+        given = {"training": self._training, "gateway": self._gateway}.get(service, {})
+        settings: Any = importlib.import_module(f"anneal.{service}.settings").Settings
+        return getattr(read_settings(settings, **self._given, **({field: given} if given else {})), field)
 
     async def _watch(self) -> None:
         """Start Prometheus on this process, where it was asked for and is installed."""
@@ -223,17 +234,14 @@ class Local:
         await self._stack.aclose()
 
 
-async def run_until_signal(
+async def serve(
     local: Local, say: Callable[[str], None], ready: Callable[[dict[str, Any] | None], None] | None = None
 ) -> None:
     """Start, say where it listens (`ready` is told once, as the state file has it), wait for Ctrl-C, stop."""
-    logs.configure(json_lines=False, level="WARNING")
-    stopping: Awaitable[str] = wait_for_signal()
-    waiter = asyncio.ensure_future(stopping)
-    start = asyncio.ensure_future(local.start())
-    done, _ = await asyncio.wait({waiter, start}, return_when=asyncio.FIRST_COMPLETED)
-    if start in done:
-        start.result()
+    on_loopback = is_loopback(local.host_name)
+    logs.configure(json_lines=not on_loopback, level="WARNING" if on_loopback else "INFO")
+
+    def started() -> None:
         say(f"gRPC  {local.host.address}")
         say(f"HTTP  http://{local.http_address}/v1  (OpenAI-compatible)")
         say(f"data  {local.data_dir}")
@@ -242,9 +250,9 @@ async def run_until_signal(
         say("ready; Ctrl-C stops everything")
         if ready is not None:
             ready(state_of(local.data_dir))
-        await waiter
-    else:
-        start.cancel()
-        await asyncio.gather(start, return_exceptions=True)
-    say("stopping")
-    await local.stop()
+
+    async def stop() -> None:
+        say("stopping")
+        await local.stop()
+
+    await run_until_signal(local.start, stop, started)

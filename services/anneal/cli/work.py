@@ -21,6 +21,7 @@ from anneal.v1 import evaluation_service_pb2 as evaluation
 from anneal.v1 import inference_service_pb2 as inference
 from anneal.v1 import ingestion_service_pb2 as ingestion
 from anneal.v1 import job_service_pb2 as jobs_pb
+from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1 import synthesis_service_pb2 as synthesis
 from anneal.v1 import training_service_pb2 as training
 
@@ -211,12 +212,14 @@ def chat(
     """Ask a deployment, and print the answer as it comes."""
     session: Session = context.obj
     text = sys.stdin.read() if message == "-" else message
+    client = session.client()
+    found = client.registry.GetDeployment(registry.GetDeploymentRequest(name=session.name("deployments", deployment)))
     request = inference.ChatRequest(
-        target=inference.InferenceTarget(deployment=session.name("deployments", deployment)),
+        target=inference.InferenceTarget(deployment=found.name),
         messages=[inference.ChatMessage(role="user", content=text)],
         sampling=inference.SamplingParams(temperature=temperature, max_tokens=max_tokens),
     )
-    stub = session.client().inference
+    stub = client.inference(found.base_model)
     if session.output.as_json:
         session.output.message(stub.Chat(request))
         return

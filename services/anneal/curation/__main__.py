@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from anneal.curation.bootstrap import build
-from anneal.curation.settings import CurationSettings
-from anneal.kit.rpc.server import main
+from anneal.curation.settings import Settings
+from anneal.kit.rpc.process import main
 from anneal.kit.settings import read_settings
 
 if __name__ == "__main__":
-    settings = read_settings(CurationSettings)
+    settings = read_settings(Settings)
     main(settings, partial(build, options=settings.curation))

@@ -20,7 +20,7 @@ class CurationOptions(Options):
     max_steps: int = Field(default=50, ge=1)
 
 
-class CurationSettings(ServiceSettings):
+class Settings(ServiceSettings):
     """The service's settings: the shared ones and its own."""
 
     curation: CurationOptions = CurationOptions()

@@ -63,14 +63,15 @@ def evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evaluation_pb
 
 
 async def _evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evaluation_pb2.Evaluation:
-    async with ctx.aio_channel("registry") as registry_channel, ctx.aio_channel("serving") as serving_channel:
+    async with ctx.aio_channel("registry") as registry_channel:
         registry = Registry(registry_channel)
         the_plan = await plan(registry, _as_first_understood(ctx, request))
         _remember(ctx, the_plan)
         orders = [*_orders(ctx.store, the_plan, request.max_rows)]
-        serving = Serving(serving_channel, deadline_s=float(ctx.options["answer_deadline_s"]))
-        with AnswerLog(ctx.scratch / "answers.jsonl") as log:
-            answers = await _ask(ctx, serving, orders, log, concurrency=int(ctx.options["concurrency"]))
+        async with ctx.aio_channel("serving", the_plan.target.base_name) as serving_channel:
+            serving = Serving(serving_channel, deadline_s=float(ctx.options["answer_deadline_s"]))
+            with AnswerLog(ctx.scratch / "answers.jsonl") as log:
+                answers = await _ask(ctx, serving, orders, log, concurrency=int(ctx.options["concurrency"]))
         contamination = await _contamination(registry, the_plan)
     rows = _score(orders, answers)
     evaluation = _conclude(ctx.store, the_plan, request, rows)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from anneal.gateway.adapters.http import Gateway
 from anneal.gateway.adapters.server import HttpServer
 from anneal.gateway.adapters.upstream import Upstream
 from anneal.gateway.domain.access import Key
-from anneal.gateway.settings import GatewayOptions
+from anneal.gateway.settings import GatewayOptions, Settings
+from anneal.kit import logs
+from anneal.kit.exposition import serve_http
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.channels import Channels
+from anneal.kit.rpc.readiness import Readiness
+from anneal.kit.rpc.server import PortTaken
 from anneal.kit.runtime import Runtime
 
 
@@ -18,7 +24,9 @@ def build(channels: Channels, metrics: Metrics, options: GatewayOptions) -> Http
     Raises:
         PortTaken: the address cannot be bound.
     """
-    upstream = Upstream(channels.get("registry"), channels.get("serving"), options.deadline_s)
+    upstream = Upstream(
+        channels.get("registry"), lambda base_model: channels.get("serving", base_model), options.deadline_s
+    )
     gateway = Gateway(
         upstream,
         metrics.registry,
@@ -29,13 +37,59 @@ def build(channels: Channels, metrics: Metrics, options: GatewayOptions) -> Http
     return HttpServer(gateway.app(), host=options.host, port=options.port, drain_s=options.drain_s)
 
 
-async def start(runtime: Runtime, *, port: int = 0, options: GatewayOptions | None = None) -> tuple[HttpServer, str]:
+async def start(runtime: Runtime, options: GatewayOptions | None = None) -> tuple[HttpServer, str]:
     """Serve beside the other services of this process; returns the server and its `host:port`.
 
     Raises:
         PortTaken: the address cannot be bound.
     """
-    chosen = (options or GatewayOptions()).model_copy(update={"port": port} if port else {})
-    server = build(runtime.channels, runtime.metrics, chosen)
+    server = build(runtime.channels, runtime.metrics, options or GatewayOptions())
     await server.start()
     return server, server.address
+
+
+class GatewayProcess:
+    """The gateway in a process of its own, with its page for Prometheus and the probes beside it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._started = AsyncExitStack()
+        self.readiness = Readiness()
+        self.address = ""
+        self.metrics_port: int | None = None
+
+    async def start(self) -> None:
+        """Serve.
+
+        Raises:
+            PortTaken: an address cannot be bound.
+            Misconfigured: a file of the TLS options cannot be read.
+        """
+        settings, started = self._settings, self._started
+        self.readiness.begin()
+        started.push_async_callback(self.readiness.end)
+        metrics = Metrics()
+        options = settings.metrics
+        try:
+            page = serve_http(metrics.registry, self.readiness, options.host, options.port or 0)
+        except OSError as error:
+            raise PortTaken(
+                error.errno, f"cannot serve metrics on {options.host}:{options.port}: {error.strerror}"
+            ) from None
+        self.metrics_port = page.server_port
+        started.callback(page.server_close)
+        started.callback(page.shutdown)
+        tokens = settings.bearer_tokens()
+        channels = Channels(settings.addresses, tokens[0] if tokens else "", settings.tls)
+        started.push_async_callback(channels.close)
+        server = build(channels, metrics, settings.gateway)
+        started.push_async_callback(server.stop)
+        await server.start()
+        self.address = server.address
+        self.readiness.clear("start")
+        logs.logger("gateway").info("serving", address=self.address, metrics_port=self.metrics_port)
+
+    async def stop(self) -> None:
+        """Take no more requests, let running answers end, close everything."""
+        self.readiness.object_to("start", "stopping")
+        await self._started.aclose()

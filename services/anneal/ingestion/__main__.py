@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from anneal.ingestion.bootstrap import build
-from anneal.ingestion.settings import IngestionSettings
-from anneal.kit.rpc.server import main
+from anneal.ingestion.settings import Settings
+from anneal.kit.rpc.process import main
 from anneal.kit.settings import read_settings
 
 if __name__ == "__main__":
-    settings = read_settings(IngestionSettings)
+    settings = read_settings(Settings)
     main(settings, lambda runtime: build(runtime, settings.ingestion))

@@ -40,7 +40,7 @@ class IngestionOptions(Options):
         )
 
 
-class IngestionSettings(ServiceSettings):
+class Settings(ServiceSettings):
     """Settings of the process."""
 
     ingestion: IngestionOptions = IngestionOptions()

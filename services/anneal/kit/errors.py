@@ -122,6 +122,12 @@ class Down(Refusal):
     reason = "SERVICE_DOWN"
 
 
+class NotReady(Down):
+    """A part that this process stands on is not there yet. The process waits; the text says for what."""
+
+    reason = "NOT_READY"
+
+
 class TooLate(Refusal):
     """It took longer than the caller, or the server, waits."""
 

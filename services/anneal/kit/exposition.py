@@ -1,4 +1,4 @@
-"""The page that Prometheus reads."""
+"""What a process says over plain HTTP: the page that Prometheus reads, and the answers to a cluster's probes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
+
+
+class Vitals(Protocol):
+    """Whether a process lives, and whether requests may come; each with a line about it."""
+
+    def live(self) -> tuple[bool, str]:
+        """Whether it works."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests may come."""
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
@@ -51,11 +61,28 @@ def page(registry: CollectorRegistry) -> Callable[..., Iterable[bytes]]:
     return plain
 
 
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> MetricsServer:
-    """Serve the metrics of a registry until `shutdown` and `server_close` are called.
+def site(registry: CollectorRegistry, vitals: Vitals | None) -> Callable[..., Iterable[bytes]]:
+    """`/livez` and `/readyz` where there are vitals, and the metrics on every other path."""
+    metrics = page(registry)
+    probes = {} if vitals is None else {"/livez": vitals.live, "/readyz": vitals.ready}
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        probe = probes.get(environ.get("PATH_INFO", ""))
+        if probe is None:
+            return metrics(environ, start_response)
+        well, line = probe()
+        start_response("200 OK" if well else "503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{line}\n".encode()]
+
+    return answer
+
+
+def serve_http(registry: CollectorRegistry, vitals: Vitals | None, host: str, port: int) -> MetricsServer:
+    """Serve the metrics of a registry, and the probes, until `shutdown` and `server_close` are called.
 
     Args:
         registry: what is shown.
+        vitals: what the probes say; None serves metrics only.
         host: address to bind.
         port: 0 takes a free one, which `server_port` then says.
 
@@ -63,6 +90,6 @@ def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> MetricsS
         OSError: the address cannot be bound.
     """
     kind = MetricsServer6 if ":" in host else MetricsServer
-    server = make_server(host, port, page(registry), server_class=kind, handler_class=_Silent)
+    server = make_server(host, port, site(registry, vitals), server_class=kind, handler_class=_Silent)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server

@@ -60,7 +60,7 @@ class Service:
         add: registers its servicers on a server.
         grpc_services: full names of the gRPC services, for health and reflection.
         kinds: its kinds of long jobs.
-        start: runs after the server is up.
+        start: runs after the server is up; raises `NotReady` to be run again later.
         stop: runs after its last RPC ended.
     """
 

@@ -115,7 +115,21 @@ class ServiceSettings(BaseSettings):
         return tuple(token.get_secret_value() for token in self.tokens)
 
 
-_Settings = TypeVar("_Settings", bound=ServiceSettings)
+class ClientSettings(BaseSettings):
+    """What a command that calls services takes from the environment, besides its own options.
+
+    Attributes:
+        addresses: `service -> host:port` of services that are not behind the one address of the others.
+        tls: how they are connected to.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter=_NESTED, frozen=True)
+
+    addresses: dict[str, str] = Field(default_factory=dict)
+    tls: TlsOptions = TlsOptions()
+
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
 def read_settings(kind: type[_Settings], **given: Any) -> _Settings:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from anneal.kit.settings import Misconfigured
 
 BUSY_TIMEOUT_S = 15
 """How long SQLite waits for another writer."""
@@ -27,10 +30,18 @@ def open_engine(url: str) -> AsyncEngine:
 
     Args:
         url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
+
+    Raises:
+        Misconfigured: the URL is none, or one of a database or driver that is not there.
     """
-    parsed = make_url(url)
-    if not is_sqlite(url):
-        return create_async_engine(url, pool_pre_ping=True)
+    try:
+        parsed = make_url(url)
+        if not is_sqlite(url):
+            return create_async_engine(url, pool_pre_ping=True)
+    except (ArgumentError, ImportError):  # neither's text may be shown: it can hold the password
+        raise Misconfigured(
+            "ANNEAL_DATABASE_URL is not of the form postgresql+asyncpg://user:password@host/database"
+        ) from None
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url, connect_args={"factory": _Connection})

@@ -18,11 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from anneal.kit.digests import canonical_json, digest_of_bytes, digest_of_file, hex_of
-from anneal.kit.errors import Invalid, Missing, NotYet
+from anneal.kit.errors import Invalid, Missing, NotReady, NotYet
+from anneal.kit.settings import Misconfigured
 
 TREE_FORMAT = "anneal-tree/1"
 
@@ -64,11 +65,21 @@ class Store:
             url: a folder, or `s3://bucket/prefix`, `gs://...`, `az://...`.
             cache: local folder for materialized trees.
             options: configuration of the object store, such as `endpoint`.
+
+        Raises:
+            Misconfigured: the URL or an option means nothing.
         """
         self.url = url
         self.cache = cache
         if "://" in url and not url.startswith("file://"):
-            self._backend: Any = from_url(url, **dict(options or {}))
+            try:
+                self._backend: Any = from_url(url, **dict(options or {}))
+            except BaseException as error:  # obstore panics, as no Exception, at an option it does not know
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    raise
+                named = ", ".join(sorted(options or {})) or "none"
+                why = _first_line(error)
+                raise Misconfigured(f"ANNEAL_STORE: {url} cannot be opened with the options {named}: {why}") from None
         else:
             root = Path(url.removeprefix("file://")).absolute()
             root.mkdir(parents=True, exist_ok=True)
@@ -117,6 +128,19 @@ class Store:
         except (FileNotFoundError, NotFoundError):
             return False
         return True
+
+    def reach(self) -> None:
+        """Ask the store something.
+
+        Raises:
+            NotReady: it does not answer, or does not let us in.
+        """
+        try:
+            self._has("records/probe")
+        except (BaseError, OSError) as error:
+            raise NotReady(
+                f"the store {self.url} does not answer: {_first_line(error)} (ANNEAL_STORE__URL and its credentials)"
+            ) from error
 
     def exists(self, digest: str) -> bool:
         """Whether the bytes with this digest are there."""
@@ -236,3 +260,8 @@ class Store:
                 path = str(entry["path"])
                 value = json.loads(bytes(obstore.get(self._backend, path).bytes()))
                 yield path.removeprefix("records/").removesuffix(".json"), value
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

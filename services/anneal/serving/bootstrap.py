@@ -12,6 +12,7 @@ from anneal.kit.runtime import Runtime, Service
 from anneal.serving.adapters import model_files
 from anneal.serving.adapters.deployments import RegistryDeployments
 from anneal.serving.adapters.engine_process import EngineProcess
+from anneal.serving.adapters.preloading import preload
 from anneal.serving.engines import Engines
 from anneal.serving.inference import Inference
 from anneal.serving.meters import EngineMetrics, Meters, OccupancyMetrics, short
@@ -38,7 +39,7 @@ def build(runtime: Runtime, options: ServingOptions | None = None) -> Service:
                 "digest": digest,
                 **options.model_dump(
                     include={"max_adapters", "max_rank", "max_sequences", "max_batched_tokens"}
-                    | {"context_length", "kv_cache_bytes", "dtype", "eager"}
+                    | {"context_length", "kv_cache_bytes", "dtype", "eager", "tensor_parallel"}
                 ),
             },
             log=logs / f"engine-{short(digest)}.log",
@@ -67,13 +68,18 @@ def build(runtime: Runtime, options: ServingOptions | None = None) -> Service:
     )
     runtime.metrics.registry.register(EngineMetrics(engines.metrics_texts))
     runtime.metrics.registry.register(OccupancyMetrics(engines.occupancies))
-    inference = Inference(engines, RegistryDeployments(runtime.channel("registry")), meters)
+    registry = RegistryDeployments(runtime.channel("registry"))
+    inference = Inference(engines, registry, meters)
 
     def add(server: grpc.aio.Server) -> None:
         add_InferenceServiceServicer_to_server(InferenceServicer(inference), server)
         add_AdapterServiceServicer_to_server(AdapterServicer(engines), server)
 
+    async def start() -> None:
+        for name in options.preload:
+            await preload(engines, registry, name)
+
     async def stop() -> None:
         await engines.stop(runtime.settings.grpc.drain_s)
 
-    return Service(name="serving", add=add, grpc_services=GRPC_SERVICES, stop=stop)
+    return Service(name="serving", add=add, grpc_services=GRPC_SERVICES, start=start, stop=stop)

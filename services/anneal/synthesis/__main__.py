@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from anneal.kit.rpc.server import main
+from anneal.kit.rpc.process import main
 from anneal.kit.settings import read_settings
 from anneal.synthesis.bootstrap import build
-from anneal.synthesis.settings import SynthesisSettings
+from anneal.synthesis.settings import Settings
 
 if __name__ == "__main__":
-    settings = read_settings(SynthesisSettings)
+    settings = read_settings(Settings)
     main(settings, partial(build, teacher=settings.teacher))

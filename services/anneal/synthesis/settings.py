@@ -25,7 +25,7 @@ class TeacherOptions(Options):
     overhead_tokens: int = Field(default=128, ge=0)
 
 
-class SynthesisSettings(ServiceSettings):
+class Settings(ServiceSettings):
     """The service's settings: the shared ones and the teachers'."""
 
     teacher: TeacherOptions = TeacherOptions()

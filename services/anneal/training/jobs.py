@@ -70,7 +70,7 @@ def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.
         return _model(ctx, request, sources, result, digest)
     ctx.progress(result["num_steps"], result["num_steps"], "steps", "comparing with serving")
     score = serving_scorer(
-        ctx.channel("serving"),
+        ctx.channel("serving", sources.base_name),
         base_digest=sources.base_digest,
         adapter_digest=digest,
         deadline_s=options["parity_deadline_s"],

@@ -17,6 +17,8 @@ from openai import AsyncOpenAI, OpenAI
 from anneal.gateway import bootstrap
 from anneal.gateway.settings import ApiKey, GatewayOptions
 from anneal.kit.metrics import Metrics
+from anneal.kit.rpc.channels import Channels
+from anneal.v1.registry_service_pb2 import GetDeploymentRequest
 from tests.fixtures.serving import ServingWorld
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
@@ -273,3 +275,22 @@ async def test_keys_are_asked_for_and_keep_to_their_project(serving_world: Servi
         assert (await get(where, "/metrics"))[0] == 401
     finally:
         await server.stop()
+
+
+async def test_a_base_model_with_servers_of_its_own_is_asked_there(serving_world: ServingWorld) -> None:
+    """`serving` leads nowhere here; only the base model's own address answers."""
+    address = serving_world.host.address
+    deployment = GetDeploymentRequest(name=serving_world.deployment)
+    base = (await serving_world.registry.GetDeployment(deployment)).base_model
+    addresses = {"registry": address, "serving": "127.0.0.1:1", f"serving/{base}": address}
+    channels = Channels(addresses)
+    server = bootstrap.build(channels, Metrics(), GatewayOptions(project="demo", drain_s=2))
+    await server.start()
+    try:
+        async with AsyncOpenAI(base_url=f"http://{server.address}/v1", api_key="unused", max_retries=0) as asked:
+            for model in (MODEL, base.rsplit("/", 1)[1]):
+                answer = await asked.chat.completions.create(model=model, messages=MESSAGES, max_tokens=2)
+                assert answer.choices[0].message.content is not None
+    finally:
+        await server.stop()
+        await channels.close()

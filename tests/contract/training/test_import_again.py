@@ -12,6 +12,7 @@ import yaml
 
 from anneal.cli.base_models import BaseModelChanged
 from anneal.cli.client import Client
+from anneal.cli.loop.ask import Gateway
 from anneal.cli.loop.recipe import load
 from anneal.cli.loop.run import Loop
 from anneal.cli.output import Output
@@ -25,7 +26,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(180
 
 def run(house: House, recipe: Path) -> Any:
     """Run a recipe as `anneal run` does, up to the first service that is not there; the report's first step."""
-    loop = Loop(Client(house.host.address, project="p"), "", load(recipe), Output(as_json=True), command="test")
+    loop = Loop(
+        Client(house.host.address, project="p"), Gateway(""), load(recipe), Output(as_json=True), command="test"
+    )
     try:
         loop.run()
     except grpc.RpcError:

@@ -40,6 +40,8 @@ def started(*words: str, log: Path, **environment: str) -> Iterator[subprocess.P
             stderr=out,
             env={**os.environ, "PYTHONPATH": path, **environment},
             start_new_session=True,
+            # Ignored by whoever runs the tests, as under nohup, it would be ignored here, too.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         ) as process,
     ):
         try:

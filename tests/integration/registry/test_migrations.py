@@ -12,10 +12,16 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from anneal.kit.rpc import readiness
+from anneal.kit.rpc.server import Host
 from anneal.kit.settings import ServiceSettings
 from anneal.kit.sql import open_engine
-from anneal.registry.adapters.sql.migrate import configure, migrate
+from anneal.registry.adapters.sql.migrate import VERSION_TABLE, configure, is_current, migrate
 from anneal.registry.adapters.sql.tables import Base
+from anneal.registry.bootstrap import build
+from anneal.registry.migrate import bring_up_to_date
+from anneal.registry.settings import RegistryOptions, Settings
+from tests.fixtures.postgres import free_port
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ async def engine(settings: ServiceSettings) -> AsyncIterator[AsyncEngine]:
 
 
 def differences(connection: Connection) -> list[object]:
-    options = {"compare_type": True, "version_table": "registry_version", "target_metadata": Base.metadata}
+    options = {"compare_type": True, "version_table": VERSION_TABLE, "target_metadata": Base.metadata}
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
 
 
@@ -38,7 +44,54 @@ async def test_the_tables_are_those_of_the_code(engine: AsyncEngine) -> None:
     await migrate(engine)
     async with engine.begin() as connection:
         assert await connection.run_sync(differences) == []
-        assert await connection.run_sync(tables) == {*Base.metadata.tables, "registry_version"}
+        assert await connection.run_sync(tables) == {*Base.metadata.tables, VERSION_TABLE}
+
+
+async def test_what_is_missing_is_seen(engine: AsyncEngine) -> None:
+    assert not await is_current(engine)
+    await migrate(engine)
+    assert await is_current(engine)
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda db: command.downgrade(configure(db), "-1"))
+    assert not await is_current(engine)
+
+
+async def test_the_command_brings_the_registry_and_the_jobs_up_to_date(settings: ServiceSettings) -> None:
+    order = Settings.model_validate(settings.model_dump())
+    await asyncio.gather(bring_up_to_date(order), bring_up_to_date(order))
+    await bring_up_to_date(order)
+    for name, table in (("registry", "models"), ("jobs", "job_events")):
+        found = open_engine(settings.sql_url(name))
+        async with found.connect() as connection:
+            assert table in await connection.run_sync(tables)
+        await found.dispose()
+
+
+async def test_the_command_gives_up_on_a_database_that_does_not_answer(settings: ServiceSettings) -> None:
+    nowhere = f"postgresql+asyncpg://anneal:a-secret@127.0.0.1:{free_port()}/anneal"
+    order = Settings.model_validate({**settings.model_dump(), "database_url": nowhere})
+    with pytest.raises(SystemExit, match=r"does not answer: .*; gave up after 1 s") as refused:
+        await bring_up_to_date(order, patience_s=1)
+    assert "a-secret" not in str(refused.value)
+
+
+async def test_a_registry_that_may_not_migrate_waits_for_who_may(
+    settings: ServiceSettings, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "FIRST_PAUSE_S", 0.05)
+    host = Host(settings, [lambda runtime: build(runtime, RegistryOptions(migrates=False))])
+    starting = asyncio.create_task(host.start())
+    try:
+        while "registry" not in host.readiness.who:
+            await asyncio.sleep(0.02)
+        assert host.readiness.reasons[-1].endswith("run `python -m anneal.registry.migrate`")
+        await migrate(engine)
+        await asyncio.wait_for(starting, 20)
+        assert host.readiness.ready() == (True, "ready")
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await host.stop()
 
 
 async def test_a_second_time_changes_nothing(engine: AsyncEngine) -> None:
@@ -50,7 +103,7 @@ async def test_the_way_back_leaves_nothing(engine: AsyncEngine) -> None:
     await migrate(engine)
     async with engine.begin() as connection:
         await connection.run_sync(lambda db: command.downgrade(configure(db), "base"))
-        assert await connection.run_sync(tables) == {"registry_version"}
+        assert await connection.run_sync(tables) == {VERSION_TABLE}
     await migrate(engine)
 
 

@@ -56,6 +56,37 @@ def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path) -> None:
         check_folder(tmp_path / "file" / "below")
 
 
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "set ANNEAL_TOKENS, or bind to 127.0.0.1"),
+        ({"ANNEAL_TOKENS": '["t"]'}, "set ANNEAL_GATEWAY__KEYS, or bind to 127.0.0.1"),
+        ({"ANNEAL_TOKENS": '["t"]', "ANNEAL_METRICS__HOST": "0.0.0.0"}, "set ANNEAL_METRICS__PUBLIC=true"),
+    ],
+)
+async def test_beyond_loopback_it_wants_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], says: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=says):
+        await Local(tmp_path, host="0.0.0.0", grpc_port=0, http_port=0, model_folders=(), project="p").start()
+    assert state_of(tmp_path) is None
+
+
+def test_services_are_told_what_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANNEAL_SERVING__MAX_ADAPTERS", "3")
+    monkeypatch.setenv("ANNEAL_TEACHER__ATTEMPTS", "2")
+    monkeypatch.setenv("ANNEAL_TRAINING__LOCAL_RAY", "false")
+    made = local(tmp_path, None)
+    assert made.options_of("serving").max_adapters == 3
+    assert made.options_of("synthesis").attempts == 2
+    assert made.options_of("training").local_ray, "here jobs train on the Ray of this process"
+    monkeypatch.setenv("ANNEAL_CURATION__MAX_STEPS", "none")
+    with pytest.raises(SystemExit, match="ANNEAL_CURATION__MAX_STEPS"):
+        made.options_of("curation")
+
+
 def local(folder: Path, prometheus_port: int | None) -> Local:
     return Local(folder, grpc_port=0, http_port=0, model_folders=(), project="p", prometheus_port=prometheus_port)
 

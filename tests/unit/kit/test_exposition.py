@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from anneal.kit.exposition import MetricsServer, serve_metrics
+from anneal.kit.exposition import MetricsServer, serve_http
 
 # What Prometheus 2.42 and 3.x send.
 ACCEPTS = (
@@ -31,7 +31,7 @@ class Engine(Collector):
 def server() -> Iterator[MetricsServer]:
     registry = CollectorRegistry()
     registry.register(Engine())
-    running = serve_metrics(registry, "127.0.0.1", 0)
+    running = serve_http(registry, None, "127.0.0.1", 0)
     yield running
     running.shutdown()
     running.server_close()
@@ -47,4 +47,4 @@ def test_names_stay_as_they_are_whoever_asks(server: MetricsServer, accept: str)
 
 def test_a_taken_port_is_an_error_of_the_system(server: MetricsServer) -> None:
     with pytest.raises(OSError, match="Address already in use"):
-        serve_metrics(CollectorRegistry(), "127.0.0.1", server.server_port)
+        serve_http(CollectorRegistry(), None, "127.0.0.1", server.server_port)

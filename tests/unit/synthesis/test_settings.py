@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from anneal.synthesis.domain import generators
 from anneal.synthesis.domain.generators import GENERATORS
-from anneal.synthesis.settings import SynthesisSettings
+from anneal.synthesis.settings import Settings
 
 
 def test_teachers_are_reached_as_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_teachers_are_reached_as_the_environment_says(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ANNEAL_TEACHER__HOSTS", '["*.teachers.example"]')
     monkeypatch.setenv("ANNEAL_TEACHER__TIMEOUT_S", "7.5")
     monkeypatch.setenv("ANNEAL_TEACHER_KEY_MAIN", "a key is no setting")
-    settings = SynthesisSettings()
+    settings = Settings()
     assert settings.teacher.hosts == ("*.teachers.example",)
     assert settings.teacher.timeout_s == 7.5
     assert settings.teacher.attempts == 6
@@ -25,7 +25,7 @@ def test_teachers_are_reached_as_the_environment_says(monkeypatch: pytest.Monkey
 def test_a_wrong_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "0")
     with pytest.raises(ValidationError):
-        SynthesisSettings()
+        Settings()
 
 
 def test_every_file_of_the_folder_is_in_the_table() -> None:

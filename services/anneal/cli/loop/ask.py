@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +15,7 @@ from anneal.cli.report import model
 from anneal.v1 import dataset_pb2
 from anneal.v1 import inference_service_pb2 as inference
 from anneal.v1 import registry_service_pb2 as registry
+from anneal.v1.deployment_pb2 import Deployment
 
 
 def questions(client: Client, dataset_version: str, split: str, n: int) -> list[dict[str, Any]]:
@@ -27,15 +29,32 @@ def questions(client: Client, dataset_version: str, split: str, n: int) -> list[
     return [json.loads(row.json) for row in client.registry.ReadRows(request).rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where the OpenAI-compatible endpoint is.
+
+    Attributes:
+        place: its URL, or `host:port` where it speaks plain HTTP.
+        key: the key it wants; empty where it wants none.
+    """
+
+    place: str
+    key: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL that OpenAI's clients are given."""
+        return f"{self.place if '://' in self.place else f'http://{self.place}'}".rstrip("/") + "/v1"
+
+
 class Asker:
     """Asks one deployment the same question in four ways."""
 
-    def __init__(self, client: Client, http_address: str, deployment: str, max_tokens: int, *, key: str = "") -> None:
-        self._client = client
-        self._deployment = deployment
+    def __init__(self, client: Client, gateway: Gateway, deployment: Deployment, max_tokens: int) -> None:
+        self._inference = client.inference(deployment.base_model)
+        self._deployment = deployment.name
         self._max_tokens = max_tokens
-        # The library insists on a key; on loopback the gateway asks for none.
-        self._openai = OpenAI(base_url=f"http://{http_address}/v1", api_key=key or "unused-on-loopback", timeout=120)
+        self._openai = OpenAI(base_url=gateway.url, api_key=gateway.key or "none-needed", timeout=120)
 
     def __call__(self, task: str, row: dict[str, Any]) -> model.Question:
         """Ask what a row asks; its last message is the reference."""
@@ -71,10 +90,10 @@ class Asker:
         )
 
     def _grpc(self, asked: list[dict[str, str]]) -> Iterator[str]:
-        yield self._client.inference.Chat(self._request(asked)).text
+        yield self._inference.Chat(self._request(asked)).text
 
     def _grpc_stream(self, asked: list[dict[str, str]]) -> Iterator[str]:
-        for piece in self._client.inference.StreamChat(self._request(asked)):
+        for piece in self._inference.StreamChat(self._request(asked)):
             yield piece.text
 
     def _http(self, asked: list[dict[str, str]]) -> Iterator[str]:

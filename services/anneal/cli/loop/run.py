@@ -19,10 +19,8 @@ from anneal.v1 import deployment_pb2
 class Loop:
     """Runs a recipe against a running Anneal, filling a report on the way."""
 
-    def __init__(
-        self, client: Client, http_address: str, loaded: Loaded, output: Output, command: str, *, key: str = ""
-    ) -> None:
-        self._http, self._key = http_address, key
+    def __init__(self, client: Client, http: ask.Gateway, loaded: Loaded, output: Output, command: str) -> None:
+        self._http = http
         self.report = model.Report(
             title=loaded.recipe.title,
             started=datetime.now(UTC),
@@ -60,9 +58,7 @@ class Loop:
     def _ask(self, deployed: dict[str, deployment_pb2.Deployment]) -> None:
         for task in self._desk.recipe.tasks:
             with self._desk.step(f"ask {task.name}") as step:
-                asker = ask.Asker(
-                    self._desk.client, self._http, deployed[task.name].name, task.max_tokens, key=self._key
-                )
+                asker = ask.Asker(self._desk.client, self._http, deployed[task.name], task.max_tokens)
                 rows = ask.questions(
                     self._desk.client,
                     self._data.versions[task.name].name,

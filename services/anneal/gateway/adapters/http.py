@@ -24,7 +24,7 @@ from anneal.gateway.adapters.rendering import (
     no_such_route,
     refused,
 )
-from anneal.gateway.adapters.upstream import Upstream, decode_answer
+from anneal.gateway.adapters.upstream import Found, Upstream, decode_answer
 from anneal.gateway.domain import answers
 from anneal.gateway.domain.access import Caller, Key, caller_of, names_of, request_id_of
 from anneal.gateway.domain.answers import Answer, Envelope
@@ -133,33 +133,33 @@ class Gateway:
     async def chat(self, request: Request) -> Response:
         """The next message of a conversation."""
         body = read_chat(await self._body(request))
-        target = await self._find(body.model, request.state.caller, body.user or "")
+        found = await self._find(body.model, request.state.caller, body.user or "")
         with_logprobs = body.logprob_count is not None
         if body.stream:
-            pieces = self._upstream.stream_chat(target, body, request.state.id)
+            pieces = self._upstream.stream_chat(found, body, request.state.id)
 
             def chunk(envelope: Envelope, piece: Answer, before: str | None) -> dict[str, Any]:
                 return answers.chat_chunk(envelope, piece, first=before is None, with_logprobs=with_logprobs)
 
             return await self._stream(request, body, pieces, "chatcmpl", "chat.completion.chunk", chunk)
-        answer, who = await until_gone(request, self._upstream.chat(target, body, request.state.id))
+        answer, who = await until_gone(request, self._upstream.chat(found, body, request.state.id))
         envelope = envelope_of("chatcmpl", body.model, who)
         return JSONResponse(answers.chat_answer(envelope, answer, with_logprobs=with_logprobs), headers=headers_of(who))
 
     async def complete(self, request: Request) -> Response:
         """The continuation of a text, or of several."""
         body = read_completion(await self._body(request))
-        target = await self._find(body.model, request.state.caller, body.user or "")
+        found = await self._find(body.model, request.state.caller, body.user or "")
         with_logprobs = body.logprobs is not None
         if body.stream:
-            pieces = self._upstream.stream_complete(target, body, request.state.id)
+            pieces = self._upstream.stream_complete(found, body, request.state.id)
 
             def chunk(envelope: Envelope, piece: Answer, before: str | None) -> dict[str, Any]:
                 choice = answers.completion_choice(0, piece, with_logprobs=with_logprobs, offset=len(before or ""))
                 return envelope.wrap("text_completion", [choice])
 
             return await self._stream(request, body, pieces, "cmpl", "text_completion", chunk)
-        calls = [self._upstream.complete(target, body, prompt, request.state.id) for prompt in body.prompts]
+        calls = [self._upstream.complete(found, body, prompt, request.state.id) for prompt in body.prompts]
         done = await until_gone(request, all_of(calls))
         who = done[0][1]
         choices = [answers.completion_choice(i, a, with_logprobs=with_logprobs) for i, (a, _) in enumerate(done)]
@@ -205,7 +205,7 @@ class Gateway:
         headers = {**headers_of(first.answerer), "cache-control": "no-cache"}
         return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
-    async def _find(self, model: str, caller: Caller, user: str) -> pb.InferenceTarget:
+    async def _find(self, model: str, caller: Caller, user: str) -> Found:
         """Who is asked; a user always falls on the same side of a canary split."""
         names = names_of(model, caller)
         for name in names[:-1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +42,35 @@ class Listed:
     created: int
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Who is asked.
+
+    Attributes:
+        target: as serving names it.
+        base_model: resource name of the base model, whose servers answer.
+    """
+
+    target: pb.InferenceTarget
+    base_model: str
+
+
 class Upstream:
     """Asks the registry and serving. Refusals come out as refusals, whatever the transport made of them."""
 
-    def __init__(self, registry: grpc.aio.Channel, serving: grpc.aio.Channel, deadline_s: float) -> None:
+    def __init__(
+        self, registry: grpc.aio.Channel, serving: Callable[[str], grpc.aio.Channel], deadline_s: float
+    ) -> None:
+        """Make it.
+
+        Args:
+            registry: channel to the registry.
+            serving: the channel to the servers of a base model's resource name; to any server for an empty one.
+            deadline_s: longest time for one answer.
+        """
         self._registry = RegistryServiceStub(registry)
-        self._serving = InferenceServiceStub(serving)
-        self._healths = [health_pb2_grpc.HealthStub(channel) for channel in (registry, serving)]
+        self._serving = serving
+        self._healths = [health_pb2_grpc.HealthStub(channel) for channel in (registry, serving(""))]
         self._deadline_s = deadline_s
 
     async def healthy(self) -> bool:
@@ -63,7 +85,7 @@ class Upstream:
             return False
         return True
 
-    async def find(self, name: str, split_key: str) -> pb.InferenceTarget:
+    async def find(self, name: str, split_key: str) -> Found:
         """The deployment or base model of a resource name.
 
         Raises:
@@ -73,12 +95,12 @@ class Upstream:
             if "/models/" in name:
                 parse(name, "model")
                 model = await self._call(self._registry.GetModel, registry_pb.GetModelRequest(name=name))
-                return pb.InferenceTarget(base_model_digest=model.digest)
+                return Found(pb.InferenceTarget(base_model_digest=model.digest), name)
             parse(name, "deployment")
-            await self._call(self._registry.GetDeployment, registry_pb.GetDeploymentRequest(name=name))
+            deployment = await self._call(self._registry.GetDeployment, registry_pb.GetDeploymentRequest(name=name))
         except (Missing, Invalid):
             raise ModelMissing(f"the model {name!r} does not exist", model=name) from None
-        return pb.InferenceTarget(deployment=name, split_key=split_key)
+        return Found(pb.InferenceTarget(deployment=name, split_key=split_key), deployment.base_model)
 
     async def listed(self, project: str) -> list[Listed]:
         """Every deployment and base model of a project. Where both have one id, the deployment has it."""
@@ -100,31 +122,32 @@ class Upstream:
             seen.setdefault(one.id, one)
         return list(seen.values())
 
-    async def chat(
-        self, target: pb.InferenceTarget, request: ChatRequest, request_id: str
-    ) -> tuple[Answer, pb.Answerer]:
+    async def chat(self, found: Found, request: ChatRequest, request_id: str) -> tuple[Answer, pb.Answerer]:
         """A whole answer to messages."""
-        answer = await self._ask(self._serving.Chat, _chat(target, request), request_id)
+        answer = await self._ask(self._stub(found).Chat, _chat(found.target, request), request_id)
         return decode_answer(answer), answer.answerer
 
-    def stream_chat(
-        self, target: pb.InferenceTarget, request: ChatRequest, request_id: str
-    ) -> AsyncGenerator[pb.GenerateResponse]:
+    def stream_chat(self, found: Found, request: ChatRequest, request_id: str) -> AsyncGenerator[pb.GenerateResponse]:
         """An answer to messages as it is written."""
-        return self._stream(self._serving.StreamChat, _chat(target, request), request_id)
+        return self._stream(self._stub(found).StreamChat, _chat(found.target, request), request_id)
 
     async def complete(
-        self, target: pb.InferenceTarget, request: CompletionRequest, prompt: str, request_id: str
+        self, found: Found, request: CompletionRequest, prompt: str, request_id: str
     ) -> tuple[Answer, pb.Answerer]:
         """A whole continuation of a text."""
-        answer = await self._ask(self._serving.Generate, _completion(target, request, prompt), request_id)
+        answer = await self._ask(self._stub(found).Generate, _completion(found.target, request, prompt), request_id)
         return decode_answer(answer), answer.answerer
 
     def stream_complete(
-        self, target: pb.InferenceTarget, request: CompletionRequest, request_id: str
+        self, found: Found, request: CompletionRequest, request_id: str
     ) -> AsyncGenerator[pb.GenerateResponse]:
         """A continuation as it is written."""
-        return self._stream(self._serving.StreamGenerate, _completion(target, request, request.prompts[0]), request_id)
+        return self._stream(
+            self._stub(found).StreamGenerate, _completion(found.target, request, request.prompts[0]), request_id
+        )
+
+    def _stub(self, found: Found) -> InferenceServiceStub:
+        return InferenceServiceStub(self._serving(found.base_model))
 
     async def _call(self, method: Any, request: Any) -> Any:
         try:

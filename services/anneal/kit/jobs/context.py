@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 
-from anneal.kit.rpc.channels import open_aio_channel, open_channel
+from anneal.kit.options import TlsOptions
+from anneal.kit.rpc.channels import address_of, open_aio_channel, open_channel
 from anneal.kit.store import Store
 from anneal.v1 import job_service_pb2 as pb
 
@@ -31,6 +32,7 @@ class JobContext:
         addresses: Mapping[str, str],
         token: str,
         options: Mapping[str, Any],
+        tls: TlsOptions | None = None,
     ) -> None:
         """Make the context.
 
@@ -42,6 +44,7 @@ class JobContext:
             addresses: `service -> host:port`.
             token: bearer token for other services; empty when they want none.
             options: JSON values from the service's bootstrap.
+            tls: how other services are connected to.
         """
         self.operation = operation
         self.attempt = attempt
@@ -49,7 +52,7 @@ class JobContext:
         self.scratch = scratch
         self.options = options
         self._addresses = addresses
-        self._token = token
+        self._token, self._tls = token, tls
         self._channels: dict[str, grpc.Channel] = {}
         self._lock = threading.Lock()
         self._events: list[pb.JobEvent] = []
@@ -62,25 +65,24 @@ class JobContext:
 
     # -- other services ------------------------------------------------------------------------------------------
 
-    def address(self, service: str) -> str:
-        """`host:port` of a service.
+    def channel(self, service: str, part: str = "") -> grpc.Channel:
+        """A blocking channel to a service, opened once; `part` as in `address_of`.
 
         Raises:
-            KeyError: none is configured.
+            KeyError: no address is configured.
         """
-        if service not in self._addresses:
-            raise KeyError(f"no address is configured for the service {service!r} (ANNEAL_ADDRESSES)")
-        return self._addresses[service]
+        address = address_of(self._addresses, service, part)
+        if address not in self._channels:
+            self._channels[address] = open_channel(address, self._token, self._tls)
+        return self._channels[address]
 
-    def channel(self, service: str) -> grpc.Channel:
-        """A blocking channel to a service, opened once."""
-        if service not in self._channels:
-            self._channels[service] = open_channel(self.address(service), self._token)
-        return self._channels[service]
+    def aio_channel(self, service: str, part: str = "") -> grpc.aio.Channel:
+        """A new asyncio channel to a service; the caller closes it.
 
-    def aio_channel(self, service: str) -> grpc.aio.Channel:
-        """A new asyncio channel to a service; the caller closes it."""
-        return open_aio_channel(self.address(service), self._token)
+        Raises:
+            KeyError: no address is configured.
+        """
+        return open_aio_channel(address_of(self._addresses, service, part), self._token, self._tls)
 
     # -- reports -------------------------------------------------------------------------------------------------
 

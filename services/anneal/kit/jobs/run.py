@@ -25,6 +25,7 @@ from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.jobs.launcher import die_with_parent
+from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
 from anneal.kit.store import Store
@@ -161,7 +162,8 @@ def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
 
 def run(config: Mapping[str, Any], parent: int) -> int:
     """Run one attempt for the process that started this one; returns the exit code of the process."""
-    stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"]))
+    tls = TlsOptions.model_validate(config.get("tls", {}))
+    stub = pb_grpc.JobHostServiceStub(open_channel(config["host"], config["token"], tls))
     operation = config["operation"]
     claim = pb.ClaimJobRequest(operation=operation, claim=config["claim"])
     claimed = _patiently("claim", lambda: stub.ClaimJob(claim, timeout=CLAIM_DEADLINE_S), parent, CLAIM_S)
@@ -177,6 +179,7 @@ def run(config: Mapping[str, Any], parent: int) -> int:
         addresses=config["addresses"],
         token=config["token"],
         options=config["options"],
+        tls=tls,
     )
     told_to_stop = threading.Event()
 

@@ -8,6 +8,8 @@ from sqlalchemy import Connection, Float, ForeignKey, Index, Integer, LargeBinar
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateColumn
 
+_LOCK = 0x616E6A6F6273  # "anjobs": any number, as long as every process takes the same one
+
 
 class Base(DeclarativeBase):
     """The job store's tables."""
@@ -65,15 +67,15 @@ def create(connection: Connection) -> None:
 
     A column added here must have a `server_default`: its value in the rows that exist.
     """
+    if connection.dialect.name == "postgresql":  # servers that share it may start at once; SQLite locks by itself
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     Base.metadata.create_all(connection)
     for table in Base.metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in table.columns:
             if column.name not in known:
                 definition = CreateColumn(column).compile(dialect=connection.dialect)
-                # Servers that share a PostgreSQL may start at once; in SQLite the transaction keeps the others out.
-                unless = "IF NOT EXISTS " if connection.dialect.name == "postgresql" else ""
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {unless}{definition}")
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
 
 
 def defaults() -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from anneal.kit.options import TlsOptions
+from anneal.kit.rpc.tls import channel_credentials
+
 DEFAULT_DEADLINE_S = 60.0
 STREAM_DEADLINE_S = 86_400.0
 _SERVICE_CONFIG = {
@@ -112,36 +115,68 @@ class _Sync(
         return continuation(details, request_iterator)
 
 
-def open_channel(address: str, token: str = "") -> grpc.Channel:
-    """A blocking channel to `host:port`."""
-    return grpc.intercept_channel(grpc.insecure_channel(address, OPTIONS), _Sync(token))
+def open_channel(address: str, token: str = "", tls: TlsOptions | None = None) -> grpc.Channel:
+    """A blocking channel to `host:port`.
+
+    Raises:
+        Misconfigured: a file of `tls` cannot be read.
+    """
+    credentials = channel_credentials(tls or TlsOptions())
+    channel = (
+        grpc.secure_channel(address, credentials, OPTIONS) if credentials else grpc.insecure_channel(address, OPTIONS)
+    )
+    return grpc.intercept_channel(channel, _Sync(token))
 
 
-def open_aio_channel(address: str, token: str = "") -> grpc.aio.Channel:
-    """An asyncio channel to `host:port`."""
+def open_aio_channel(address: str, token: str = "", tls: TlsOptions | None = None) -> grpc.aio.Channel:
+    """An asyncio channel to `host:port`.
+
+    Raises:
+        Misconfigured: a file of `tls` cannot be read.
+    """
     interceptors = [_AioUnaryUnary(token), _AioStreamUnary(token), _AioUnaryStream(token)]
-    return grpc.aio.insecure_channel(address, OPTIONS, interceptors=interceptors)
+    credentials = channel_credentials(tls or TlsOptions())
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, OPTIONS, interceptors=interceptors)
+    return grpc.aio.secure_channel(address, credentials, OPTIONS, interceptors=interceptors)
+
+
+def address_of(addresses: Mapping[str, str], service: str, part: str = "") -> str:
+    """`host:port` of a service.
+
+    Args:
+        addresses: `service -> host:port`, or `service/part -> host:port` where a part has servers of its own.
+        service: such as `serving`.
+        part: such as the resource name of a base model; where it has no address of its own, the service's is taken.
+
+    Raises:
+        KeyError: none is configured.
+    """
+    found = addresses.get(f"{service}/{part}") or addresses.get(service)
+    if found is None:
+        raise KeyError(f"no address is configured for the service {service!r} (ANNEAL_ADDRESSES)")
+    return found
 
 
 class Channels:
-    """One asyncio channel per service, opened on first use."""
+    """One asyncio channel per address, opened on first use."""
 
-    def __init__(self, addresses: Mapping[str, str], token: str = "") -> None:
+    def __init__(self, addresses: Mapping[str, str], token: str = "", tls: TlsOptions | None = None) -> None:
         self.addresses = dict(addresses)
-        self.token = token
+        self._token, self._tls = token, tls
         self._open: dict[str, grpc.aio.Channel] = {}
 
-    def get(self, service: str) -> grpc.aio.Channel:
-        """The channel to a service.
+    def get(self, service: str, part: str = "") -> grpc.aio.Channel:
+        """The channel to a service, or to that of one part of it: see `address_of`.
 
         Raises:
             KeyError: no address is configured for it.
+            Misconfigured: a file of the TLS options cannot be read.
         """
-        if service not in self._open:
-            if service not in self.addresses:
-                raise KeyError(f"no address is configured for the service {service!r} (ANNEAL_ADDRESSES)")
-            self._open[service] = open_aio_channel(self.addresses[service], self.token)
-        return self._open[service]
+        address = address_of(self.addresses, service, part)
+        if address not in self._open:
+            self._open[address] = open_aio_channel(address, self._token, self._tls)
+        return self._open[address]
 
     async def close(self) -> None:
         """Close them all."""

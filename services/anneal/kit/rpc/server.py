@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +17,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from anneal.kit import logs
-from anneal.kit.exposition import serve_metrics
+from anneal.kit.exposition import serve_http
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.engine import Jobs
 from anneal.kit.jobs.launcher import Launcher, SubprocessLauncher
@@ -27,9 +27,11 @@ from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import DiskSpace, Metrics
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
+from anneal.kit.rpc.readiness import Readiness, reach_database, reach_store, watch_database
+from anneal.kit.rpc.tls import server_credentials
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import Misconfigured, ServiceSettings
-from anneal.kit.sql import open_engine
+from anneal.kit.settings import ServiceSettings
+from anneal.kit.sql import is_sqlite, open_engine
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2_grpc, job_service_pb2_grpc
 
@@ -62,6 +64,7 @@ class Host:
         self.port = 0
         self.metrics_port: int | None = None
         self.services: list[Service] = []
+        self.readiness = Readiness()
         self._ailing: frozenset[str] = frozenset()
         self._started = AsyncExitStack()
 
@@ -86,12 +89,14 @@ class Host:
     async def _start(self) -> None:
         """Start part by part, noting how each is stopped: the last one first."""
         settings, started = self.settings, self._started
+        self.readiness.begin()
+        started.push_async_callback(self.readiness.end)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
         metrics.registry.register(DiskSpace(settings.folders()))
-        self._serve_metrics(metrics)
+        self._serve_http(metrics)
         interceptor = KitInterceptor(
             metrics,
             tokens=tokens,
@@ -106,6 +111,7 @@ class Host:
                 ("grpc.so_reuseport", 0),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+                *_aging(settings.grpc.max_connection_age_s),
             ],
         )
         self._bind()
@@ -113,8 +119,9 @@ class Host:
         self.store = Store(settings.store_url(), settings.data_dir / "cache", settings.store.options)
         self._engine = open_engine(settings.sql_url("jobs"))
         started.push_async_callback(self._engine.dispose)
+        await self._meet_store_and_database()
         self.jobs = self._make_jobs(metrics, addresses, token)
-        self.channels = Channels(addresses, token)
+        self.channels = Channels(addresses, token, settings.tls)
         started.push_async_callback(self.channels.close)
         self.runtime = Runtime(
             settings=settings,
@@ -130,15 +137,19 @@ class Host:
             # Stopped after the server: what a service lets go of, such as its database, running RPCs still need.
             started.push_async_callback(service.stop)
         self._health = health_aio.HealthServicer()
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._register()
         started.push_async_callback(self._server.stop, settings.grpc.drain_s)
         await self._server.start()
         started.push_async_callback(self.jobs.stop)
         await self.jobs.start()
         for service in self.services:
-            await service.start()
-        started.push_async_callback(self._health.enter_graceful_shutdown)
+            await self.readiness.wait_for(service.name, service.start)
+        started.push_async_callback(self._leave)
+        self.readiness.clear("start")
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        for name in self._ailing:
+            await self._report_health(name, False)
         self._log.info(
             "serving",
             address=self.address,
@@ -153,7 +164,12 @@ class Host:
             with socket.socket(socket.AF_INET6 if ":" in self.settings.grpc.host else socket.AF_INET) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((self.settings.grpc.host, self.settings.grpc.port))
-            self.port = self._server.add_insecure_port(wanted)
+            credentials = server_credentials(self.settings.tls)
+            self.port = (
+                self._server.add_secure_port(wanted, credentials)
+                if credentials
+                else self._server.add_insecure_port(wanted)
+            )
         except (RuntimeError, OSError):
             self.port = 0
         if not self.port:
@@ -178,6 +194,7 @@ class Host:
                 "store_url": settings.store_url(),
                 "store_options": settings.store.options,
                 "cache": str(settings.data_dir / "cache"),
+                "tls": settings.tls.model_dump(mode="json"),
             }
 
         return Jobs(
@@ -216,17 +233,37 @@ class Host:
         for name in ("", *self.grpc_services()):
             await self._health.set(name, status)
 
+    async def _meet_store_and_database(self) -> None:
+        """Wait until both answer; from then on watch that the database does, where it is on the network."""
+        await self.readiness.wait_for("store", lambda: reach_store(self.store))
+        await self.readiness.wait_for("database", lambda: reach_database(self._engine))
+        if not is_sqlite(self.settings.sql_url("jobs")):
+            watch = asyncio.get_running_loop().create_task(watch_database(self._engine, self.readiness))
+            self._started.push_async_callback(_cancelled, watch)
+
+    async def _leave(self) -> None:
+        """Tell probes and callers that nothing new should come."""
+        self.readiness.object_to("start", "stopping")
+        await self._health.enter_graceful_shutdown()
+
     async def _report_health(self, service: str, serving: bool) -> None:
+        """See `Runtime.report_health`. Before the start has ended nothing serves; what was said counts then."""
         self._ailing = self._ailing - {service} if serving else self._ailing | {service}
+        if serving:
+            self.readiness.clear(service)
+        else:
+            self.readiness.object_to(service, f"{service} does not serve")
+        if "start" in self.readiness.who:
+            return
         for name, well in ((service, serving), ("", not self._ailing)):
             status = health_pb2.HealthCheckResponse
             await self._health.set(name, status.SERVING if well else status.NOT_SERVING)
 
-    def _serve_metrics(self, metrics: Metrics) -> None:
+    def _serve_http(self, metrics: Metrics) -> None:
         options = self.settings.metrics
         if options.port is not None:
             try:
-                server = serve_metrics(metrics.registry, options.host, options.port)
+                server = serve_http(metrics.registry, self.readiness, options.host, options.port)
             except OSError as error:
                 raise PortTaken(
                     error.errno, f"cannot serve metrics on {options.host}:{options.port}: {error.strerror}"
@@ -250,41 +287,12 @@ def _launcher(settings: ServiceSettings) -> Launcher:
     return KubernetesLauncher(settings.launcher, data_dir=settings.data_dir)
 
 
-async def wait_for_signal() -> str:
-    """Wait for SIGINT, SIGTERM or, unless it is ignored as under `nohup`, SIGHUP; returns its name."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[str] = loop.create_future()
-
-    def tell(name: str) -> None:
-        if not told.done():
-            told.set_result(name)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        loop.add_signal_handler(number, tell, number.name)
-    return await told
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
-async def serve(settings: ServiceSettings, build: Build) -> None:
-    """Run one service until it is told to stop: what a service's `__main__` calls."""
-    logs.configure(json_lines=settings.log_json, level=settings.log_level)
-    host = Host(settings, [build])
-    await host.start()
-    try:
-        await wait_for_signal()
-    finally:
-        await host.stop()
-
-
-def main(settings: ServiceSettings, build: Build) -> None:
-    """`asyncio.run(serve(...))`, with one clear line for what an operator can mend; metrics are always served."""
-    if settings.metrics.port is None:
-        metrics = settings.metrics.model_copy(update={"port": 0})
-        settings = settings.model_copy(update={"metrics": metrics})
-    try:
-        asyncio.run(serve(settings, build))
-    except PortTaken as error:
-        raise SystemExit(f"anneal: {error.strerror}") from None
-    except Misconfigured as error:
-        raise SystemExit(f"anneal: {error}") from None
+def _aging(age_s: float) -> list[tuple[str, int]]:
+    """Channel arguments that give a connection up at an age; what runs on it goes on to its end."""
+    return [("grpc.max_connection_age_ms", int(age_s * 1000))] if age_s else []

@@ -33,3 +33,12 @@ class RegistryDeployments:
                 raise Invalid.field("target.deployment", str(refusal)) from error
             raise
         return Answerer(found.base_model_digest, found.adapter_digest, name, found.canary)
+
+    async def base_digest(self, name: str) -> str:
+        """Digest of a base model by its resource name.
+
+        Raises:
+            AioRpcError: the registry does not answer, or has no such model.
+        """
+        model = await self._registry.GetModel(pb.GetModelRequest(name=name), timeout=_DEADLINE_S)
+        return model.digest

@@ -207,6 +207,8 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
     if dtype == "auto" and on_cpu:
         dtype = "float32"
     optional: dict[str, Any] = {}
+    if options["tensor_parallel"] > 1:
+        optional["tensor_parallel_size"] = options["tensor_parallel"]
     if options["kv_cache_bytes"]:
         optional["kv_cache_memory_bytes"] = options["kv_cache_bytes"]
     if options["context_length"]:

@@ -12,8 +12,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from anneal.kit.errors import NotReady
 from anneal.kit.sql import READING, is_sqlite, open_engine
-from anneal.registry.adapters.sql.migrate import migrate
+from anneal.registry.adapters.sql.migrate import is_current, migrate
 from anneal.registry.adapters.sql.tables import OutboxTable
 from anneal.registry.adapters.sql.transactions import Reader, Writer
 
@@ -39,21 +40,30 @@ class Catalog:
 
         Args:
             url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
-            migrates: bring its tables up to date before the first use.
+            migrates: bring its tables up to date before the first use; else they must be so.
         """
         self._writing = open_engine(url)
         self._reading = self._writing.execution_options(**READING)
         self._founding = self._writing.execution_options(**({} if is_sqlite(url) else {"isolation_level": SNAPSHOT}))
         self._flushing = asyncio.Lock()
         self._preparing = asyncio.Lock()
-        self._is_prepared = not migrates
+        self._migrates = migrates
+        self._is_prepared = False
 
     async def prepare(self) -> None:
-        """Bring the tables up to date, once. A request that comes before the start has ended waits here."""
+        """Bring the tables up to date, once. A request that comes before the start has ended waits here.
+
+        Raises:
+            NotReady: they are not up to date, and somebody else is to bring them there.
+        """
         async with self._preparing:
-            if not self._is_prepared:
+            if self._is_prepared:
+                return
+            if self._migrates:
                 await migrate(self._writing)
-                self._is_prepared = True
+            elif not await is_current(self._writing):
+                raise NotReady("the registry's tables are not up to date: run `python -m anneal.registry.migrate`")
+            self._is_prepared = True
 
     async def close(self) -> None:
         """Let go of every connection."""

@@ -6,9 +6,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+VERSION_TABLE = "registry_version"
+"""Not Alembic's own name for it: other services may keep their tables in the same database."""
 _LOCK = 0x616E6E65616C  # "anneal": any number, as long as every process takes the same one
 
 
@@ -20,7 +24,20 @@ async def migrate(engine: AsyncEngine) -> None:
         await connection.run_sync(lambda db: command.upgrade(configure(db), "head"))
 
 
-def configure(connection: Connection) -> Config:
+async def is_current(engine: AsyncEngine) -> bool:
+    """Whether no migration is missing."""
+    newest = set(ScriptDirectory.from_config(configure()).get_heads())
+    async with engine.connect() as connection:
+        found = await connection.run_sync(lambda db: _heads(db))
+    return found == newest
+
+
+def _heads(connection: Connection) -> set[str]:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return set(context.get_current_heads())
+
+
+def configure(connection: Connection | None = None) -> Config:
     """Alembic's configuration for a connection."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
