@@ -7,6 +7,7 @@ folder: nothing of that configuration is known inside, and eight images fetch no
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -177,6 +178,10 @@ def fetch(pip: Sequence[str], lock: str) -> Path:
     # Apart: beside the CPU build of torch, pip would not look at CUDA's.
     folder = WHEELS / ("cuda" if lock.endswith("-cuda") else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / f".{lock}"
+    wanted = hashlib.sha256((ENVS / f"{lock}.txt").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return folder
     options = ["--quiet", "--no-input", "--progress-bar", "off", "--no-deps", "--require-hashes"]
     command = [*pip, "download", *options, "--find-links", str(folder), "--dest", str(folder)]
     refusals = []
@@ -186,6 +191,7 @@ def fetch(pip: Sequence[str], lock: str) -> Path:
             [*command, *index, "-r", str(ENVS / f"{lock}.txt")], capture_output=True, text=True, check=False
         )
         if done.returncode == 0:
+            stamp.write_text(wanted, encoding="utf-8")
             return folder
         refusals.append(reason_of(done.stderr))
     told = f"{refusals[1]}; with {TORCH_INDEX}: {refusals[2]}"
