@@ -132,4 +132,4 @@ print(*said)
 def test_a_wrong_token_is_refused(house: House) -> None:
     told = house.ask("--token", "wrong", "datasets", "list")
     assert told.returncode == 1
-    assert "UNAUTHENTICATED" in told.stderr
+    assert "CREDENTIALS_MISSING" in told.stderr
