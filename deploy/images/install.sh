@@ -11,7 +11,7 @@ else
 fi
 
 compile() { # compile FOLDER BECOMES: quiet, because packages bring templates and Python 2 that were never meant to compile
-  /opt/build/bin/python -m compileall -qq --invalidation-mode unchecked-hash -s "$1" -p "$2" "$1" || true
+  /opt/build/bin/python -m compileall -f -qq --invalidation-mode unchecked-hash -s "$1" -p "$2" "$1" || true
 }
 
 case $1 in
@@ -27,13 +27,14 @@ lock)
   python3 -m venv --without-pip /opt/anneal
   # From names, so that no package records the folder it came from.
   sed -n 's/^\([A-Za-z0-9][^ ]*==[^ ]*\).*/\1/p' "$2" > /built/names.txt
-  $pip --python /opt/anneal/bin/python install --quiet --no-deps --no-index --find-links /built -r /built/names.txt
+  $pip --python /opt/anneal/bin/python install --quiet --no-compile --no-deps --no-index \
+    --find-links /built -r /built/names.txt
   rm -r /built
   compile /opt/anneal/lib/python3.11 /opt/anneal/lib/python3.11
   ;;
 code)
   $pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir /built "$2"
-  $pip install --quiet --no-deps --no-index --find-links /built --target /code anneal
+  $pip install --quiet --no-compile --no-deps --no-index --find-links /built --target /code anneal
   rm -r /built /code/bin
   compile /code /opt/anneal/lib/python3.11/site-packages
   ;;
