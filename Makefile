@@ -70,12 +70,23 @@ contract:  ## buf lint, breaking changes against the last release, and fresh gen
 yaml:  ## yamllint
 	@.venv/bin/yamllint --strict $$(git ls-files '*.yaml' '*.yml')
 
+##@ Images
+
+images:  ## build the images with docker, podman or buildah; TARGETS="cpu" (default), "all" or their names
+	@python3 deploy/images/build.py $(TARGETS) $(if $(CLEAN),--clean)
+
+base-image:  ## a Debian base for them by debootstrap, where no image registry can be reached (needs root)
+	@bash deploy/images/base.sh
+
+test-containers: setup  ## every service in a container of its own, PostgreSQL and S3, and the loop across them (podman or docker)
+	@ANNEAL_TEST_CONTAINERS=1 $(PY) -m pytest --capture=no tests/containers
+
 ##@ Now and then
 
 bench: setup  ## measure throughputs; prints them and keeps them in benchmarks/results/
 	@$(PY) -m benchmarks
 
-lock:  ## resolve the lock deploy/envs/cpu-dev.txt again (needs uv)
+lock:  ## resolve the locks in deploy/envs again: everything, and one per image (needs uv)
 	@bash deploy/local/lock.sh
 
 clean:  ## remove what can be made again, .venv included
@@ -86,4 +97,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: demo test setup fast test-monitoring test-cluster chart format protos chart-files up check lint types imports dependencies contract yaml bench lock clean help
+.PHONY: demo test setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help

@@ -59,12 +59,19 @@ class GatewayProcess:
         self.metrics_port: int | None = None
 
     async def start(self) -> None:
-        """Serve.
+        """Serve; what fails half-way stops what it has started.
 
         Raises:
             PortTaken: an address cannot be bound.
             Misconfigured: a file of the TLS options cannot be read.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         settings, started = self._settings, self._started
         self.readiness.begin()
         started.push_async_callback(self.readiness.end)

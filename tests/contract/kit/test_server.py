@@ -11,7 +11,7 @@ import pytest
 from anneal.kit.options import GrpcOptions, MetricsOptions
 from anneal.kit.rpc.server import Host, PortTaken
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import ServiceSettings
+from anneal.kit.settings import Misconfigured, ServiceSettings
 
 
 @pytest.fixture
@@ -77,4 +77,11 @@ async def test_a_taken_metrics_port_is_found_before_anything_starts(tmp_path: Pa
 async def test_a_taken_port_is_named(tmp_path: Path, taken: int) -> None:
     host = Host(ServiceSettings(data_dir=tmp_path, grpc=GrpcOptions(port=taken)), [])
     with pytest.raises(PortTaken, match=f"cannot listen on 127.0.0.1:{taken}: the port is taken"):
+        await host.start()
+
+
+async def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    host = Host(ServiceSettings(data_dir=tmp_path / "file" / "data"), [])
+    with pytest.raises(Misconfigured, match=r"^ANNEAL_DATA_DIR: cannot write to .*/data: Not a directory$"):
         await host.start()

@@ -9,6 +9,15 @@ from google.rpc import code_pb2, status_pb2
 
 from anneal.kit.jobs.reader import Job
 from anneal.kit.jobs.states import State
+
+# Services that share a database answer for each other's jobs: every one knows the messages of all orders.
+from anneal.v1 import (
+    curation_service_pb2,  # noqa: F401
+    evaluation_service_pb2,  # noqa: F401
+    ingestion_service_pb2,  # noqa: F401
+    synthesis_service_pb2,  # noqa: F401
+    training_service_pb2,  # noqa: F401
+)
 from anneal.v1 import job_service_pb2 as pb
 
 

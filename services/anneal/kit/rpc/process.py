@@ -39,10 +39,12 @@ async def run_until_signal(
     """
     told = asyncio.ensure_future(wait_for_signal())
     starting = asyncio.ensure_future(start())
+    await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done() and starting.exception() is not None:
+        told.cancel()
+        starting.result()
     try:
-        await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
-            starting.result()
             ready()
             await told
         else:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import errno
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,7 +32,7 @@ from anneal.kit.rpc.interceptor import KitInterceptor
 from anneal.kit.rpc.readiness import Readiness, reach_database, reach_store, watch_database
 from anneal.kit.rpc.tls import server_credentials
 from anneal.kit.runtime import Runtime, Service
-from anneal.kit.settings import ServiceSettings
+from anneal.kit.settings import Misconfigured, ServiceSettings
 from anneal.kit.sql import is_sqlite, open_engine
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2_grpc, job_service_pb2_grpc
@@ -91,7 +93,7 @@ class Host:
         settings, started = self.settings, self._started
         self.readiness.begin()
         started.push_async_callback(self.readiness.end)
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        _take_folder(settings.data_dir)
         tokens = settings.bearer_tokens()
         token = tokens[0] if tokens else ""
         metrics = Metrics()
@@ -281,6 +283,20 @@ class Host:
     async def stop(self) -> None:
         """Say NOT_SERVING, let running RPCs end, end the jobs' processes, close everything."""
         await self._started.aclose()
+
+
+def _take_folder(folder: Path) -> None:
+    """Make the data folder where it is missing, and see that it can be written to.
+
+    Raises:
+        Misconfigured: it cannot; on a read-only root it is a volume that was forgotten.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Misconfigured(f"ANNEAL_DATA_DIR: cannot write to {folder}: {error.strerror}") from None
 
 
 def _launcher(settings: ServiceSettings) -> Launcher:
