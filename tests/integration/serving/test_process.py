@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -29,7 +30,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_a_killed_service_takes_its_engine_along(tmp_path: Path, toy_files: ToyFiles) -> None:
+def without_a_compiler(folder: Path) -> dict[str, str]:
+    """The environment of a machine with no compiler, and with nothing that was compiled before; vLLM asks `lscpu`."""
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "lscpu").symlink_to(str(shutil.which("lscpu")))
+    return {"PATH": str(programs), "CXX": "g++", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+
+
+async def test_it_serves_without_a_compiler_and_a_kill_takes_the_engine_along(
+    tmp_path: Path, toy_files: ToyFiles
+) -> None:
     digest = await asyncio.to_thread(Store(str(tmp_path / "store"), tmp_path / "cache").put_tree, toy_files.base)
     port = free_port()
     settings = {
@@ -37,6 +48,7 @@ async def test_a_killed_service_takes_its_engine_along(tmp_path: Path, toy_files
         "ANNEAL_GRPC__PORT": str(port),
         "ANNEAL_ADDRESSES": json.dumps({"registry": "127.0.0.1:9"}),
         "ANNEAL_SERVING": OPTIONS.model_dump_json(),
+        **without_a_compiler(tmp_path),
         "PYTHONPATH": str(Path(anneal.__file__).parents[1]),
     }
     with (tmp_path / "log").open("wb") as log:
@@ -51,6 +63,8 @@ async def test_a_killed_service_takes_its_engine_along(tmp_path: Path, toy_files
         )
         answer = await InferenceServiceStub(channel).Generate(request, timeout=120)
         assert answer.usage.completion_tokens == 2
+        score = pb.ScoreRequest(target=request.target, prompt="x", continuation="y")
+        assert (await InferenceServiceStub(channel).Score(score, timeout=120)).tokens
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 2
     finally:

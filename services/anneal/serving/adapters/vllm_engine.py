@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch._dynamo
 import vllm
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
@@ -57,6 +59,8 @@ class VllmEngine:
         on_cpu = current_platform.is_cpu()
         arguments = _engine_arguments(options, on_cpu=on_cpu)
         if on_cpu:
+            # vLLM compiles its sampler at the first scored request; without a C++ compiler the engine ends there.
+            torch._dynamo.config.disable = True
             current_platform.__class__.get_punica_wrapper = classmethod(
                 lambda cls: "anneal.serving.adapters.cpu_lora.GroupedPunicaWrapper"
             )
