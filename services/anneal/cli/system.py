@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +34,8 @@ PROMETHEUS_PORT = 7690
 """Its own default, 9090, is where a Prometheus that is installed as a service already listens."""
 START_S = 120.0
 STOP_S = 60.0
+
+_SECRETS = ("--token", "--api-key")
 
 
 @app.command()
@@ -85,10 +87,22 @@ def run(
     _loop(session.client(project), ask.Gateway(session.http, session.api_key), loaded, session.output, out)
 
 
+def shown(words: Sequence[str]) -> str:
+    """The command line as a report shows it: without the values of options that let somebody in."""
+    kept = list(words)
+    for number, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in _SECRETS and equals:
+            kept[number] = f"{name}=..."
+        elif number and words[number - 1] in _SECRETS:
+            kept[number] = "..."
+    return shlex.join(["anneal", *kept])
+
+
 def _loop(client: Client, http: ask.Gateway, loaded: Loaded, output: Output, out: Path) -> None:
     """Run the loop and write its report, also when it fails."""
     start = time.perf_counter()
-    loop = Loop(client, http, loaded, output, command=shlex.join(["anneal", *sys.argv[1:]]))
+    loop = Loop(client, http, loaded, output, command=shown(sys.argv[1:]))
     try:
         loop.run()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from anneal.cli import __main__ as command
 from anneal.cli.client import OperationFailed
 from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.loop.recipe import RecipeUnreadable
+from anneal.cli.system import shown
 from anneal.cli.up import CannotStart
 from anneal.kit.errors import Invalid, Missing
 from anneal.kit.rpc.status import internal_status
@@ -112,3 +113,15 @@ def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("typer.core.TyperGroup.invoke", lambda *_: interrupted())
     assert run(monkeypatch, "jobs", "list") == 130
     assert capsys.readouterr().err == "anneal: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--token", "secret", "run", "r.yaml"], "anneal --token ... run r.yaml"),
+        (["--api-key=secret", "run", "--report", "my report"], "anneal --api-key=... run --report 'my report'"),
+        (["run", "r.yaml"], "anneal run r.yaml"),
+    ],
+)
+def test_a_report_shows_the_command_without_its_secrets(words: list[str], expected: str) -> None:
+    assert shown(words) == expected
