@@ -27,6 +27,7 @@ from anneal.kit.jobs.servicers import JobHostServicer, JobServicer, OperationsSe
 from anneal.kit.jobs.states import State
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import DiskSpace, Metrics
+from anneal.kit.options import GrpcOptions
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
 from anneal.kit.rpc.readiness import Readiness, reach_database, reach_store, watch_database
@@ -99,23 +100,7 @@ class Host:
         metrics = Metrics()
         metrics.registry.register(DiskSpace(settings.folders()))
         self._serve_http(metrics)
-        interceptor = KitInterceptor(
-            metrics,
-            tokens=tokens,
-            max_concurrent=settings.grpc.max_concurrent,
-            max_waiting=settings.grpc.max_waiting,
-        )
-        self._server = grpc.aio.server(
-            interceptors=[interceptor],
-            options=[
-                ("grpc.max_receive_message_length", settings.grpc.max_message_bytes),
-                ("grpc.max_send_message_length", 64 << 20),
-                ("grpc.so_reuseport", 0),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-                *_aging(settings.grpc.max_connection_age_s),
-            ],
-        )
+        self._server = _make_server(settings.grpc, metrics, tokens)
         self._bind()
         addresses = {**settings.addresses, **dict.fromkeys(self._local, self.address)}
         self.store = Store(settings.store_url(), settings.data_dir / "cache", settings.store.options)
@@ -313,6 +298,23 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def _make_server(options: GrpcOptions, metrics: Metrics, tokens: Sequence[str]) -> grpc.aio.Server:
+    interceptor = KitInterceptor(
+        metrics, tokens=tokens, max_concurrent=options.max_concurrent, max_waiting=options.max_waiting
+    )
+    return grpc.aio.server(
+        interceptors=[interceptor],
+        options=[
+            ("grpc.max_receive_message_length", options.max_message_bytes),
+            ("grpc.max_send_message_length", 64 << 20),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            *_aging(options.max_connection_age_s),
+        ],
+    )
 
 
 def _aging(age_s: float) -> list[tuple[str, int]]:
