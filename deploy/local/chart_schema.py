@@ -20,8 +20,8 @@ SHARED = ("grpc", "jobs", "log_json", "log_level")
 BY_THE_CHART = {
     "grpc": {"host", "port", "drain_s", "max_connection_age_s"},
     "launcher": {
-        *("kind", "kubeconfig", "namespace", "owner", "host", "image", "image_pull_policy", "image_pull_secrets"),
-        *("service_account", "user", "scratch_claim"),
+        *("kind", "kubeconfig", "namespace", "owner", "role", "host", "image"),
+        *("image_pull_policy", "image_pull_secrets", "service_account", "user", "scratch_claim"),
     },
     "registry": {"migrates"},
     "gateway": {"host", "port", "keys", "drain_s"},

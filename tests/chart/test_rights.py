@@ -23,6 +23,8 @@ def test_a_role_allows_what_its_launcher_asks_for_and_nothing_else(name: str) ->
         with_ray = json.loads(pod.env.get("ANNEAL_LAUNCHER__RAY") or "{}").get("enabled", False)
         role = named(things, "Role", pod.owner["metadata"]["name"])
         assert allowed(role) == (PERMISSIONS if with_ray else WITHOUT_RAY)
+        (of_roles,) = (rule for rule in role["rules"] if rule["resources"] == ["roles"])
+        assert of_roles["resourceNames"] == [pod.env["ANNEAL_LAUNCHER__ROLE"]] == [role["metadata"]["name"]]
         (subject,) = named(things, "RoleBinding", role["metadata"]["name"])["subjects"]
         assert subject == {"kind": "ServiceAccount", "name": pod.spec["serviceAccountName"], "namespace": "ns"}
 

@@ -39,7 +39,7 @@ BY_TEMPLATES = {
     *(f"ANNEAL_GATEWAY__{name}" for name in ("HOST", "PORT", "KEYS", "DRAIN_S")),
     *(f"ANNEAL_SERVING__{name}" for name in ("PRELOAD", "TENSOR_PARALLEL", "DTYPE", "MAX_ADAPTERS", "MAX_RANK")),
     *("ANNEAL_SERVING__MAX_ENGINES", "ANNEAL_SERVING__START_S"),
-    *(f"ANNEAL_LAUNCHER__{name}" for name in ("KIND", "OWNER", "HOST", "IMAGE", "IMAGE_PULL_POLICY")),
+    *(f"ANNEAL_LAUNCHER__{name}" for name in ("KIND", "OWNER", "ROLE", "HOST", "IMAGE", "IMAGE_PULL_POLICY")),
     *(f"ANNEAL_LAUNCHER__{name}" for name in ("IMAGE_PULL_SECRETS", "SERVICE_ACCOUNT", "USER", "SCRATCH_CLAIM")),
 }
 """What templates set from values of their own."""

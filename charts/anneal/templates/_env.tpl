@@ -93,6 +93,7 @@
 {{- $made := dict
   "kind" "kubernetes"
   "owner" $workload.name
+  "role" $workload.name
   "host" (printf "%s:50051" $workload.name)
   "image" (include "anneal.image" (list $root $workload.app $workload.image (include "anneal.gpus" $workload)))
   "image_pull_policy" (default $root.Values.image.pullPolicy $workload.image.pullPolicy)

@@ -171,6 +171,8 @@ class LauncherOptions(Options):
         namespace: where jobs run; empty takes this pod's own.
         owner: tells the jobs of this service from those of every other in the namespace; all its replicas have the
             same. What carries it and belongs to no job of this service is deleted.
+        role: name of a Role of the installation, such as the one that lets this service start jobs. The cluster deletes
+            the jobs when it is deleted; with none they outlive the installation.
         host: `host:port` at which the pods of jobs reach this service.
         image: image of the jobs' pods.
         image_pull_policy: as Kubernetes names it.
@@ -203,6 +205,7 @@ class LauncherOptions(Options):
     kubeconfig: Path | None = None
     namespace: str = ""
     owner: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    role: str = ""
     host: str = ""
     image: str = ""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"

@@ -10,7 +10,6 @@ import pytest
 
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes.narrowing import DemandTooWide
-from anneal.kit.jobs.states import State
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.status import decode_status
 from anneal.v1 import job_service_pb2 as pb
@@ -33,6 +32,27 @@ async def test_a_job_runs_in_a_pod_and_ends_with_its_result(world: World) -> Non
         assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
         world.api.remove("jobs", job["metadata"]["name"])  # as its TTL does
         assert world.api.all("secrets") == []
+
+
+async def test_an_uninstalled_release_takes_its_jobs_along(world: World) -> None:
+    async with world.service() as (host, channel):
+        name = await submit(host, "slow")
+        await world.progress(host, name)
+        world.api.remove("roles", "tests")
+        assert world.api.all("jobs") == []
+        assert world.api.all("secrets") == []
+        await world.until(lambda: not world.api.all("pods"))
+        ended = await wait(channel, name)  # and starts no other, which nothing would delete
+        assert metadata(ended).state == pb.JobState.JOB_STATE_FAILED
+        assert "roles/tests: 404" in ended.error.message
+        assert world.api.all("jobs") == []
+
+
+async def test_without_a_role_jobs_outlive_the_release(world: World) -> None:
+    world.launcher = {"role": ""}
+    async with world.service() as (host, channel):
+        assert result(await wait(channel, await submit(host, "fast"))).digest == DIGITS
+        assert "ownerReferences" not in world.api.all("jobs")[0]["metadata"]
 
 
 async def test_a_pod_reaches_its_service_over_mutual_tls(world: World) -> None:
@@ -132,8 +152,7 @@ async def test_a_lost_node_charges_nobody_and_its_pod_is_fenced(world: World) ->
         lost = await world.pod()
         frozen = psutil.Process(world.node.pid(lost))
         world.node.lose()
-        await world.state(host, name, State.RETRYING)
-        job = await host.jobs.store.get(name)
+        job = await world.failure(host, name)
         assert "node-1 stopped answering" in job.last_failure
         assert job.failures == 0
         world.node.is_lost = False  # another node takes the next attempt, and the first one wakes up again

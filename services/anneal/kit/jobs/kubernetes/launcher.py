@@ -1,7 +1,7 @@
 """Starts attempts as pods of a cluster, and finds them again after the service has restarted.
 
 What its account must be allowed in the namespace, and no more, is in `resources.PERMISSIONS`: create, delete, get, list
-and watch jobs.batch and rayjobs.ray.io; list and watch pods; create secrets.
+and watch jobs.batch and rayjobs.ray.io; list and watch pods; create secrets; get the one Role that owns jobs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,18 @@ from anneal.kit.jobs.kubernetes.deletions import Deletions
 from anneal.kit.jobs.kubernetes.ends import Waiting, broken_pod, has_ended
 from anneal.kit.jobs.kubernetes.form import Form
 from anneal.kit.jobs.kubernetes.job import JobForm
-from anneal.kit.jobs.kubernetes.names import CLAIM, OWNER, annotations_of, key_of, metadata, object_name, operation_id
+from anneal.kit.jobs.kubernetes.names import (
+    CLAIM,
+    OWNER,
+    annotations_of,
+    key_of,
+    metadata,
+    object_name,
+    operation_id,
+    owned_by,
+)
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
-from anneal.kit.jobs.kubernetes.resources import PODS, SECRETS
+from anneal.kit.jobs.kubernetes.resources import PODS, ROLES, SECRETS
 from anneal.kit.jobs.kubernetes.secret import build_secret
 from anneal.kit.jobs.kubernetes.watch import Key, Mirror, Worker
 from anneal.kit.jobs.launcher import Attempt, Ended, LaunchFailed
@@ -146,6 +155,9 @@ class KubernetesLauncher:
     def _create(self, form: Form, attempt: Attempt) -> dict[str, Any]:
         """Create the object; one that an unanswered try has created is recognised by its claim."""
         thing = form.build(attempt)
+        if self._options.role:
+            # Read each time: one that was made anew has another uid, and what the old one owned is collected.
+            thing["metadata"] |= owned_by(self._cluster.get(ROLES, self._options.role))
         try:
             return self._cluster.create(form.resource, thing)
         except Taken:

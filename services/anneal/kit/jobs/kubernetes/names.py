@@ -60,6 +60,12 @@ def annotations_of(attempt: Attempt) -> dict[str, str]:
     return {OPERATION: attempt.operation, CLAIM: hashlib.sha256(claim.encode()).hexdigest()}
 
 
+def owned_by(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata by which the cluster deletes an object when its owner is deleted."""
+    name, uid = owner["metadata"]["name"], owner["metadata"]["uid"]
+    return {"ownerReferences": [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": name, "uid": uid}]}
+
+
 def metadata(thing: Mapping[str, Any], part: str) -> dict[str, str]:
     """Labels or annotations of an object; empty where it has none."""
     found: dict[str, str] = thing.get("metadata", {}).get(part) or {}

@@ -36,9 +36,10 @@ JOBS = Resource("batch", "v1", "jobs", ("create", "delete", "get", "list", "watc
 RAY_JOBS = Resource("ray.io", "v1", "rayjobs", ("create", "delete", "get", "list", "watch"))
 PODS = Resource("", "v1", "pods", ("list", "watch"))
 SECRETS = Resource("", "v1", "secrets", ("create",))
-RESOURCES = (JOBS, RAY_JOBS, PODS, SECRETS)
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", ("get",))
+RESOURCES = (JOBS, RAY_JOBS, PODS, SECRETS, ROLES)
 PERMISSIONS = frozenset((kind.group, kind.plural, verb) for kind in RESOURCES for verb in kind.verbs)
 """API group, resource and verb of all that the launcher asks the cluster for: what its Role allows, and no more.
 
-Those of `ray.io` are needed where jobs train on Ray.
+Those of `ray.io` are needed where jobs train on Ray, that of roles for the one that `LauncherOptions.role` names.
 """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from anneal.kit.jobs.kubernetes.names import object_name
+from anneal.kit.jobs.kubernetes.names import object_name, owned_by
 from anneal.kit.jobs.kubernetes.pod import SECRET_KEY
 from anneal.kit.jobs.launcher import Attempt
 
@@ -27,14 +27,7 @@ def build_secret(attempt: Attempt, owner: Mapping[str, Any], labels: Mapping[str
         "metadata": {
             "name": object_name(attempt.operation, attempt.attempt),
             "labels": dict(labels),
-            "ownerReferences": [
-                {
-                    "apiVersion": owner["apiVersion"],
-                    "kind": owner["kind"],
-                    "name": owner["metadata"]["name"],
-                    "uid": owner["metadata"]["uid"],
-                }
-            ],
+            **owned_by(owner),
         },
         "stringData": {SECRET_KEY: json.dumps(attempt.config)},
     }
