@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from anneal.curation.domain.engine import NamedStep, Outcome, Verdict, curate
-from anneal.curation.domain.steps.base import Removal, RowFilter, Rows, Runnable
+from anneal.curation.domain.steps.base import Removal, RowFilter, Runnable
 from anneal.kit.records import CONVERSATION, conversation, to_table
 
 Row = dict[str, Any]
@@ -28,9 +27,9 @@ def batch_of(rows: Sequence[Row]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(list(rows), schema=CONVERSATION)
 
 
-def judged(step: RowFilter, *rows: Row, split: str = "train") -> list[Removal | None]:
+def judged(step: RowFilter, *rows: Row) -> list[Removal | None]:
     """What a filter says about each row."""
-    removals = step.judge(Rows(batch_of(rows), np.array([split] * len(rows), dtype=object)))
+    removals = step.judge(batch_of(rows))
     return [removals.get(row) for row in range(len(rows))]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anneal.curation.domain.steps.base import Assigner, GlobalStep, Removal, Rows, Runnable
+from anneal.curation.domain.steps.base import TEST, Assigner, GlobalStep, Removal, RowFilter, Runnable
 
 
 class Source(Protocol):
@@ -97,6 +97,21 @@ def curate(steps: Sequence[NamedStep], source: Source, sink: Sink, watch: Callab
     return run.outcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows, and the name of each one's split; dtype object."""
+
+    batch: pa.RecordBatch
+    splits: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def only(self, kept: NDArray[np.bool_]) -> _Rows:
+        """The rows where `kept` is true."""
+        return self if kept.all() else _Rows(self.batch.filter(pa.array(kept)), self.splits[kept])
+
+
 class _Run:
     """One run: which rows are gone, and the split of each."""
 
@@ -131,7 +146,7 @@ class _Run:
                 self._sink.keep(part.batch, split)
                 self.outcome.kept[split] += len(part)
 
-    def _survivors(self, filters: Sequence[NamedStep], doing: str) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+    def _survivors(self, filters: Sequence[NamedStep], doing: str) -> Iterator[tuple[NDArray[np.int64], _Rows]]:
         """The rows that pass the filters; those that do not, and those judged before, go to the sink."""
         for numbers, rows in self._read(doing):
             here = ~self._gone[numbers]
@@ -144,15 +159,20 @@ class _Run:
                 if isinstance(step.run, Assigner):
                     left = self._assign(step.run, left_numbers, left)
                     continue
-                assert not isinstance(step.run, GlobalStep)
-                new = {int(left_numbers[row]): Verdict(step.name, why) for row, why in step.run.judge(left).items()}
+                assert isinstance(step.run, RowFilter)
+                spared = left.splits == TEST if getattr(step.run, "spares_test", False) else np.zeros(len(left), bool)
+                new = {
+                    int(left_numbers[row]): Verdict(step.name, why)
+                    for row, why in step.run.judge(left.batch).items()
+                    if not spared[row]
+                }
                 left_numbers, left = self._without(new, left_numbers, left)
                 verdicts.update(new)
             self._remove(verdicts, numbers, rows)
             if len(left):
                 yield left_numbers, left
 
-    def _read(self, doing: str) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+    def _read(self, doing: str) -> Iterator[tuple[NDArray[np.int64], _Rows]]:
         start = 0
         for split, batch in self._source.read():
             numbers = np.arange(start, start + batch.num_rows)
@@ -161,13 +181,13 @@ class _Run:
             if len(unknown):
                 self._splits[unknown] = self._code(split)
             names = np.array(self._split_names, dtype=object)
-            yield numbers, Rows(batch, names[self._splits[numbers]])
+            yield numbers, _Rows(batch, names[self._splits[numbers]])
             self._watch(doing, start, self._source.count)
 
-    def _assign(self, step: Assigner, numbers: NDArray[np.int64], rows: Rows) -> Rows:
-        splits = step.assign(rows)
+    def _assign(self, step: Assigner, numbers: NDArray[np.int64], rows: _Rows) -> _Rows:
+        splits = step.assign(rows.batch)
         self._splits[numbers] = [self._code(split) for split in splits]
-        return Rows(rows.batch, np.array(splits, dtype=object))
+        return _Rows(rows.batch, np.array(splits, dtype=object))
 
     def _code(self, split: str) -> int:
         if split not in self._split_names:
@@ -176,14 +196,14 @@ class _Run:
 
     @staticmethod
     def _without(
-        verdicts: dict[int, Verdict], numbers: NDArray[np.int64], rows: Rows
-    ) -> tuple[NDArray[np.int64], Rows]:
+        verdicts: dict[int, Verdict], numbers: NDArray[np.int64], rows: _Rows
+    ) -> tuple[NDArray[np.int64], _Rows]:
         if not verdicts:
             return numbers, rows
         stays = ~np.isin(numbers, list(verdicts))
         return numbers[stays], rows.only(stays)
 
-    def _remove(self, verdicts: dict[int, Verdict], numbers: NDArray[np.int64], rows: Rows) -> None:
+    def _remove(self, verdicts: dict[int, Verdict], numbers: NDArray[np.int64], rows: _Rows) -> None:
         if not verdicts:
             return
         ordered = sorted(verdicts)

@@ -1,4 +1,4 @@
-"""The three shapes of a step: it judges rows one by one, compares all rows, or assigns splits.
+"""The shapes of a step: it judges or rewrites rows one by one, compares all rows, or assigns splits.
 
 A step decides; it never counts, logs or writes. The engine does, and keeps the removed rows with their reasons.
 """
@@ -60,32 +60,24 @@ class Removal:
 Removals = Mapping[int, Removal]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows to be judged.
+@runtime_checkable
+class RowFilter(Protocol):
+    """Judges each row by itself: a pure function of the row, so that it may run anywhere and be remembered.
 
-    Attributes:
-        batch: in the columns of a document or a conversation.
-        splits: name of each row's split, shape (rows,), dtype object.
+    A filter with `spares_test = True` never takes a row of the split test away, whatever it says of it.
     """
 
-    batch: pa.RecordBatch
-    splits: NDArray[np.object_]
-
-    def __len__(self) -> int:
-        return int(self.batch.num_rows)
-
-    def only(self, kept: NDArray[np.bool_]) -> Rows:
-        """The rows where `kept` is true."""
-        return self if kept.all() else Rows(self.batch.filter(pa.array(kept)), self.splits[kept])
+    def judge(self, batch: pa.RecordBatch) -> Removals:
+        """The rows that leave, by their place in the batch, whose columns are those of a document or conversation."""
+        ...
 
 
 @runtime_checkable
-class RowFilter(Protocol):
-    """Judges each row by itself."""
+class Rewriter(Protocol):
+    """Changes the content of rows, each by itself: a pure function of the row."""
 
-    def judge(self, rows: Rows) -> Removals:
-        """The rows that leave, by their place in `rows`."""
+    def rewrite(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """As many rows in the same order and schema; whoever calls gives changed rows their new ids."""
         ...
 
 
@@ -121,9 +113,9 @@ class GlobalStep(Protocol):
 class Assigner(Protocol):
     """Puts rows into splits."""
 
-    def assign(self, rows: Rows) -> Sequence[str]:
+    def assign(self, batch: pa.RecordBatch) -> Sequence[str]:
         """The split of each row."""
         ...
 
 
-Runnable = RowFilter | GlobalStep | Assigner
+Runnable = RowFilter | Rewriter | GlobalStep | Assigner

@@ -12,13 +12,12 @@ items hold are left out, since they are its wording and would empty the training
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from anneal.curation.domain.contamination import Index
-from anneal.curation.domain.steps.base import TEST, Removal, Removals, Rows, need
+from anneal.curation.domain.steps.base import Removal, Removals, need
 
 Method = Literal["exact", "ngram"]
 MIN_NGRAM, MAX_NGRAM = 3, 100
@@ -62,23 +61,21 @@ class Decontaminate:
 class Decontamination:
     """A `Decontaminate` with its index."""
 
+    spares_test: ClassVar[bool] = True
+
     step: Decontaminate
     index: Index
 
-    def judge(self, rows: Rows) -> Removals:
+    def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows that hold an item, with the item and, for n-grams, how many they share."""
-        trained = np.flatnonzero(rows.splits != TEST)
-        if not len(trained):
-            return {}
-        batch = rows.batch if len(trained) == len(rows) else rows.batch.take(pa.array(trained))
         removals: dict[int, Removal] = {}
         if "exact" in self.step.methods:
             for touch in self.index.equal_prompts(batch):
                 benchmark, item = self.index.items[touch.item]
-                removals[int(trained[touch.row])] = Removal("exact_match", {"benchmark": benchmark}, item)
+                removals[touch.row] = Removal("exact_match", {"benchmark": benchmark}, item)
         if "ngram" in self.step.methods:
             for touch in self.index.shared_ngrams(batch):
                 benchmark, item = self.index.items[touch.item]
                 numbers = {"benchmark": benchmark, "ngram": self.step.ngram, "shared": touch.ngrams}
-                removals.setdefault(int(trained[touch.row]), Removal("ngram_overlap", numbers, item))
+                removals.setdefault(touch.row, Removal("ngram_overlap", numbers, item))
         return removals

@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anneal.curation.domain.steps.base import Removal, Removals, Rows
+from anneal.curation.domain.steps.base import Removal, Removals
 from anneal.curation.domain.texts import Messages, is_conversation, joined, text_of
 
 _LETTERS = {"system": "s", "user": "u", "assistant": "a", "tool": "t"}
@@ -46,12 +46,12 @@ class Format:
     python: bool = True
     placeholders: bool = True
 
-    def judge(self, rows: Rows) -> Removals:
+    def judge(self, batch: pa.RecordBatch) -> Removals:
         """The broken rows, with the first fault each has."""
-        if not is_conversation(rows.batch):
+        if not is_conversation(batch):
             return {}
-        removals = dict(_judge_roles(Messages(rows.batch)))
-        answers = text_of(rows.batch, "answer")
+        removals = dict(_judge_roles(Messages(batch)))
+        answers = text_of(batch, "answer")
         empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(answers)), 0)
         for row in pc.indices_nonzero(empty).to_pylist():
             removals.setdefault(row, Removal("empty_answer"))
@@ -61,7 +61,7 @@ class Format:
             fenced = pc.indices_nonzero(pc.match_substring_regex(answers, "```|~~~")).to_pylist()
             _judge_texts(((row, answers[row].as_py()) for row in fenced), _fault_in_python, "invalid_python", removals)
         if self.placeholders:
-            texts = text_of(rows.batch, "conversation")
+            texts = text_of(batch, "conversation")
             left = pc.indices_nonzero(pc.match_substring_regex(texts, _PLACEHOLDER)).to_pylist()
             _judge_texts(((row, texts[row].as_py()) for row in left), _placeholder, "placeholder_left", removals)
         return removals

@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from anneal.curation.domain.steps.base import Removal, Removals, Rows, need
+from anneal.curation.domain.steps.base import Removal, Removals, need
 from anneal.curation.domain.texts import Part, text_of
 
 MAX_PHRASES = 10_000
@@ -41,9 +42,9 @@ class Keywords:
         for index, phrase in enumerate(self.exclude):
             need(bool(phrase.strip()), f"exclude[{index}]", "is blank")
 
-    def judge(self, rows: Rows) -> Removals:
+    def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows that hold a phrase, with the first one found and how often any was."""
-        texts = text_of(rows.batch, self.part)
+        texts = text_of(batch, self.part)
         rough, exact = _patterns(self.exclude)
         suspects = pc.indices_nonzero(pc.match_substring_regex(texts, rough, ignore_case=True)).to_pylist()
         removals = {}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.steps.base import Removal, Removals, Rows, need
+from anneal.curation.domain.steps.base import Removal, Removals, need
 from anneal.curation.domain.texts import text_of
 from anneal.curation.domain.words import words_of
 
@@ -58,11 +59,11 @@ class Length:
             fits = low is None or high is None or low <= high
             need(fits, f"max_{part}_{unit}", f"{high} is below min_{part}_{unit} {low}")
 
-    def judge(self, rows: Rows) -> Removals:
+    def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows outside a limit, with the first limit they miss."""
         removals: dict[int, Removal] = {}
         for part, unit, low, high in self._limits():
-            measured = _measure(rows, part, unit)
+            measured = _measure(batch, part, unit)
             if low is not None:
                 for row in np.flatnonzero(measured < low):
                     numbers = {unit: int(measured[row]), f"min_{unit}": low}
@@ -81,8 +82,8 @@ class Length:
                     yield part, unit, low, high
 
 
-def _measure(rows: Rows, part: _Part, unit: str) -> NDArray[np.int64]:
-    texts = text_of(rows.batch, part)
+def _measure(batch: pa.RecordBatch, part: _Part, unit: str) -> NDArray[np.int64]:
+    texts = text_of(batch, part)
     if unit == "words":
         return words_of(texts).lengths
     lengths: NDArray[np.int64] = pc.utf8_length(texts).to_numpy(zero_copy_only=False)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from anneal.curation.domain.steps.base import TEST, TRAIN, VALIDATION, Rows, need
+from anneal.curation.domain.steps.base import TEST, TRAIN, VALIDATION, need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +39,9 @@ class Split:
         left = self.test + self.validation < 1
         need(left, "validation", f"test {self.test} and validation {self.validation} leave nothing to train on")
 
-    def assign(self, rows: Rows) -> Sequence[str]:
+    def assign(self, batch: pa.RecordBatch) -> Sequence[str]:
         """The split of each row."""
-        sources = pc.fill_null(rows.batch.column("source"), "").dictionary_encode()
+        sources = pc.fill_null(batch.column("source"), "").dictionary_encode()
         splits = [self.of(source) for source in sources.dictionary.to_pylist()]
         return [splits[index] for index in sources.indices.to_pylist()]
 
