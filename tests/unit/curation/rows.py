@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from anneal.curation.domain.engine import NamedStep, Outcome, Verdict, curate
-from anneal.curation.domain.steps.base import Removal, RowFilter, Runnable
+from anneal.curation.domain.steps.base import Assignment, Comparer, Removal, RowFilter, Runnable
 from anneal.kit.records import CONVERSATION, conversation, to_table
 
 Row = dict[str, Any]
@@ -35,6 +36,57 @@ def judged(step: RowFilter, *rows: Row) -> list[Removal | None]:
 
 def reasons(step: RowFilter, *rows: Row) -> list[str]:
     return [removal.reason if removal else "" for removal in judged(step, *rows)]
+
+
+class SignedRows:
+    """Signatures of rows in memory."""
+
+    def __init__(self, step: Comparer, batch: pa.RecordBatch) -> None:
+        signed = step.sign(batch)
+        assert signed.num_rows == batch.num_rows
+        self._batch = batch
+        self._columns = {name: signed.column(name) for name in signed.schema.names}
+        self._columns |= {name: batch.column(name) for name in ("id", "source")}
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    def array(self, name: str) -> np.ndarray[Any, Any]:
+        column = self._columns[name]
+        if pa.types.is_fixed_size_list(column.type):
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            return np.asarray(flat.reshape(len(self), column.type.list_size))
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return pa.chunked_array([self._columns[name]])
+
+    def ranks(self, *keys: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        ids, sources = (self._columns[name].to_pylist() for name in ("id", "source"))
+        order = sorted(range(len(self)), key=lambda row: (*(key[row] for key in keys), ids[row], sources[row], row))
+        ranks = np.empty(len(self), dtype=np.int64)
+        ranks[order] = np.arange(len(self))
+        return ranks
+
+    def revisit(self, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: Any) -> pa.Table:
+        assert (np.diff(places) > 0).all()
+        return pa.Table.from_batches([look(self._batch.take(pa.array(places)))])
+
+
+def compared(step: Comparer, *rows: Row) -> list[Removal | None]:
+    """What a comparison says about each row."""
+    verdicts = step.compare(SignedRows(step, batch_of(rows)))
+    assert not isinstance(verdicts, Assignment)
+    said: list[Removal | None] = [None] * len(rows)
+    for verdict in verdicts:
+        for at, place in enumerate(verdict.places.tolist()):
+            assert said[place] is None
+            numbers = {name: value[at] if np.ndim(value) else value for name, value in verdict.numbers.items()}
+            others = {name: int(other[at]) for name, other in verdict.related.items()}
+            numbers |= {name: rows[other]["id"] for name, other in others.items() if other >= 0}
+            of = None if verdict.duplicate_of is None else rows[int(verdict.duplicate_of[at])]["id"]
+            said[place] = Removal(verdict.reason, numbers, of)
+    return said
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ A step decides; it never counts, logs or writes. The engine does, and keeps the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -78,6 +78,102 @@ class Rewriter(Protocol):
 
     def rewrite(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """As many rows in the same order and schema; whoever calls gives changed rows their new ids."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """The rows that leave after a comparison, in columns: there may be millions.
+
+    Attributes:
+        places: of the rows among those compared, ascending; shape (removed,).
+        reason: stable, such as `fuzzy_duplicate`.
+        numbers: what was measured and allowed, by name: one value for all rows, or an array of one per row.
+        duplicate_of: places of the rows they repeat, shape (removed,); None where they repeat none.
+        related: further rows that are named by their ids among the numbers: places, -1 for none.
+    """
+
+    places: NDArray[np.int64]
+    reason: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    duplicate_of: NDArray[np.int64] | None = None
+    related: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The split of each row compared: `names[codes[place]]`."""
+
+    names: Sequence[str]
+    codes: NDArray[np.int32]
+
+
+class Signed(Protocol):
+    """The rows that a comparison sees, by what its step signed of each. A row's place is its number among them.
+
+    Rows stand in the order of the input, but a comparison must not depend on it: order by `ranks`.
+    """
+
+    def __len__(self) -> int:
+        """How many rows."""
+        ...
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A column of numbers, shape (rows,); of lists of one size, shape (rows, size). Read it, never write to it."""
+        ...
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of the signatures; `id` and `source` of the rows are always among them."""
+        ...
+
+    def ranks(self, *keys: NDArray[Any]) -> NDArray[np.int64]:
+        """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
+        ...
+
+    def revisit(self, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: NDArray[np.int64]) -> pa.Table:
+        """What `look`, a pure and picklable function, sees in some rows: one row each, in the order of the places.
+
+        Args:
+            look: called with batches of rows.
+            places: ascending.
+        """
+        ...
+
+
+@runtime_checkable
+class Comparer(Protocol):
+    """Compares rows with each other, by a signature of each."""
+
+    def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What the comparison needs of each row, a row for each; a pure function, so that it is remembered."""
+        ...
+
+    def compare(self, signed: Signed) -> Sequence[Verdicts] | Assignment:
+        """Which rows leave, each at most once; or the split of every row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Scores for the rows of a batch.
+
+    Attributes:
+        values: name -> float64 array of one score per row, null where a row is unscored: unknown is not zero.
+        causes: why a row has no score; None where it has.
+        notes: name -> one text per row or None, such as a judge's feedback; kept in the row's `meta`.
+    """
+
+    values: Mapping[str, pa.Array]
+    causes: Sequence[str | None]
+    notes: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Gives rows scores, at a price: it sees only the rows that are left, and what it said is kept across attempts."""
+
+    def score(self, batch: pa.RecordBatch) -> Scores:
+        """The scores of the rows."""
         ...
 
 
