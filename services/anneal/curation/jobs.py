@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from anneal.curation import codec
+from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
+from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.steps import Step
@@ -37,9 +39,10 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     inputs = pin_inputs(ctx, request, codec.benchmarks_of(steps))
     readers = [DatasetReader(ctx.store, source.digest) for source in inputs.sources]
     check_sources(readers, steps, inputs.sources)
-    runnable = [NamedStep(name, _runnable(ctx, step, inputs.benchmarks)) for name, step in steps]
+    runnable = [_named(ctx, name, step, inputs) for name, step in steps]
     writer = DatasetWriter(ctx.store, readers[0].manifest.kind)
-    outcome = curate(runnable, StoredRows(readers), DatasetSink(writer), _watcher(ctx))
+    vault = ScratchVault(ctx.scratch / "parts")
+    outcome = curate(runnable, StoredRows(readers), vault, Threads(), DatasetSink(writer), _watcher(ctx))
     manifest = writer.finish(
         rows_in=outcome.rows_in,
         parents=[source.digest for source in inputs.sources],
@@ -71,6 +74,13 @@ def pin_inputs(ctx: JobContext, request: pb.CurateDatasetRequest, benchmarks: Se
     fresh.write_text(json.dumps(asdict(inputs)), encoding="utf-8")
     fresh.replace(pinned)
     return inputs
+
+
+def _named(ctx: JobContext, name: str, step: Step, inputs: Inputs) -> NamedStep:
+    """A step ready to run; its key says what it does: its settings, and what it compares with."""
+    compared = [asdict(one) for one in inputs.benchmarks] if isinstance(step, Decontaminate) else []
+    key = json.dumps([codec.encode_step(name, step), compared], sort_keys=True)
+    return NamedStep(name, _runnable(ctx, step, inputs.benchmarks), key)
 
 
 def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any:

@@ -1,4 +1,4 @@
-"""The shapes of a step: it judges or rewrites rows one by one, compares all rows, or assigns splits.
+"""The shapes of a step: it judges, rewrites or scores rows one by one, compares all rows, or assigns splits.
 
 A step decides; it never counts, logs or writes. The engine does, and keeps the removed rows with their reasons.
 """
@@ -108,11 +108,48 @@ class Assignment:
     codes: NDArray[np.int32]
 
 
+class Looked(Protocol):
+    """What was seen in some rows at a second look, piece by piece."""
+
+    @property
+    def bounds(self) -> NDArray[np.int64]:
+        """The rows of piece i are those from `bounds[i]` to before `bounds[i + 1]`, shape (pieces + 1,)."""
+        ...
+
+    @property
+    def open(self) -> Callable[[int], pa.RecordBatch]:
+        """The table of a piece; mapped, and let go with the last reference to it."""
+        ...
+
+    def table(self) -> pa.Table:
+        """All of it, mapped."""
+        ...
+
+
+class Notes(Protocol):
+    """What comparisons of a dataset's rows keep for the next version of it."""
+
+    @property
+    def found(self) -> Callable[[str], pa.RecordBatch | None]:
+        """What was kept under a name before."""
+        ...
+
+    @property
+    def keep(self) -> Callable[[str, pa.RecordBatch], None]:
+        """Keep something under a name."""
+        ...
+
+
 class Signed(Protocol):
     """The rows that a comparison sees, by what its step signed of each. A row's place is its number among them.
 
     Rows stand in the order of the input, but a comparison must not depend on it: order by `ranks`.
     """
+
+    @property
+    def notes(self) -> Notes:
+        """What was known before."""
+        ...
 
     def __len__(self) -> int:
         """How many rows."""
@@ -130,10 +167,11 @@ class Signed(Protocol):
         """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
         ...
 
-    def revisit(self, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: NDArray[np.int64]) -> pa.Table:
+    def revisit(self, name: str, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: NDArray[np.int64]) -> Looked:
         """What `look`, a pure and picklable function, sees in some rows: one row each, in the order of the places.
 
         Args:
+            name: of what is looked for; with the settings of the step it says what `look` does.
             look: called with batches of rows.
             places: ascending.
         """
@@ -177,34 +215,6 @@ class Scorer(Protocol):
         ...
 
 
-class Gathering(Protocol):
-    """What a global step remembers of the rows while they pass: signatures, not rows.
-
-    Rows pass in one or more rounds, each time in the same order.
-    """
-
-    def add(self, numbers: NDArray[np.int64], batch: pa.RecordBatch) -> None:
-        """See rows of this round; `numbers` are their places in the whole input, shape (rows,)."""
-        ...
-
-    def close(self) -> NDArray[np.int64] | None:
-        """End the round: the numbers of the rows to see in one more round, ascending, or None when there is none."""
-        ...
-
-    def removals(self) -> Removals:
-        """After the last round: the rows that leave, by number."""
-        ...
-
-
-@runtime_checkable
-class GlobalStep(Protocol):
-    """Compares rows with each other."""
-
-    def gather(self) -> Gathering:
-        """Begin."""
-        ...
-
-
 @runtime_checkable
 class Assigner(Protocol):
     """Puts rows into splits."""
@@ -214,4 +224,4 @@ class Assigner(Protocol):
         ...
 
 
-Runnable = RowFilter | Rewriter | GlobalStep | Assigner
+Runnable = RowFilter | Rewriter | Comparer | Scorer | Assigner

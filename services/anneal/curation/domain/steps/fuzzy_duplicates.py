@@ -9,8 +9,8 @@ wherever it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs
 from anneal.curation.domain.components import Reached, walk_components
-from anneal.curation.domain.identities import Identities
 from anneal.curation.domain.similarity import ShingleSets
-from anneal.curation.domain.steps.base import Removal, Removals, need
+from anneal.curation.domain.steps.base import Signed, Verdicts, need
 from anneal.curation.domain.texts import Part, text_of
 from anneal.curation.domain.words import Ragged, fingerprints_of, ngrams_of, words_of
 
@@ -51,83 +50,77 @@ class FuzzyDuplicates:
         need(fits, "threshold", f"{self.threshold} is not within {MIN_THRESHOLD} and 1")
         need(1 <= self.ngram <= MAX_NGRAM, "ngram", f"{self.ngram} is not within 1 and {MAX_NGRAM}")
 
-    def gather(self) -> Signatures:
-        """Begin."""
-        return Signatures(step=self, bands=Bands.for_threshold(self.threshold))
-
-
-@dataclass(slots=True, kw_only=True)
-class Signatures:
-    """First round: fingerprints, lengths and band keys of all rows. Second: the shingles of the candidates."""
-
-    step: FuzzyDuplicates
-    bands: Bands
-    _seen: Identities = field(default_factory=Identities)
-    _prints: list[NDArray[np.uint64]] = field(default_factory=list)
-    _lengths: list[NDArray[np.int64]] = field(default_factory=list)
-    _keys: list[NDArray[np.uint64]] = field(default_factory=list)
-    _groups: Groups | None = None
-    _wanted: list[Ragged] = field(default_factory=list)
-
-    def add(self, numbers: NDArray[np.int64], batch: pa.RecordBatch) -> None:
-        """Remember rows of this round."""
-        texts = text_of(batch, self.step.part)
+    def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Length, fingerprint and band keys of each row; a row without words has length -1."""
+        texts = text_of(batch, self.part)
         words = words_of(texts)
-        if self._groups is not None:
-            self._wanted.append(_sets(ngrams_of(words, self.step.ngram, short_rows=True)))
-            return
-        worded = words.lengths > 0
-        if not worded.all():
-            mask = pa.array(worded)
-            numbers, batch, texts = numbers[worded], batch.filter(mask), texts.filter(mask)
-            words = Ragged(words.values, words.offsets[np.append(True, worded)])
-        self._seen.add(numbers, batch)
-        self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
-        self._prints.append(fingerprints_of(words))
-        self._keys.append(self.bands.keys_of(_sets(ngrams_of(words, self.step.ngram, short_rows=True))))
+        lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
+        prints = fingerprints_of(words)
+        keys = self._bands.keys_of(_sets(ngrams_of(words, self.ngram, short_rows=True)))
+        columns = {"length": np.where(words.lengths > 0, lengths, -1)}
+        columns |= {f"print_{half}": prints[:, half] for half in range(2)}
+        columns |= {f"band_{band}": keys[:, band] for band in range(self._bands.count)}
+        return pa.RecordBatch.from_pydict({name: np.ascontiguousarray(column) for name, column in columns.items()})
 
-    def close(self) -> NDArray[np.int64] | None:
-        """After the first round, the rows that have a candidate."""
-        if self._groups is not None:
-            return None
-        ranks = self._seen.ranks(np.concatenate([np.zeros(0, dtype=np.int64), *self._lengths]))
-        prints = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *self._prints])
-        keys = np.concatenate([np.zeros((0, self.bands.count), dtype=np.uint64), *self._keys])
-        self._prints, self._keys, self._lengths = [], [], []
-        self._groups = Groups.of(prints, keys, ranks)
-        return np.sort(self._seen.numbers()[self._groups.compared]) if len(self._groups.pairs) else None
+    @property
+    def _bands(self) -> Bands:
+        return Bands.for_threshold(self.threshold)
 
-    def removals(self) -> Removals:
-        """Every row but the longest of each component, and every row with the words of another."""
-        assert self._groups is not None
-        groups, ids, numbers = self._groups, self._seen.ids(), self._seen.numbers()
-        reached = {one.row: one for one in self._verified(groups)}
-        removals = {}
-        for one in reached.values():
-            removals[int(numbers[one.row])] = self._removal(one, ids)
-        for row in np.flatnonzero(groups.heads != np.arange(len(numbers))).tolist():
-            head = int(groups.heads[row])
-            first = reached[head].first if head in reached else head
-            removals[int(numbers[row])] = self._removal(Reached(row, head, 1.0, first), ids)
-        return removals
+    def shingles(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The shingles of each row."""
+        sets = _sets(ngrams_of(words_of(text_of(batch, self.part)), self.ngram, short_rows=True))
+        lists = pa.LargeListArray.from_arrays(pa.array(sets.offsets), pa.array(sets.values))
+        return pa.RecordBatch.from_arrays([lists], names=["shingles"])
 
-    def _verified(self, groups: Groups) -> Iterator[Reached]:
-        if not len(groups.pairs):
-            return iter(())
-        # Rows passed in the order of their numbers.
-        order = groups.compared[np.argsort(self._seen.numbers()[groups.compared], kind="stable")]
-        places = np.full(len(groups.heads), -1, dtype=np.int64)
-        places[order] = np.arange(len(order))
-        sets = ShingleSets(_concatenated(self._wanted))
-        similarities = sets.jaccard(places[groups.pairs], self.step.threshold)
-        similar = similarities >= self.step.threshold
-        return walk_components(groups.pairs[similar], similarities[similar], groups.ranks)
+    def compare(self, signed: Signed) -> Sequence[Verdicts]:
+        """Every row but the longest of each component leaves, and every row with the words of another."""
+        lengths = signed.array("length")
+        ranks = signed.ranks(-lengths)
+        worded = np.flatnonzero(lengths >= 0)
+        prints = np.stack([signed.array(f"print_{half}") for half in range(2)], axis=1)
+        keys = np.stack([signed.array(f"band_{band}") for band in range(self._bands.count)], axis=1)
+        groups = Groups.of(prints[worded], keys[worded], ranks[worded])
+        pairs = worded[groups.pairs]
+        similar, similarities = self._verified(signed, pairs)
+        reached = {one.row: one for one in walk_components(pairs[similar], similarities, ranks)}
+        for place, head in zip(worded.tolist(), worded[groups.heads].tolist(), strict=True):
+            if place != head:
+                first = reached[head].first if head in reached else head
+                reached[place] = Reached(place, head, 1.0, first)
+        rows = [reached[place] for place in sorted(reached)]
+        said = Verdicts(
+            places=np.array([one.row for one in rows], dtype=np.int64),
+            reason="fuzzy_duplicate",
+            numbers={
+                "similarity": np.array([round(one.similarity, 6) for one in rows], dtype=np.float64),
+                "threshold": self.threshold,
+            },
+            duplicate_of=np.array([one.by for one in rows], dtype=np.int64),
+            related={"kept": np.array([one.first if one.first != one.by else -1 for one in rows], dtype=np.int64)},
+        )
+        return [said]
 
-    def _removal(self, one: Reached, ids: pa.ChunkedArray) -> Removal:
-        numbers = {"similarity": round(one.similarity, 6), "threshold": self.step.threshold}
-        if one.by == one.first:
-            return Removal("fuzzy_duplicate", numbers, ids[one.by].as_py())
-        return Removal("fuzzy_duplicate", {**numbers, "kept": ids[one.first].as_py()}, ids[one.by].as_py())
+    def _verified(self, signed: Signed, pairs: Pairs) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which pairs are similar, and how much these are."""
+        wanted = np.unique(pairs)
+        if not len(wanted):
+            return np.zeros(0, dtype=bool), np.zeros(0)
+        table = signed.revisit("verify", self.shingles, wanted).table()
+        lists = [chunk for chunk in table.column("shingles").chunks]
+        sets = ShingleSets(
+            _concatenated(
+                [
+                    Ragged(
+                        chunk.flatten().to_numpy(),
+                        np.concatenate(([0], np.cumsum(pc.list_value_length(chunk).to_numpy()))),
+                    )
+                    for chunk in lists
+                ]
+            )
+        )
+        similarities = sets.jaccard(np.searchsorted(wanted, pairs), self.threshold)
+        similar = similarities >= self.threshold
+        return similar, similarities[similar]
 
 
 @dataclass(frozen=True, slots=True)
