@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from anneal.curation import codec
+from anneal.curation.adapters.executors.ray_data import RayData
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
-from anneal.curation.adapters.vault import ScratchVault
+from anneal.curation.adapters.vault import Index, ScratchVault
 from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
+from anneal.curation.domain.pieces import Executor
 from anneal.curation.domain.steps import Step
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
 from anneal.curation.planning import HeldOut, Inputs, Version, check_sources
+from anneal.curation.settings import CurationOptions
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.publishing import unpublished_version
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
-from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest
+from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest, ListDatasetVersionsRequest
 from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 
 def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.DatasetVersion:
     """Judge the rows and write them; the name is given when the service publishes the result.
 
-    An attempt begins anew: the same order over the same inputs ends with the same bytes, so what was written before is
-    found in the store and not written again.
+    What an attempt has found in a piece of the rows, the next one need not look for, nor need the dataset's next
+    version; the same order over the same inputs ends with the same bytes, whatever was known before.
 
     Raises:
         AlreadySplit: the order would split rows that have splits.
@@ -41,14 +45,16 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     check_sources(readers, steps, inputs.sources)
     runnable = [_named(ctx, name, step, inputs) for name, step in steps]
     writer = DatasetWriter(ctx.store, readers[0].manifest.kind)
-    vault = ScratchVault(ctx.scratch / "parts")
-    outcome = curate(runnable, StoredRows(readers), vault, Threads(), DatasetSink(writer), _watcher(ctx))
+    options = CurationOptions.model_validate(ctx.options)
+    index = Index.read(ctx.store, inputs.index) if inputs.index else None
+    vault = ScratchVault(ctx.scratch / "parts", ctx.store, index)
+    outcome = curate(runnable, StoredRows(readers), vault, _executor(options), DatasetSink(writer), _Watcher(ctx))
     manifest = writer.finish(
         rows_in=outcome.rows_in,
         parents=[source.digest for source in inputs.sources],
         steps=[codec.encode_step(name, step) for name, step in steps],
         decontaminated_against=sorted({held_out.digest for held_out in inputs.benchmarks}),
-        statistics=_covers(runnable),
+        statistics=_covers(runnable) | (_index(ctx, vault, outcome) if options.keep_index else {}),
     )
     _report(ctx, outcome)
     return unpublished_version(manifest, request, ctx.operation, [source.name for source in inputs.sources])
@@ -62,6 +68,7 @@ def pin_inputs(ctx: JobContext, request: pb.CurateDatasetRequest, benchmarks: Se
         return Inputs(
             sources=tuple(Version(**source) for source in kept["sources"]),
             benchmarks=tuple(HeldOut(**held_out) for held_out in kept["benchmarks"]),
+            index=kept["index"],
         )
     registry: Any = RegistryServiceStub(ctx.channel("registry"))
     versions = [registry.GetDatasetVersion(GetDatasetVersionRequest(name=name)) for name in request.sources]
@@ -69,11 +76,27 @@ def pin_inputs(ctx: JobContext, request: pb.CurateDatasetRequest, benchmarks: Se
     inputs = Inputs(
         sources=tuple(Version(name=version.name, digest=version.digest) for version in versions),
         benchmarks=tuple(HeldOut(name=one.name, digest=one.dataset_digest, split=one.split) for one in found),
+        index=_newest_index(ctx, registry, f"{request.parent}/datasets/{request.dataset_id}"),
     )
     fresh = pinned.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(inputs)), encoding="utf-8")
     fresh.replace(pinned)
     return inputs
+
+
+def _newest_index(ctx: JobContext, registry: Any, dataset: str) -> str:
+    """The index of the dataset's newest version; empty where there is none."""
+    newest = registry.ListDatasetVersions(ListDatasetVersionsRequest(parent=dataset, page_size=1)).dataset_versions
+    return str(DatasetReader(ctx.store, newest[0].digest).manifest.statistics.get("index", "")) if newest else ""
+
+
+def _index(ctx: JobContext, vault: ScratchVault, outcome: Outcome) -> dict[str, str]:
+    """What the manifest says of where the dataset's next version finds what is known of these rows."""
+    return {"index": vault.publish(outcome.parts, outcome.notes, ctx.store)}
+
+
+def _executor(options: CurationOptions) -> Executor:
+    return RayData(options.ray_address) if options.executor == "ray" else Threads(options.threads)
 
 
 def _named(ctx: JobContext, name: str, step: Step, inputs: Inputs) -> NamedStep:
@@ -117,12 +140,21 @@ def _covers(steps: Sequence[NamedStep]) -> dict[str, Any]:
     return {"decontamination": covers} if covers else {}
 
 
-def _watcher(ctx: JobContext) -> Any:
-    def watch(doing: str, done: int, total: int) -> None:
-        ctx.check()
-        ctx.progress(done, total, "rows", doing)
+class _Watcher:
+    """Tells how far the job is, how fast, and how long what it does now will take."""
 
-    return watch
+    def __init__(self, ctx: JobContext, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ctx, self._clock = ctx, clock
+        self._doing, self._since, self._first = "", 0.0, 0
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        self._ctx.check()
+        if doing != self._doing:
+            self._doing, self._since, self._first = doing, self._clock(), done
+        spent = self._clock() - self._since
+        rate = (done - self._first) / spent if spent > 0 else 0.0
+        said = f"{doing}: {rate:,.0f} rows/s, {(total - done) / rate:,.0f} s left" if rate else doing
+        self._ctx.progress(done, total, "rows", said)
 
 
 def _report(ctx: JobContext, outcome: Outcome) -> None:

@@ -39,10 +39,15 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """All that an order reads."""
+    """All that an order reads.
+
+    Attributes:
+        index: digest of what the dataset's version before keeps for this one; empty for none.
+    """
 
     sources: tuple[Version, ...]
     benchmarks: tuple[HeldOut, ...]
+    index: str = ""
 
 
 def check_inputs(store: Store, steps: Steps, inputs: Inputs) -> None:

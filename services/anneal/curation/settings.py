@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from anneal.kit.options import Options
@@ -9,15 +11,25 @@ from anneal.kit.settings import ServiceSettings
 
 
 class CurationOptions(Options):
-    """What orders may ask for.
+    """What orders may ask for, and how they are carried out.
 
     Attributes:
         max_sources: most dataset versions one order may read.
         max_steps: most steps of one order.
+        executor: where rows are looked at: `threads` of the job's process, or Ray Data on a `ray` cluster, whose nodes
+            have Anneal and reach the store. The result is the same.
+        threads: how many; 0 takes one for each core.
+        ray_address: of the cluster; empty takes the one the job's process is part of, or starts one.
+        keep_index: whether a version keeps what is known of its rows, some 300 bytes each, in the store, so that the
+            dataset's next version looks at new rows only.
     """
 
     max_sources: int = Field(default=100, ge=1)
     max_steps: int = Field(default=50, ge=1)
+    executor: Literal["threads", "ray"] = "threads"
+    threads: int = Field(default=0, ge=0)
+    ray_address: str = ""
+    keep_index: bool = True
 
 
 class Settings(ServiceSettings):

@@ -110,12 +110,13 @@ def fingerprints_of(words: Ragged) -> NDArray[np.uint64]:
     if len(filled):
         starts = words.offsets[filled]
         for lane, salt in enumerate((_GOLDEN, _MIX_1)):
-            placed = _mixed(words.values ^ _mixed((places + np.uint64(1)) * salt))
+            placed = mixed(words.values ^ mixed((places + np.uint64(1)) * salt))
             prints[filled, lane] = np.add.reduceat(placed, starts)
     return prints
 
 
-def _mixed(values: U64) -> U64:
+def mixed(values: U64) -> U64:
+    """SplitMix64's finalizer: every bit of a value reaches every bit of the result."""
     values = (values ^ (values >> np.uint64(30))) * _MIX_1
     values = (values ^ (values >> np.uint64(27))) * _MIX_2
     return values ^ (values >> np.uint64(31))
@@ -126,7 +127,7 @@ def _runs(values: U64, n: int) -> U64:
     total = np.zeros(size, dtype=np.uint64)
     for j in range(n):
         total = (total + values[j : j + size]) * _GOLDEN
-    return _mixed(total)
+    return mixed(total)
 
 
 def _short_runs(words: Ragged, rows: NDArray[np.int64], n: int) -> U64:
@@ -135,7 +136,7 @@ def _short_runs(words: Ragged, rows: NDArray[np.int64], n: int) -> U64:
     for j in range(n - 1):
         has = lengths > j
         total[has] = (total[has] + words.values[starts[has] + j]) * _GOLDEN
-    return _mixed(total ^ lengths.astype(np.uint64))
+    return mixed(total ^ lengths.astype(np.uint64))
 
 
 def _hashed(octets: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[U64, NDArray[np.int64]]:
@@ -157,7 +158,7 @@ def _hashed(octets: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[U64,
 def _hash_spans(octets: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> U64:
     padded = np.concatenate((octets, np.zeros(_LANE_BYTES * _LANES_MAX, dtype=np.uint8)))
     lanes = np.ndarray(len(octets) + 1, dtype="<u8", buffer=padded.data, strides=(1,))
-    hashes = _mixed(sizes.astype(np.uint64) * _GOLDEN)
+    hashes = mixed(sizes.astype(np.uint64) * _GOLDEN)
     rest = np.arange(len(starts))
     for lane in range(_LANES_MAX):
         left = sizes[rest] - lane * _LANE_BYTES
@@ -166,7 +167,7 @@ def _hash_spans(octets: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDA
             break
         places = np.minimum(starts[rest] + lane * _LANE_BYTES, len(octets))
         chunk = lanes[places] & _LANE_MASKS[np.minimum(left, _LANE_BYTES)]
-        hashes[rest] = _mixed((hashes[rest] ^ chunk) + _GOLDEN)
+        hashes[rest] = mixed((hashes[rest] ^ chunk) + _GOLDEN)
     for i in np.flatnonzero(sizes > _LANE_BYTES * _LANES_MAX):
         word = octets[starts[i] : starts[i] + sizes[i]]
         hashes[i] = int.from_bytes(blake2b(word.data, digest_size=8).digest(), "little")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs
 from anneal.curation.domain.components import Reached, walk_components
+from anneal.curation.domain.known_pairs import KnownPairs, pair_keys
 from anneal.curation.domain.similarity import ShingleSets
 from anneal.curation.domain.steps.base import Signed, Verdicts, need
 from anneal.curation.domain.texts import Part, text_of
@@ -74,6 +75,8 @@ class FuzzyDuplicates:
 
     def compare(self, signed: Signed) -> Sequence[Verdicts]:
         """Every row but the longest of each component leaves, and every row with the words of another."""
+        if not len(signed):
+            return []
         lengths = signed.array("length")
         ranks = signed.ranks(-lengths)
         worded = np.flatnonzero(lengths >= 0)
@@ -81,7 +84,7 @@ class FuzzyDuplicates:
         keys = np.stack([signed.array(f"band_{band}") for band in range(self._bands.count)], axis=1)
         groups = Groups.of(prints[worded], keys[worded], ranks[worded])
         pairs = worded[groups.pairs]
-        similar, similarities = self._verified(signed, pairs)
+        similar, similarities = self._verified(signed, prints, pairs)
         reached = {one.row: one for one in walk_components(pairs[similar], similarities, ranks)}
         for place, head in zip(worded.tolist(), worded[groups.heads].tolist(), strict=True):
             if place != head:
@@ -100,27 +103,30 @@ class FuzzyDuplicates:
         )
         return [said]
 
-    def _verified(self, signed: Signed, pairs: Pairs) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which pairs are similar, and how much these are."""
-        wanted = np.unique(pairs)
-        if not len(wanted):
-            return np.zeros(0, dtype=bool), np.zeros(0)
-        table = signed.revisit("verify", self.shingles, wanted).table()
-        lists = [chunk for chunk in table.column("shingles").chunks]
-        sets = ShingleSets(
-            _concatenated(
-                [
-                    Ragged(
-                        chunk.flatten().to_numpy(),
-                        np.concatenate(([0], np.cumsum(pc.list_value_length(chunk).to_numpy()))),
-                    )
-                    for chunk in lists
-                ]
-            )
-        )
-        similarities = sets.jaccard(np.searchsorted(wanted, pairs), self.threshold)
+    def _verified(
+        self, signed: Signed, prints: NDArray[np.uint64], pairs: Pairs
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which pairs are similar, and how much these are; what was verified for the version before is not again."""
+        keys = pair_keys(prints, pairs)
+        similarities = KnownPairs.of(signed.notes.found("pairs")).find(keys)
+        unknown = np.isnan(similarities)
+        similarities[unknown] = self._jaccard(signed, pairs[unknown])
+        signed.notes.keep("pairs", KnownPairs(keys, similarities).part())
         similar = similarities >= self.threshold
         return similar, similarities[similar]
+
+    def _jaccard(self, signed: Signed, pairs: Pairs) -> NDArray[np.float64]:
+        wanted = np.unique(pairs)
+        if not len(wanted):
+            return np.zeros(0)
+        table = signed.revisit("verify", self.shingles, wanted).table()
+        sets = ShingleSets(_concatenated([_ragged(chunk) for chunk in table.column("shingles").chunks]))
+        return sets.jaccard(np.searchsorted(wanted, pairs), self.threshold)
+
+
+def _ragged(lists: pa.LargeListArray) -> Ragged:
+    offsets = lists.offsets.to_numpy()
+    return Ragged(lists.flatten().to_numpy(), offsets - offsets[0])
 
 
 @dataclass(frozen=True, slots=True)
