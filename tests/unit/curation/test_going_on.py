@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -16,6 +16,7 @@ from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.adapters.vault import Index, ScratchVault
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.pieces import Executor
+from anneal.curation.domain.steps.base import Runnable
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
 from anneal.curation.domain.steps.format import Format
 from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
@@ -28,15 +29,18 @@ from anneal.kit.store import Store
 from tests.unit.curation.rows import Row, asked
 
 PIECE_ROWS = 50
-STEPS = [
+STEPS: list[NamedStep] = [
     NamedStep(name, step, repr(step))
-    for name, step in {
-        "format": Format(),
-        "exact_duplicates": ExactDuplicates(),
-        "fuzzy_duplicates": FuzzyDuplicates(part="answer"),
-        "split": Split(),
-        "length": Length(max_answer_words=58),
-    }.items()
+    for name, step in cast(
+        "dict[str, Runnable]",
+        {
+            "format": Format(),
+            "exact_duplicates": ExactDuplicates(),
+            "fuzzy_duplicates": FuzzyDuplicates(part="answer"),
+            "split": Split(),
+            "length": Length(max_answer_words=58),
+        },
+    ).items()
 ]
 
 

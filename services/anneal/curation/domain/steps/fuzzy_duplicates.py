@@ -1,10 +1,7 @@
-r"""Drop rows that say almost the same as another row.
+"""Drop rows that say almost the same as another row.
 
-Texts are sets of word n-grams of lower-cased `\w+`; a text of fewer words is one shingle of them all, one of no words
-(emoji only, say) is not compared. Rows of the same words collapse first; MinHash and LSH find candidates among the
-others, and only pairs whose true Jaccard similarity reaches the threshold count, so no row is removed by chance. Of
-each connected component the longest row stays (in characters; then the smallest id, then the source),
-wherever it stands.
+What is almost the same: `near_duplicates.py`. Of each connected component of similar rows the longest stays (in
+characters; then the smallest id, then the source), wherever it stands.
 """
 
 from __future__ import annotations
@@ -14,19 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs
 from anneal.curation.domain.components import Reached, walk_components
-from anneal.curation.domain.known_pairs import KnownPairs, pair_keys
-from anneal.curation.domain.similarity import ShingleSets
-from anneal.curation.domain.steps.base import Signed, Verdicts, need
-from anneal.curation.domain.texts import Part, text_of
-from anneal.curation.domain.words import Ragged, fingerprints_of, ngrams_of, words_of
-
-MIN_THRESHOLD = 0.1
-MAX_NGRAM = 50
+from anneal.curation.domain.near_duplicates import NearDuplicates, check
+from anneal.curation.domain.steps.base import Signed, Verdicts
+from anneal.curation.domain.texts import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,46 +36,23 @@ class FuzzyDuplicates:
     ngram: int = 5
 
     def __post_init__(self) -> None:
-        fits = MIN_THRESHOLD <= self.threshold <= 1
-        need(fits, "threshold", f"{self.threshold} is not within {MIN_THRESHOLD} and 1")
-        need(1 <= self.ngram <= MAX_NGRAM, "ngram", f"{self.ngram} is not within 1 and {MAX_NGRAM}")
-
-    def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Length, fingerprint and band keys of each row; a row without words has length -1."""
-        texts = text_of(batch, self.part)
-        words = words_of(texts)
-        lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
-        prints = fingerprints_of(words)
-        keys = self._bands.keys_of(_sets(ngrams_of(words, self.ngram, short_rows=True)))
-        columns = {"length": np.where(words.lengths > 0, lengths, -1)}
-        columns |= {f"print_{half}": prints[:, half] for half in range(2)}
-        columns |= {f"band_{band}": keys[:, band] for band in range(self._bands.count)}
-        return pa.RecordBatch.from_pydict({name: np.ascontiguousarray(column) for name, column in columns.items()})
+        check(self.threshold, self.ngram)
 
     @property
-    def _bands(self) -> Bands:
-        return Bands.for_threshold(self.threshold)
+    def _pairs(self) -> NearDuplicates:
+        return NearDuplicates(self.part, self.threshold, self.ngram)
 
-    def shingles(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The shingles of each row."""
-        sets = _sets(ngrams_of(words_of(text_of(batch, self.part)), self.ngram, short_rows=True))
-        lists = pa.LargeListArray.from_arrays(pa.array(sets.offsets), pa.array(sets.values))
-        return pa.RecordBatch.from_arrays([lists], names=["shingles"])
+    def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What finds a row's near-duplicates."""
+        return self._pairs.sign(batch)
 
     def compare(self, signed: Signed) -> Sequence[Verdicts]:
         """Every row but the longest of each component leaves, and every row with the words of another."""
         if not len(signed):
             return []
-        lengths = signed.array("length")
-        ranks = signed.ranks(-lengths)
-        worded = np.flatnonzero(lengths >= 0)
-        prints = np.stack([signed.array(f"print_{half}") for half in range(2)], axis=1)
-        keys = np.stack([signed.array(f"band_{band}") for band in range(self._bands.count)], axis=1)
-        groups = Groups.of(prints[worded], keys[worded], ranks[worded])
-        pairs = worded[groups.pairs]
-        similar, similarities = self._verified(signed, prints, pairs)
-        reached = {one.row: one for one in walk_components(pairs[similar], similarities, ranks)}
-        for place, head in zip(worded.tolist(), worded[groups.heads].tolist(), strict=True):
+        similar = self._pairs.find(signed)
+        reached = {one.row: one for one in walk_components(similar.pairs, similar.similarities, similar.ranks)}
+        for place, head in zip(similar.worded.tolist(), similar.heads.tolist(), strict=True):
             if place != head:
                 first = reached[head].first if head in reached else head
                 reached[place] = Reached(place, head, 1.0, first)
@@ -102,73 +68,3 @@ class FuzzyDuplicates:
             related={"kept": np.array([one.first if one.first != one.by else -1 for one in rows], dtype=np.int64)},
         )
         return [said]
-
-    def _verified(
-        self, signed: Signed, prints: NDArray[np.uint64], pairs: Pairs
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which pairs are similar, and how much these are; what was verified for the version before is not again."""
-        keys = pair_keys(prints, pairs)
-        similarities = KnownPairs.of(signed.notes.found("pairs")).find(keys)
-        unknown = np.isnan(similarities)
-        similarities[unknown] = self._jaccard(signed, pairs[unknown])
-        signed.notes.keep("pairs", KnownPairs(keys, similarities).part())
-        similar = similarities >= self.threshold
-        return similar, similarities[similar]
-
-    def _jaccard(self, signed: Signed, pairs: Pairs) -> NDArray[np.float64]:
-        wanted = np.unique(pairs)
-        if not len(wanted):
-            return np.zeros(0)
-        table = signed.revisit("verify", self.shingles, wanted).table()
-        sets = ShingleSets(_concatenated([_ragged(chunk) for chunk in table.column("shingles").chunks]))
-        return sets.jaccard(np.searchsorted(wanted, pairs), self.threshold)
-
-
-def _ragged(lists: pa.LargeListArray) -> Ragged:
-    offsets = lists.offsets.to_numpy()
-    return Ragged(lists.flatten().to_numpy(), offsets - offsets[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Rows of the same words behind one head each, and the heads to compare.
-
-    Attributes:
-        heads: the row that stands for each row, shape (rows,); its own head where no other row has its words.
-        pairs: heads to compare, shape (pairs, 2).
-        compared: the heads in `pairs`, each once.
-        ranks: the order of the rows, shape (rows,).
-    """
-
-    heads: NDArray[np.int64]
-    pairs: Pairs
-    compared: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, prints: NDArray[np.uint64], keys: NDArray[np.uint64], ranks: NDArray[np.int64]) -> Groups:
-        """Group rows by fingerprint, and find the candidates among the heads by their band keys."""
-        order = np.lexsort((ranks, prints[:, 1], prints[:, 0]))
-        ordered = prints[order]
-        opens = np.ones(len(order), dtype=bool)
-        opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        heads = np.empty(len(order), dtype=np.int64)
-        heads[order] = order[opens][np.cumsum(opens) - 1] if len(order) else order
-        alone = np.sort(order[opens])
-        pairs = alone[candidate_pairs(keys[alone], ranks[alone])]
-        return cls(heads, pairs, np.unique(pairs), ranks)
-
-
-def _sets(shingles: Ragged) -> Ragged:
-    """Each row's shingles once; only long rows are worth the sorting."""
-    if not len(shingles.values) or shingles.lengths.max() < 10_000:
-        return shingles
-    rows = [np.unique(shingles.row(r)) for r in range(len(shingles.lengths))]
-    lengths = [len(row) for row in rows]
-    return Ragged(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths))))
-
-
-def _concatenated(parts: list[Ragged]) -> Ragged:
-    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
-    values = np.concatenate([np.zeros(0, dtype=np.uint64), *(part.values for part in parts)])
-    return Ragged(values, np.concatenate(([0], np.cumsum(lengths))))
