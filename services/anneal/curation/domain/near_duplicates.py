@@ -1,8 +1,8 @@
 r"""Pairs of rows that say almost the same.
 
 Texts are sets of word n-grams of lower-cased `\w+`; a text of fewer words is one shingle of them all, one of no words
-(emoji only, say) is not compared. Rows of the same words stand behind one of them; MinHash and LSH find candidates among
-those, and only pairs whose true Jaccard similarity reaches the threshold count, so no pair is one by chance.
+(emoji only, say) is not compared. Rows of the same words stand behind one of them; MinHash and LSH find candidates
+among those, and only pairs whose true Jaccard similarity reaches the threshold count, so no pair is one by chance.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Similar:
     Attributes:
         ranks: the order of all rows: the longest first, then by id; shape (rows,).
         worded: the rows that have words, ascending.
-        heads: for each of them the row that stands for it, the first of those with the same words; itself where that is.
+        heads: for each of them the row that stands for it: of those with the same words the first.
         pairs: heads that are similar, shape (pairs, 2), the first in the order first.
         similarities: of the pairs.
     """
