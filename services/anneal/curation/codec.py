@@ -12,10 +12,10 @@ from google.protobuf import json_format, struct_pb2
 from pydantic import TypeAdapter, ValidationError
 
 from anneal.curation.domain.overview import Overview
-from anneal.curation.domain.steps import STEPS, Step
+from anneal.curation.domain.steps import SPLITTERS, STEPS, Step
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate
-from anneal.curation.domain.steps.split import Split
+from anneal.curation.domain.steps.mix import Mix
 from anneal.curation.settings import CurationOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
@@ -45,6 +45,10 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
     if len(request.steps) > options.max_steps:
         wrong.append(("steps", f"{len(request.steps)} are more than {options.max_steps}"))
     steps = _decode_steps(request.steps[: options.max_steps], wrong)
+    for index, (_, step) in enumerate(steps):
+        if isinstance(step, Mix) and len(step.weights) != len(request.sources):
+            count = f"{len(step.weights)} weights for {len(request.sources)} sources"
+            wrong.append((f"steps[{index}].params.weights", f"{count}: give each source one, in their order"))
     _refuse(wrong)
     return steps
 
@@ -64,7 +68,7 @@ def _decode_steps(steps: Sequence[pb.CurationStep], wrong: list[Violation]) -> S
         if kind is None:
             wrong.append((f"steps[{index}].step", f"{step.step[:80]!r} is none of: {', '.join(STEPS)}"))
             continue
-        if kind is Split and any(isinstance(before, Split) for _, before in found):
+        if kind in SPLITTERS and any(isinstance(before, SPLITTERS) for _, before in found):
             wrong.append((f"steps[{index}].step", "the rows are split by a step before"))
         made = _decode_params(kind, step.params, f"steps[{index}].params", wrong)
         if made is not None:

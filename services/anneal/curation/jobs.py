@@ -49,12 +49,15 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     index = Index.read(ctx.store, inputs.index) if inputs.index else None
     vault = ScratchVault(ctx.scratch / "parts", ctx.store, index)
     outcome = curate(runnable, StoredRows(readers), vault, _executor(options), DatasetSink(writer), _Watcher(ctx))
+    statistics = _covers(runnable) | _mixtures(outcome, inputs)
+    if options.keep_index:
+        statistics |= _index(ctx, vault, outcome)
     manifest = writer.finish(
         rows_in=outcome.rows_in,
         parents=[source.digest for source in inputs.sources],
         steps=[codec.encode_step(name, step) for name, step in steps],
         decontaminated_against=sorted({held_out.digest for held_out in inputs.benchmarks}),
-        statistics=_covers(runnable) | (_index(ctx, vault, outcome) if options.keep_index else {}),
+        statistics=statistics,
     )
     _report(ctx, outcome)
     return unpublished_version(manifest, request, ctx.operation, [source.name for source in inputs.sources])
@@ -93,6 +96,15 @@ def _newest_index(ctx: JobContext, registry: Any, dataset: str) -> str:
 def _index(ctx: JobContext, vault: ScratchVault, outcome: Outcome) -> dict[str, str]:
     """What the manifest says of where the dataset's next version finds what is known of these rows."""
     return {"index": vault.publish(outcome.parts, outcome.notes, ctx.store)}
+
+
+def _mixtures(outcome: Outcome, inputs: Inputs) -> dict[str, Any]:
+    """How often the rows of each source are there, for steps that repeat rows."""
+    told = []
+    for account in outcome.accounts:
+        sources = [{**one, **asdict(inputs.sources[one["source"]])} for one in account["sources"]]
+        told.append({"step": account["step"], "sources": sources})
+    return {"mixtures": told} if told else {}
 
 
 def _executor(options: CurationOptions) -> Executor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from anneal.curation.codec import Steps
 from anneal.curation.domain.errors import AlreadySplit
+from anneal.curation.domain.steps import SPLITTERS
 from anneal.curation.domain.steps.base import TRAIN
 from anneal.curation.domain.steps.decontaminate import Decontaminate
-from anneal.curation.domain.steps.split import Split
 from anneal.kit.datasets import DatasetReader
 from anneal.kit.errors import Invalid
 from anneal.kit.store import Store
@@ -78,7 +78,7 @@ def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Seque
         if kind != first:
             raise Invalid.field(f"sources[{index}]", f"its rows are of the kind {kind}, those of the first {first}")
         split = sorted(reader.manifest.splits.keys() - {TRAIN})
-        if split and any(isinstance(step, Split) for _, step in steps):
+        if split and any(isinstance(step, SPLITTERS) for _, step in steps):
             name = sources[index].name
             raise AlreadySplit(f"{name} has the splits {', '.join(split)} already", dataset_version=name)
 

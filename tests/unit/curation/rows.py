@@ -15,7 +15,7 @@ from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.output import File
 from anneal.curation.domain.pieces import Piece, identify
 from anneal.curation.domain.signed import Looked, Notes, SignedRows
-from anneal.curation.domain.steps.base import Assignment, Comparer, Removal, RowFilter, Runnable
+from anneal.curation.domain.steps.base import Assignment, Comparer, Copies, Removal, RowFilter, Runnable
 from anneal.kit.records import CONVERSATION, REMOVED_FIELDS, conversation
 
 Row = dict[str, Any]
@@ -54,13 +54,15 @@ def signed(step: Comparer, batch: pa.RecordBatch) -> SignedRows:
             np.array([0, len(places[0])]), lambda _piece: look(batch.take(pa.array(places[0])))
         ),
         Notes.in_memory(),
+        lambda split: np.full(batch.num_rows, split == "train"),
+        np.zeros(1, dtype=np.int32),
     )
 
 
 def compared(step: Comparer, *rows: Row) -> list[Removal | None]:
     """What a comparison says about each row."""
     verdicts = step.compare(signed(step, batch_of(rows)))
-    assert not isinstance(verdicts, Assignment)
+    assert not isinstance(verdicts, Assignment | Copies)
     said: list[Removal | None] = [None] * len(rows)
     for verdict in verdicts:
         for at, place in enumerate(verdict.places.tolist()):
@@ -146,10 +148,16 @@ def run(
 ) -> tuple[InMemory, Outcome]:
     """Rows (with their splits, else of the split train) through steps; the balance is checked."""
     split = [row if isinstance(row, tuple) else ("train", row) for row in rows]
-    memory = InMemory(split, piece_rows)
+    memory, outcome = run_on(InMemory(split, piece_rows), *steps)
+    assert outcome.rows_in == len(split)
+    return memory, outcome
+
+
+def run_on(memory: InMemory, *steps: Runnable) -> tuple[InMemory, Outcome]:
+    """Rows in memory through steps; the balance is checked."""
     named = [NamedStep(type(step).__name__, step) for step in steps]
     outcome = curate(named, memory, Parts(), Threads(2), memory, lambda _doing, _done, _total: None)
-    assert outcome.rows_in == len(split) == len(memory.kept) + len(memory.removed)
+    assert outcome.rows_in == len(memory.kept) + len(memory.removed)
     assert sum(outcome.kept.values()) == len(memory.kept)
     assert sum(outcome.removed.values()) == len(memory.removed)
     return memory, outcome

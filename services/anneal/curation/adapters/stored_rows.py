@@ -35,12 +35,13 @@ class StoredRows:
         self._where: list[tuple[DatasetReader, Shard, int]] = []
         self._pieces: list[Piece] = []
         start = 0
-        for reader in self._readers:
+        for origin, reader in enumerate(self._readers):
             for shard in reader.shards():
                 for first in range(0, shard.rows, piece_rows):
                     rows = min(piece_rows, shard.rows - first)
                     self._where.append((reader, shard, first))
-                    self._pieces.append(Piece(start, rows, shard.split, f"{shard.digest}:{first}:{rows}"))
+                    key = f"{shard.digest}:{first}:{rows}"
+                    self._pieces.append(Piece(start, rows, shard.split, key, origin))
                     start += rows
         self._places = {piece.start: place for place, piece in enumerate(self._pieces)}
 

@@ -47,10 +47,12 @@ from anneal.curation.domain.steps.base import (
     Assigner,
     Assignment,
     Comparer,
+    Copies,
     Rewriter,
     RowFilter,
     Runnable,
     Scorer,
+    Verdicts,
 )
 
 Watch = Callable[[str, int, int], None]
@@ -100,11 +102,12 @@ class Outcome:
     """What became of the rows.
 
     Attributes:
-        rows_in: rows read.
+        rows_in: rows read, each as often as it is there.
         kept: rows by split.
         removed: rows by step and reason.
         parts: keys of the parts that the next version of the dataset can use.
         notes: names of what comparisons keep for it, and their keys, which are among the parts.
+        accounts: what steps that repeat rows say of it, as JSON values.
     """
 
     rows_in: int = 0
@@ -112,6 +115,7 @@ class Outcome:
     removed: Counter[tuple[str, str]] = field(default_factory=Counter)
     parts: set[str] = field(default_factory=set)
     notes: dict[str, str] = field(default_factory=dict)
+    accounts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def curate(
@@ -154,6 +158,7 @@ class _Run:
         self._splits = np.zeros(self._count, dtype=np.int16)
         for piece in self._pieces:
             self._splits[piece.start : piece.start + piece.rows] = self._code(piece.split)
+        self._copies = np.ones(self._count, dtype=np.int32)
         self._looks: dict[str, Look] = {"identify": identify, "rows": _same}
         self._changes: list[list[Change]] = [[] for _ in self._pieces]
         self._chains: list[list[str]] = [[""] for _ in self._pieces]
@@ -232,9 +237,20 @@ class _Run:
             if isinstance(said, Assignment):
                 codes = np.array([self._code(split) for split in said.names], dtype=np.int16)
                 self._splits[signed.numbers] = codes[said.codes]
+            elif isinstance(said, Copies):
+                self._copy(number, step, signed, said)
             else:
                 compared = Compared(signed, said)
                 self._ledger.remove(number, step.name, compared.numbers(), compared)
+
+    def _copy(self, number: int, step: NamedStep, signed: SignedRows, said: Copies) -> None:
+        """Rows that are there more than once came in more than once: what came in is what is kept or has left."""
+        gone = Verdicts(places=np.flatnonzero(said.counts == 0), reason=said.reason)
+        compared = Compared(signed, [gone])
+        self._ledger.remove(number, step.name, compared.numbers(), compared)
+        self._copies[signed.numbers] = np.maximum(said.counts, 1)
+        self.outcome.rows_in = int(self._copies.sum())
+        self.outcome.accounts.append({"step": step.name, "sources": list(said.account)})
 
     def _score(self, look: str, step: NamedStep, scorer: Scorer) -> None:
         """Ask for the scores of the rows that are left; what was answered in an attempt before is not asked again."""
@@ -296,7 +312,14 @@ class _Run:
 
         numbers = np.flatnonzero(self._ledger.alive)
         return SignedRows(
-            numbers, self._starts, self._open(name, depth), self._open("identify", depth), revisit, Notes(found, keep)
+            numbers,
+            self._starts,
+            self._open(name, depth),
+            self._open("identify", depth),
+            revisit,
+            Notes(found, keep),
+            lambda split: self._splits == self._code(split),
+            np.array([piece.origin for piece in self._pieces], dtype=np.int32),
         )
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -335,9 +358,11 @@ class _Run:
             depths[self._ledger.fate == number] = at
         for split in sorted(self._split_names):
             numbers = np.flatnonzero(alive & (self._splits == self._code(split)))
+            numbers = np.repeat(numbers, self._copies[numbers])
             for run in cut(numbers, sizes[numbers], *sink.limits):
                 yield self._file(run, depths, split)
         numbers = np.flatnonzero(~alive)
+        numbers = np.repeat(numbers, self._copies[numbers])
         for run in cut(numbers, sizes[numbers], *sink.limits):
             yield self._file(run, depths)
 

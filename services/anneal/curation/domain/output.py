@@ -21,7 +21,7 @@ class Segment:
     """Rows of a piece that go into a file.
 
     Attributes:
-        places: which, ascending.
+        places: which, ascending; one that is there more than once, as often.
         depths: how many of the changes had been made when a row was last seen, shape (rows,).
     """
 
@@ -90,7 +90,7 @@ def _rows_of(shared: Shared, segment: Segment) -> pa.RecordBatch:
     last = int(segment.depths.max())
     for depth, batch in changed(shared, segment.piece, segment.changes[:last]):
         here = np.flatnonzero(segment.depths == depth)
-        if len(here) == batch.num_rows:
+        if len(here) == len(segment.places) and np.array_equal(segment.places, np.arange(batch.num_rows)):
             return batch
         if len(here):
             found.append(batch.take(pa.array(segment.places[here])))

@@ -41,12 +41,14 @@ class Piece:
         rows: how many.
         split: the split they are in.
         key: says which rows of which shard they are, so that equal keys have equal rows.
+        origin: number of the dataset they are from.
     """
 
     start: int
     rows: int
     split: str
     key: str
+    origin: int = 0
 
 
 class Source(Protocol):

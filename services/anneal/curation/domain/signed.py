@@ -50,6 +50,8 @@ class SignedRows:
         identities: Opener,
         revisit: Callable[[str, Look, Sequence[NDArray[np.int64]]], Looked],
         notes: Notes,
+        splits: Callable[[str], NDArray[np.bool_]],
+        origins: NDArray[np.int32],
     ) -> None:
         """Make the view.
 
@@ -60,8 +62,11 @@ class SignedRows:
             identities: ids and sources, by piece.
             revisit: takes a name, a look, and the places within each piece.
             notes: what the comparison said of the same rows before.
+            splits: which rows of the whole input are in a split.
+            origins: the dataset that each piece is from, shape (pieces,).
         """
         self.numbers, self.notes = numbers, notes
+        self._splits, self._origins = splits, origins
         self._starts, self._signatures, self._identities, self._revisit = starts, signatures, identities, revisit
         self._bounds = np.searchsorted(numbers, starts)
 
@@ -92,6 +97,14 @@ class SignedRows:
         opener = self._identities if name in ("id", "source") else self._signatures
         chunks = [opener(piece).column(name).take(pa.array(self._places(piece))) for piece in self._pieces()]
         return pa.chunked_array(chunks, type=None if chunks else pa.string())
+
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Which rows are in a split, shape (rows,)."""
+        return self._splits(split)[self.numbers]
+
+    def origins(self) -> NDArray[np.int32]:
+        """Which of the datasets read each row is from, shape (rows,)."""
+        return np.repeat(self._origins, np.diff(self._bounds))
 
     def ids(self, places: NDArray[np.int64]) -> list[str]:
         """The ids of some rows, in any order and as often as they are asked for."""

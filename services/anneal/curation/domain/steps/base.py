@@ -108,6 +108,21 @@ class Assignment:
     codes: NDArray[np.int32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """How often each row compared is there from now on.
+
+    Attributes:
+        counts: 0 for a row that leaves; shape (rows,).
+        reason: why those leave.
+        account: what was done, as JSON values, for the manifest.
+    """
+
+    counts: NDArray[np.int32]
+    reason: str
+    account: Sequence[Mapping[str, Any]]
+
+
 class Looked(Protocol):
     """What was seen in some rows at a second look, piece by piece."""
 
@@ -163,6 +178,14 @@ class Signed(Protocol):
         """A column of the signatures; `id` and `source` of the rows are always among them."""
         ...
 
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Which rows are in a split, shape (rows,)."""
+        ...
+
+    def origins(self) -> NDArray[np.int32]:
+        """Which of the datasets read each row is from, shape (rows,)."""
+        ...
+
     def ranks(self, *keys: NDArray[Any]) -> NDArray[np.int64]:
         """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
         ...
@@ -186,8 +209,8 @@ class Comparer(Protocol):
         """What the comparison needs of each row, a row for each; a pure function, so that it is remembered."""
         ...
 
-    def compare(self, signed: Signed) -> Sequence[Verdicts] | Assignment:
-        """Which rows leave, each at most once; or the split of every row."""
+    def compare(self, signed: Signed) -> Sequence[Verdicts] | Assignment | Copies:
+        """Which rows leave, each at most once; or the split of every row; or how often every row is there."""
         ...
 
 
