@@ -13,16 +13,15 @@ depend on its own step alone. Only scores, which cost more than time, are asked 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from anneal.curation.domain.ledger import Compared, Found, Ledger
-from anneal.curation.domain.output import File, Segment, assemble, cut
 from anneal.curation.domain.pieces import (
     Assigning,
     Change,
@@ -31,13 +30,11 @@ from anneal.curation.domain.pieces import (
     Look,
     Piece,
     Rewriting,
-    Shared,
     Source,
     Task,
     Vault,
     Work,
     examine,
-    identify,
     key_of,
 )
 from anneal.curation.domain.scoring import Scoring, part_of
@@ -54,33 +51,8 @@ from anneal.curation.domain.steps.base import (
     Scorer,
     Verdicts,
 )
-
-Watch = Callable[[str, int, int], None]
-
-
-class Sink(Protocol):
-    """Where files go."""
-
-    @property
-    def limits(self) -> tuple[int, int]:
-        """Most rows of a file, and bytes with which one ends."""
-        ...
-
-    def write(self, file: File, rows: pa.Table) -> Any:
-        """Write a file; called on several threads. Returns what `add` wants."""
-        ...
-
-    def add(self, file: File, written: Any) -> None:
-        """Take a written file, in the order of the output."""
-        ...
-
-    def note(self, written: Any) -> pa.RecordBatch:
-        """What was written, to be recalled."""
-        ...
-
-    def recall(self, file: File, note: pa.RecordBatch) -> Any:
-        """What was written before."""
-        ...
+from anneal.curation.domain.workbench import IDENTIFY, ROWS, Watch, Workbench
+from anneal.curation.domain.writing import Fates, Sink, write_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +103,7 @@ def curate(
         sink: where rows go.
         watch: told (what is done now, rows done, rows in all) again and again; may raise to stop.
     """
-    run = _Run(source, vault, executor, watch)
+    run = _Run(Workbench(source, vault, executor, watch))
     waiting: list[tuple[int, NamedStep]] = []
     for number, step in enumerate(steps):
         waiting.append((number, step))
@@ -144,94 +116,63 @@ def curate(
 
 
 class _Run:
-    """One run: what is known of the rows, and the fate of each."""
+    """One run: the fate of each row."""
 
-    def __init__(self, source: Source, vault: Vault, executor: Executor, watch: Watch) -> None:
-        self._pieces = source.pieces
-        self._starts = np.array([*(piece.start for piece in self._pieces), 0], dtype=np.int64)
-        self._count = sum(piece.rows for piece in self._pieces)
-        self._starts[-1] = self._count
-        self.outcome = Outcome(rows_in=self._count)
-        self._source, self._vault, self._executor, self._watch = source, vault, executor, watch
-        self._ledger = Ledger(self._count)
+    def __init__(self, bench: Workbench) -> None:
+        self.outcome = Outcome(rows_in=bench.count)
+        self._bench = bench
+        self._ledger = Ledger(bench.count)
         self._split_names: list[str] = []
-        self._splits = np.zeros(self._count, dtype=np.int16)
-        for piece in self._pieces:
+        self._splits = np.zeros(bench.count, dtype=np.int16)
+        for piece in bench.pieces:
             self._splits[piece.start : piece.start + piece.rows] = self._code(piece.split)
-        self._copies = np.ones(self._count, dtype=np.int32)
-        self._looks: dict[str, Look] = {"identify": identify, "rows": _same}
-        self._changes: list[list[Change]] = [[] for _ in self._pieces]
-        self._chains: list[list[str]] = [[""] for _ in self._pieces]
-        self._depth_of: dict[int, int] = {}
+        self._copies = np.ones(bench.count, dtype=np.int32)
+        self._depths: dict[int, int] = {}
 
-    # -- parts ---------------------------------------------------------------------------------------------------
-
-    def _key(self, piece: int, look: str, depth: int, *more: str | bytes) -> str:
-        return key_of(self._pieces[piece].key, self._chains[piece][depth], look, *more)
-
-    def _open(self, look: str, depth: int) -> Callable[[int], pa.RecordBatch]:
-        return lambda piece: self._vault.open(self._key(piece, look, depth))
-
-    def _examine(self, doing: str, tasks: Sequence[Sequence[Task]]) -> None:
-        """Do the tasks of each piece whose parts are not there yet."""
-        work = []
-        for number, (piece, wanted) in enumerate(zip(self._pieces, tasks, strict=True)):
-            missing = tuple(task for task in wanted if not self._vault.has(task.key))
-            if missing:
-                deepest = max(task.depth for task in missing)
-                work.append(Work(piece, tuple(self._changes[number][:deepest]), missing))
-        done = self._count - sum(item.piece.rows for item in work)
-        self._watch(doing, done, self._count)
-        for rows in self._executor.map(examine, Shared(self._source, self._looks), work, self._keep):
-            done += rows
-            self._watch(doing, done, self._count)
-
-    def _keep(self, work: Work, found: Sequence[tuple[str, pa.RecordBatch]]) -> int:
-        for key, part in found:
-            self._vault.put(key, part)
-        return work.piece.rows
-
-    # -- deciding ------------------------------------------------------------------------------------------------
+    def write(self, sink: Sink) -> None:
+        """Write kept and removed rows."""
+        fates = Fates(self._ledger, self._split_names, self._splits, self._copies, self._depths)
+        for file in write_files(self._bench, fates, sink):
+            self.outcome.parts.add(file.key)
+            if file.part == "rows":
+                self.outcome.kept[file.split] += file.rows
+        self.outcome.removed = self._ledger.removed
 
     def decide(self, steps: Sequence[tuple[int, NamedStep]]) -> None:
         """Look for all steps at once, then decide one after the other; only the last may give scores."""
-        depth = len(self._chains[0]) - 1 if self._pieces else 0
-        wanted: list[tuple[str, int]] = [("identify", depth)]
+        wanted: list[tuple[str, int]] = [(IDENTIFY, self._bench.depth)]
         for number, step in steps:
             name = step.key or f"step {number}"
-            self._depth_of[number] = depth
+            self._depths[number] = self._bench.depth
             look = _look_of(step.run)
             if look is None:
                 continue
-            self._looks[name] = look
+            self._bench.looks[name] = look
             if isinstance(step.run, Rewriter):
-                for changes, chain in zip(self._changes, self._chains, strict=True):
-                    changes.append(Change(rewrite=name))
-                    chain.append(key_of(chain[-1], name))
-                depth += 1
-                wanted.append(("identify", depth))
+                pieces = len(self._bench.pieces)
+                self._bench.change([Change(rewrite=name)] * pieces, [name] * pieces)
+                wanted.append((IDENTIFY, self._bench.depth))
             else:
-                wanted.append((name, depth))
-        tasks = [
-            [Task(self._key(piece, look, at), look, at) for look, at in wanted] for piece in range(len(self._pieces))
-        ]
-        self._examine("look", tasks)
-        memorable = {step.key for _, step in steps if step.key} | {"identify"}
+                wanted.append((name, self._bench.depth))
+        bench = self._bench
+        tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
+        self._bench.examine("look", tasks)
+        memorable = {step.key for _, step in steps if step.key} | {IDENTIFY}
         self.outcome.parts.update(task.key for each in tasks for task in each if task.look in memorable)
         for number, step in steps:
             self._decide(number, step)
 
     def _decide(self, number: int, step: NamedStep) -> None:
-        name, depth = step.key or f"step {number}", self._depth_of[number]
+        name, depth = step.key or f"step {number}", self._depths[number]
         if isinstance(step.run, Scorer):
             self._score(name, step, step.run)
         elif isinstance(step.run, RowFilter):
-            self._filter(number, step, self._open(name, depth))
+            self._filter(number, step, self._bench.opener(name, depth))
         elif isinstance(step.run, Assigner):
-            for index, piece in enumerate(self._pieces):
-                self._assign(piece, self._vault.open(self._key(index, name, depth)).column("split"))
+            for index, piece in enumerate(self._bench.pieces):
+                self._assign(piece, self._bench.vault.open(self._bench.key(index, name, depth)).column("split"))
         elif isinstance(step.run, Comparer):
-            self._watch(step.name, 0, self._count)
+            self._bench.watch(step.name, 0, self._bench.count)
             signed = self._signed(name, depth, is_kept=bool(step.key))
             said = step.run.compare(signed)
             if isinstance(said, Assignment):
@@ -254,29 +195,30 @@ class _Run:
 
     def _score(self, look: str, step: NamedStep, scorer: Scorer) -> None:
         """Ask for the scores of the rows that are left; what was answered in an attempt before is not asked again."""
-        depth = len(self._chains[0]) - 1 if self._pieces else 0
-        alive = self._ledger.alive
-        for index, piece in enumerate(self._pieces):
-            self._watch(step.name, piece.start, self._count)
+        depth, alive = self._bench.depth, self._ledger.alive
+        changes, names = [], []
+        for index, piece in enumerate(self._bench.pieces):
+            self._bench.watch(step.name, piece.start, self._bench.count)
             places = np.flatnonzero(alive[piece.start : piece.start + piece.rows])
-            key = self._key(index, look, depth, "scores", places.tobytes())
-            if not self._vault.has(key):
-                work = Work(piece, tuple(self._changes[index]), (Task(key, "rows", depth, places),))
-                ((_, rows),) = examine(Shared(self._source, self._looks), work)
-                self._vault.put(key, part_of(scorer.score(rows)))
-            part = self._vault.open(key)
-            self._changes[index].append(Change(scores=Scoring(step.name, places, part)))
-            self._chains[index].append(key_of(self._chains[index][-1], look, repr(part.to_pylist())))
+            key = self._bench.key(index, look, depth, "scores", places.tobytes())
+            if not self._bench.vault.has(key):
+                work = Work(piece, self._bench.changes(index, depth), (Task(key, ROWS, depth, places),))
+                ((_, rows),) = examine(self._bench.shared, work)
+                self._bench.vault.put(key, part_of(scorer.score(rows)))
+            part = self._bench.vault.open(key)
+            changes.append(Change(scores=Scoring(step.name, places, part)))
+            names.append(key_of(look, repr(part.to_pylist())))
+        self._bench.change(changes, names)
 
     def _filter(self, number: int, step: NamedStep, part: Callable[[int], pa.RecordBatch]) -> None:
         gone = []
-        for index, piece in enumerate(self._pieces):
+        for index, piece in enumerate(self._bench.pieces):
             gone.append(piece.start + part(index).column("place").to_numpy().astype(np.int64))
         numbers = np.concatenate([np.zeros(0, dtype=np.int64), *gone])
         stays = ~self._ledger.alive[numbers]
         if getattr(step.run, "spares_test", False) and TEST in self._split_names:
             stays |= self._splits[numbers] == self._code(TEST)
-        self._ledger.remove(number, step.name, numbers[~stays], Found(self._starts, part))
+        self._ledger.remove(number, step.name, numbers[~stays], Found(self._bench.starts, part))
 
     def _assign(self, piece: Piece, splits: pa.DictionaryArray) -> None:
         codes = np.array([self._code(split) for split in splits.dictionary.to_pylist()], dtype=np.int16)
@@ -289,98 +231,38 @@ class _Run:
 
     def _signed(self, name: str, depth: int, *, is_kept: bool) -> SignedRows:
         def revisit(what: str, look: Look, places: Sequence[NDArray[np.int64]]) -> Looked:
-            self._looks[f"{name}: {what}"] = look
+            self._bench.looks[f"{name}: {what}"] = look
             tasks: list[list[Task]] = []
             for piece, wanted in enumerate(places):
-                key = self._key(piece, name, depth, what, wanted.tobytes())
+                key = self._bench.key(piece, name, depth, what, wanted.tobytes())
                 tasks.append([Task(key, f"{name}: {what}", depth, wanted)] if len(wanted) else [])
-            self._examine(what, tasks)
+            self._bench.examine(what, tasks)
             keys = [each[0].key for each in tasks if each]
             bounds = np.concatenate(([0], np.cumsum([len(wanted) for wanted in places if len(wanted)])))
-            return Looked(bounds.astype(np.int64), lambda at: self._vault.open(keys[at]))
+            return Looked(bounds.astype(np.int64), lambda at: self._bench.vault.open(keys[at]))
 
         def found(what: str) -> pa.RecordBatch | None:
-            key = self._vault.note(key_of(name, what)) if is_kept else None
-            return None if key is None else self._vault.open(key)
+            key = self._bench.vault.note(key_of(name, what)) if is_kept else None
+            return None if key is None else self._bench.vault.open(key)
 
         def keep(what: str, part: pa.RecordBatch) -> None:
             if is_kept:
-                key = key_of(name, what, *(piece.key for piece in self._pieces))
-                self._vault.put(key, part)
+                key = key_of(name, what, *(piece.key for piece in self._bench.pieces))
+                self._bench.vault.put(key, part)
                 self.outcome.parts.add(key)
                 self.outcome.notes[key_of(name, what)] = key
 
         numbers = np.flatnonzero(self._ledger.alive)
         return SignedRows(
             numbers,
-            self._starts,
-            self._open(name, depth),
-            self._open("identify", depth),
+            self._bench.starts,
+            self._bench.opener(name, depth),
+            self._bench.opener(IDENTIFY, depth),
             revisit,
             Notes(found, keep),
             lambda split: self._splits == self._code(split),
-            np.array([piece.origin for piece in self._pieces], dtype=np.int32),
+            np.array([piece.origin for piece in self._bench.pieces], dtype=np.int32),
         )
-
-    # -- writing -------------------------------------------------------------------------------------------------
-
-    def write(self, sink: Sink) -> None:
-        """Write kept and removed rows."""
-        files = list(self._files(sink))
-        fresh = [file for file in files if not self._vault.has(file.key)]
-        total = sum(file.rows for file in files)
-        done = total - sum(file.rows for file in fresh)
-        self._watch("write", done, total)
-
-        def keep(file: File, rows: pa.Table) -> int:
-            self._vault.put(file.key, sink.note(sink.write(file, rows)))
-            return file.rows
-
-        for rows in self._executor.map(assemble, Shared(self._source, self._looks), fresh, keep):
-            done += rows
-            self._watch("write", done, total)
-        for file in files:
-            sink.add(file, sink.recall(file, self._vault.open(file.key)))
-            self.outcome.parts.add(file.key)
-            if file.part == "rows":
-                self.outcome.kept[file.split] += file.rows
-        self.outcome.removed = self._ledger.removed
-
-    def _files(self, sink: Sink) -> Iterator[File]:
-        depth = len(self._chains[0]) - 1 if self._pieces else 0
-        sizes = np.zeros(self._count, dtype=np.int64)
-        for index, piece in enumerate(self._pieces):
-            part = self._vault.open(self._key(index, "identify", depth))
-            sizes[piece.start : piece.start + piece.rows] = part.column("bytes").to_numpy()
-        alive = self._ledger.alive
-        depths = np.full(self._count, depth, dtype=np.int16)
-        for number, at in self._depth_of.items():
-            depths[self._ledger.fate == number] = at
-        for split in sorted(self._split_names):
-            numbers = np.flatnonzero(alive & (self._splits == self._code(split)))
-            numbers = np.repeat(numbers, self._copies[numbers])
-            for run in cut(numbers, sizes[numbers], *sink.limits):
-                yield self._file(run, depths, split)
-        numbers = np.flatnonzero(~alive)
-        numbers = np.repeat(numbers, self._copies[numbers])
-        for run in cut(numbers, sizes[numbers], *sink.limits):
-            yield self._file(run, depths)
-
-    def _file(self, numbers: NDArray[np.int64], depths: NDArray[np.int16], split: str | None = None) -> File:
-        segments, told = [], []
-        cuts = np.searchsorted(numbers, self._starts)
-        for index in np.flatnonzero(np.diff(cuts)).tolist():
-            rows = numbers[cuts[index] : cuts[index + 1]]
-            places = rows - self._starts[index]
-            deepest = int(depths[rows].max())
-            changes = tuple(self._changes[index][:deepest])
-            segments.append(Segment(self._pieces[index], changes, places, depths[rows]))
-            told += [self._pieces[index].key, self._chains[index][deepest], places.tobytes(), depths[rows].tobytes()]
-        if split is not None:
-            return File(key_of("rows", split, *told), "rows", split, segments)
-        why = self._ledger.why(numbers)
-        texts = [str(value) for column in why.columns for value in column.to_pylist()]
-        return File(key_of("removed", *told, *texts), "removed", "", segments, why)
 
 
 def _look_of(step: Runnable) -> Look | None:
@@ -392,7 +274,3 @@ def _look_of(step: Runnable) -> Look | None:
     if isinstance(step, Assigner):
         return Assigning(step)
     return Judging(step) if isinstance(step, RowFilter) else None
-
-
-def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return batch

@@ -247,7 +247,7 @@ def _give_id(row: dict[str, Any]) -> None:
 # -- keys ----------------------------------------------------------------------------------------------------------
 
 
-def key_of(*parts: str | bytes) -> str:
+def key_of(*parts: str | bytes | pa.Buffer) -> str:
     """A name for what follows from some parts."""
     told = sha256(FORMAT.encode())
     for part in parts:
