@@ -9,7 +9,6 @@ wherever it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs
+from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs, signatures
 from anneal.curation.domain.components import Reached, walk_components
 from anneal.curation.domain.identities import Identities
 from anneal.curation.domain.similarity import ShingleSets
 from anneal.curation.domain.steps.base import Removal, Removals, need
 from anneal.curation.domain.texts import Part, text_of
-from anneal.curation.domain.words import Ragged, fingerprints_of, ngrams_of, words_of
+from anneal.curation.domain.words import Ragged, shingle_sets
 
 MIN_THRESHOLD = 0.1
 MAX_NGRAM = 50
@@ -72,19 +71,16 @@ class Signatures:
     def add(self, numbers: NDArray[np.int64], batch: pa.RecordBatch) -> None:
         """Remember rows of this round."""
         texts = text_of(batch, self.step.part)
-        words = words_of(texts)
         if self._groups is not None:
-            self._wanted.append(_sets(ngrams_of(words, self.step.ngram, short_rows=True)))
+            self._wanted.append(shingle_sets(texts, self.step.ngram))
             return
-        worded = words.lengths > 0
-        if not worded.all():
-            mask = pa.array(worded)
-            numbers, batch, texts = numbers[worded], batch.filter(mask), texts.filter(mask)
-            words = Ragged(words.values, words.offsets[np.append(True, worded)])
-        self._seen.add(numbers, batch)
-        self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
-        self._prints.append(fingerprints_of(words))
-        self._keys.append(self.bands.keys_of(_sets(ngrams_of(words, self.step.ngram, short_rows=True))))
+        signed = signatures(texts, self.step.ngram, self.bands)
+        worded = signed.words > 0
+        mask = pa.array(worded)
+        self._seen.add(numbers[worded], batch.filter(mask))
+        self._lengths.append(pc.utf8_length(texts.filter(mask)).to_numpy(zero_copy_only=False).astype(np.int64))
+        self._prints.append(signed.prints[worded])
+        self._keys.append(signed.keys[:, worded])
 
     def close(self) -> NDArray[np.int64] | None:
         """After the first round, the rows that have a candidate."""
@@ -92,7 +88,7 @@ class Signatures:
             return None
         ranks = self._seen.ranks(np.concatenate([np.zeros(0, dtype=np.int64), *self._lengths]))
         prints = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *self._prints])
-        keys = np.concatenate([np.zeros((0, self.bands.count), dtype=np.uint64), *self._keys])
+        keys = np.concatenate([np.zeros((self.bands.count, 0), dtype=np.uint64), *self._keys], axis=1)
         self._prints, self._keys, self._lengths = [], [], []
         self._groups = Groups.of(prints, keys, ranks)
         return np.sort(self._seen.numbers()[self._groups.compared]) if len(self._groups.pairs) else None
@@ -101,33 +97,33 @@ class Signatures:
         """Every row but the longest of each component, and every row with the words of another."""
         assert self._groups is not None
         groups, ids, numbers = self._groups, self._seen.ids(), self._seen.numbers()
-        reached = {one.row: one for one in self._verified(groups)}
+        reached = self._verified(groups)
         removals = {}
-        for one in reached.values():
-            removals[int(numbers[one.row])] = self._removal(one, ids)
+        firsts = np.arange(len(numbers))
+        firsts[reached.rows] = reached.firsts
+        for row, by, similarity in zip(
+            reached.rows.tolist(), reached.by.tolist(), reached.similarities.tolist(), strict=True
+        ):
+            removals[int(numbers[row])] = self._removal(ids, by, similarity, int(firsts[row]))
         for row in np.flatnonzero(groups.heads != np.arange(len(numbers))).tolist():
             head = int(groups.heads[row])
-            first = reached[head].first if head in reached else head
-            removals[int(numbers[row])] = self._removal(Reached(row, head, 1.0, first), ids)
+            removals[int(numbers[row])] = self._removal(ids, head, 1.0, int(firsts[head]))
         return removals
 
-    def _verified(self, groups: Groups) -> Iterator[Reached]:
-        if not len(groups.pairs):
-            return iter(())
+    def _verified(self, groups: Groups) -> Reached:
         # Rows passed in the order of their numbers.
         order = groups.compared[np.argsort(self._seen.numbers()[groups.compared], kind="stable")]
         places = np.full(len(groups.heads), -1, dtype=np.int64)
         places[order] = np.arange(len(order))
-        sets = ShingleSets(_concatenated(self._wanted))
-        similarities = sets.jaccard(places[groups.pairs], self.step.threshold)
+        similarities = ShingleSets(self._wanted).jaccard(places[groups.pairs], self.step.threshold)
         similar = similarities >= self.step.threshold
         return walk_components(groups.pairs[similar], similarities[similar], groups.ranks)
 
-    def _removal(self, one: Reached, ids: pa.ChunkedArray) -> Removal:
-        numbers = {"similarity": round(one.similarity, 6), "threshold": self.step.threshold}
-        if one.by == one.first:
-            return Removal("fuzzy_duplicate", numbers, ids[one.by].as_py())
-        return Removal("fuzzy_duplicate", {**numbers, "kept": ids[one.first].as_py()}, ids[one.by].as_py())
+    def _removal(self, ids: pa.ChunkedArray, by: int, similarity: float, first: int) -> Removal:
+        numbers = {"similarity": round(similarity, 6), "threshold": self.step.threshold}
+        if by == first:
+            return Removal("fuzzy_duplicate", numbers, ids[by].as_py())
+        return Removal("fuzzy_duplicate", {**numbers, "kept": ids[first].as_py()}, ids[by].as_py())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +152,7 @@ class Groups:
         heads = np.empty(len(order), dtype=np.int64)
         heads[order] = order[opens][np.cumsum(opens) - 1] if len(order) else order
         alone = np.sort(order[opens])
-        pairs = alone[candidate_pairs(keys[alone], ranks[alone])]
+        places = np.empty(len(alone), dtype=np.int64)
+        places[np.argsort(ranks[alone])] = np.arange(len(alone))
+        pairs = alone[candidate_pairs((band[alone] for band in keys), places)]
         return cls(heads, pairs, np.unique(pairs), ranks)
-
-
-def _sets(shingles: Ragged) -> Ragged:
-    """Each row's shingles once; only long rows are worth the sorting."""
-    if not len(shingles.values) or shingles.lengths.max() < 10_000:
-        return shingles
-    rows = [np.unique(shingles.row(r)) for r in range(len(shingles.lengths))]
-    lengths = [len(row) for row in rows]
-    return Ragged(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths))))
-
-
-def _concatenated(parts: list[Ragged]) -> Ragged:
-    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
-    values = np.concatenate([np.zeros(0, dtype=np.uint64), *(part.values for part in parts)])
-    return Ragged(values, np.concatenate(([0], np.cumsum(lengths))))
