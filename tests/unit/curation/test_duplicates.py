@@ -159,7 +159,7 @@ def test_one_word_repeated_is_one_shingle() -> None:
 def test_a_band_of_many_rows_is_bounded_work() -> None:
     count = 5_000
     keys = np.zeros((count, 3), dtype=np.uint64)
-    pairs = candidate_pairs(keys, np.random.default_rng(1).permutation(count))
+    pairs = candidate_pairs(keys.T, np.random.default_rng(1).permutation(count))
     assert len(pairs) <= (NEIGHBOURS + 1) * count
     assert len(np.unique(pairs)) == count
     base = " ".join(f"x{n}" for n in range(100))

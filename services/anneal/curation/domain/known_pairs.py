@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anneal.curation.domain.words import mixed
-
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -19,7 +17,14 @@ def pair_keys(prints: NDArray[np.uint64], pairs: NDArray[np.int64]) -> NDArray[n
         pairs: rows, shape (pairs, 2).
     """
     left, right = prints[pairs[:, 0]], prints[pairs[:, 1]]
-    return mixed(mixed(left) + mixed(right) + _GOLDEN * (left ^ right))
+    return _mixed(_mixed(left) + _mixed(right) + _GOLDEN * (left ^ right))
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 class KnownPairs:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs
+from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs, signatures
 from anneal.curation.domain.known_pairs import KnownPairs, pair_keys
 from anneal.curation.domain.similarity import ShingleSets
 from anneal.curation.domain.steps.base import Signed, need
 from anneal.curation.domain.texts import Part, text_of
-from anneal.curation.domain.words import Ragged, fingerprints_of, ngrams_of, words_of
+from anneal.curation.domain.words import Ragged, shingle_sets
 
 MIN_THRESHOLD = 0.1
 MAX_NGRAM = 50
@@ -76,18 +76,16 @@ class NearDuplicates:
     def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Length, fingerprint and band keys of each row; a row without words has length -1."""
         texts = text_of(batch, self.part)
-        words = words_of(texts)
+        found = signatures(texts, self.ngram, self._bands)
         lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
-        prints = fingerprints_of(words)
-        keys = self._bands.keys_of(_sets(ngrams_of(words, self.ngram, short_rows=True)))
-        columns = {"length": np.where(words.lengths > 0, lengths, -1)}
-        columns |= {f"print_{half}": prints[:, half] for half in range(2)}
-        columns |= {f"band_{band}": keys[:, band] for band in range(self._bands.count)}
-        return pa.RecordBatch.from_pydict({name: np.ascontiguousarray(column) for name, column in columns.items()})
+        columns = {"length": np.where(found.words > 0, lengths, -1)}
+        columns |= {f"print_{half}": np.ascontiguousarray(found.prints[:, half]) for half in range(2)}
+        columns |= {f"band_{band}": found.keys[band] for band in range(self._bands.count)}
+        return pa.RecordBatch.from_pydict(columns)
 
     def shingles(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The shingles of each row."""
-        sets = _sets(ngrams_of(words_of(text_of(batch, self.part)), self.ngram, short_rows=True))
+        """The shingles of each row, ascending and each once."""
+        sets = shingle_sets(text_of(batch, self.part), self.ngram)
         lists = pa.LargeListArray.from_arrays(pa.array(sets.offsets), pa.array(sets.values))
         return pa.RecordBatch.from_arrays([lists], names=["shingles"])
 
@@ -97,12 +95,15 @@ class NearDuplicates:
         ranks = signed.ranks(-lengths)
         worded = np.flatnonzero(lengths >= 0)
         prints = np.stack([signed.array(f"print_{half}") for half in range(2)], axis=1)
-        keys = np.stack([signed.array(f"band_{band}") for band in range(self._bands.count)], axis=1)
-        groups = Groups.of(prints[worded], keys[worded], ranks[worded])
-        pairs = worded[groups.pairs]
+        heads = worded[_heads(prints[worded], ranks[worded])]
+        alone = np.unique(heads)
+        places = np.empty(len(alone), dtype=np.int64)
+        places[np.argsort(ranks[alone])] = np.arange(len(alone))
+        keys = (signed.array(f"band_{band}")[alone] for band in range(self._bands.count))
+        pairs = alone[candidate_pairs(keys, places)]
         similarities = self._verified(signed, prints, pairs)
         similar = similarities >= self.threshold
-        return Similar(ranks, worded, worded[groups.heads], pairs[similar], similarities[similar])
+        return Similar(ranks, worded, heads, pairs[similar], similarities[similar])
 
     def _verified(self, signed: Signed, prints: NDArray[np.uint64], pairs: Pairs) -> NDArray[np.float64]:
         """The similarity of each pair; what was verified for the version before is not verified again."""
@@ -117,56 +118,23 @@ class NearDuplicates:
         wanted = np.unique(pairs)
         if not len(wanted):
             return np.zeros(0)
-        table = signed.revisit("verify", self.shingles, wanted).table()
-        sets = ShingleSets(_concatenated([_ragged(chunk) for chunk in table.column("shingles").chunks]))
-        return sets.jaccard(np.searchsorted(wanted, pairs), self.threshold)
+        looked = signed.revisit("verify", self.shingles, wanted)
+        chunks = [looked.open(piece).column("shingles") for piece in range(len(looked.bounds) - 1)]
+        return ShingleSets([_ragged(chunk) for chunk in chunks]).jaccard(np.searchsorted(wanted, pairs), self.threshold)
 
 
 def _ragged(lists: pa.LargeListArray) -> Ragged:
+    """The lists, where they lie."""
     offsets = lists.offsets.to_numpy()
-    return Ragged(lists.flatten().to_numpy(), offsets - offsets[0])
+    return Ragged(lists.values.to_numpy(), offsets)
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Rows of the same words behind one head each, and the heads to compare.
-
-    Attributes:
-        heads: the row that stands for each row, shape (rows,); its own head where no other row has its words.
-        pairs: heads to compare, shape (pairs, 2).
-        compared: the heads in `pairs`, each once.
-        ranks: the order of the rows, shape (rows,).
-    """
-
-    heads: NDArray[np.int64]
-    pairs: Pairs
-    compared: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, prints: NDArray[np.uint64], keys: NDArray[np.uint64], ranks: NDArray[np.int64]) -> Groups:
-        """Group rows by fingerprint, and find the candidates among the heads by their band keys."""
-        order = np.lexsort((ranks, prints[:, 1], prints[:, 0]))
-        ordered = prints[order]
-        opens = np.ones(len(order), dtype=bool)
-        opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        heads = np.empty(len(order), dtype=np.int64)
-        heads[order] = order[opens][np.cumsum(opens) - 1] if len(order) else order
-        alone = np.sort(order[opens])
-        pairs = alone[candidate_pairs(keys[alone], ranks[alone])]
-        return cls(heads, pairs, np.unique(pairs), ranks)
-
-
-def _sets(shingles: Ragged) -> Ragged:
-    """Each row's shingles once; only long rows are worth the sorting."""
-    if not len(shingles.values) or shingles.lengths.max() < 10_000:
-        return shingles
-    rows = [np.unique(shingles.row(r)) for r in range(len(shingles.lengths))]
-    lengths = [len(row) for row in rows]
-    return Ragged(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths))))
-
-
-def _concatenated(parts: list[Ragged]) -> Ragged:
-    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
-    values = np.concatenate([np.zeros(0, dtype=np.uint64), *(part.values for part in parts)])
-    return Ragged(values, np.concatenate(([0], np.cumsum(lengths))))
+def _heads(prints: NDArray[np.uint64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each row the first of those with the same fingerprint, shape (rows,)."""
+    order = np.lexsort((ranks, prints[:, 1], prints[:, 0]))
+    ordered = prints[order]
+    opens = np.ones(len(order), dtype=bool)
+    opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    heads = np.empty(len(order), dtype=np.int64)
+    heads[order] = order[opens][np.cumsum(opens) - 1] if len(order) else order
+    return heads

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from anneal.curation.domain.components import Reached, walk_components
+from anneal.curation.domain.components import walk_components
 from anneal.curation.domain.near_duplicates import NearDuplicates, check
 from anneal.curation.domain.steps.base import Signed, Verdicts
 from anneal.curation.domain.texts import Part
@@ -51,20 +51,21 @@ class FuzzyDuplicates:
         if not len(signed):
             return []
         similar = self._pairs.find(signed)
-        reached = {one.row: one for one in walk_components(similar.pairs, similar.similarities, similar.ranks)}
-        for place, head in zip(similar.worded.tolist(), similar.heads.tolist(), strict=True):
-            if place != head:
-                first = reached[head].first if head in reached else head
-                reached[place] = Reached(place, head, 1.0, first)
-        rows = [reached[place] for place in sorted(reached)]
+        reached = walk_components(similar.pairs, similar.similarities, similar.ranks)
+        first = np.arange(len(signed))
+        first[reached.rows] = reached.firsts
+        behind = similar.worded[similar.worded != similar.heads]
+        heads = similar.heads[similar.worded != similar.heads]
+        places = np.concatenate((reached.rows, behind))
+        order = np.argsort(places)
+        by = np.concatenate((reached.by, heads))[order]
+        kept = np.concatenate((reached.firsts, first[heads]))[order]
+        similarity = np.concatenate((reached.similarities, np.ones(len(behind))))[order]
         said = Verdicts(
-            places=np.array([one.row for one in rows], dtype=np.int64),
+            places=places[order],
             reason="fuzzy_duplicate",
-            numbers={
-                "similarity": np.array([round(one.similarity, 6) for one in rows], dtype=np.float64),
-                "threshold": self.threshold,
-            },
-            duplicate_of=np.array([one.by for one in rows], dtype=np.int64),
-            related={"kept": np.array([one.first if one.first != one.by else -1 for one in rows], dtype=np.int64)},
+            numbers={"similarity": similarity.round(6), "threshold": self.threshold},
+            duplicate_of=by,
+            related={"kept": np.where(kept == by, -1, kept)},
         )
         return [said]
