@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -84,18 +84,18 @@ class DatasetWriter:
         named = split if part == "rows" else ""
         return Shard(part=part, split=named, digest=digest, rows=table.num_rows, size_bytes=len(data))
 
-    def take(self, shard: Shard, removals: Iterable[tuple[str, str]] = ()) -> None:
+    def take(self, shard: Shard, removals: Mapping[tuple[str, str], int] | None = None) -> None:
         """Make a written file the next one of its part and split.
 
         Args:
             shard: the file.
-            removals: step and reason of each of its rows, where they were removed.
+            removals: how many of its rows left by which step and reason, where they were removed.
         """
         self._shards.append(shard)
         self._counts[shard.part] += shard.rows
         if shard.part == "rows":
             self._splits[shard.split] += shard.rows
-        self._removed.update(removals)
+        self._removed.update(removals or {})
 
     def finish(
         self,

@@ -71,7 +71,7 @@ class Counting:
         self.calls: list[tuple[str, int]] = []
         self._left = kill_after
 
-    def map(self, function: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], then: Any) -> Iterator[Any]:
+    def map(self, function: Callable[[Any, Any], Any], shared: Any, items: Any, then: Any) -> Iterator[Any]:
         for result in Threads(1).map(function, shared, items, then):
             if self._left == 0:
                 raise KeyboardInterrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from anneal.curation.domain.output import File
 from anneal.curation.domain.pieces import Piece
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.manifests import Shard
+from anneal.kit.records import REMOVED_FIELDS
 
 PIECE_ROWS = 16_384
 """Two row groups: enough that calls cost nothing beside rows, few enough that every core has some."""
@@ -103,9 +104,7 @@ class DatasetSink:
 
     def add(self, file: File, written: Shard) -> None:
         """Take a written file."""
-        steps, reasons = ([], []) if file.why is None else (file.why.column(0), file.why.column(1))
-        pairs = ((str(step), str(reason)) for step, reason in zip(steps, reasons, strict=True))
-        self._writer.take(written, pairs)
+        self._writer.take(written, {} if file.why is None else _removals(file.why))
 
     def note(self, written: Shard) -> pa.RecordBatch:
         """What was written, to be recalled."""
@@ -118,3 +117,10 @@ class DatasetSink:
         (row,) = note.to_pylist()
         split = file.split if file.part == "rows" else ""
         return Shard(part=file.part, split=split, digest=row["digest"], rows=row["rows"], size_bytes=row["size"])
+
+
+def _removals(why: pa.Table) -> Mapping[tuple[str, str], int]:
+    """How many rows left by each step and reason."""
+    names = [field.name for field in REMOVED_FIELDS[:2]]
+    counted = why.group_by(names).aggregate([([], "count_all")])
+    return {(row[names[0]], row[names[1]]): row["count_all"] for row in counted.to_pylist()}

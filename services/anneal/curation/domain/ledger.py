@@ -74,20 +74,26 @@ class Compared:
 
 def _told(verdict: Verdicts, spots: Numbers, signed: SignedRows) -> tuple[list[str], Sequence[str | None]]:
     """The numbers of some rows of a verdict as JSON, and the ids of those they repeat."""
-    fields: dict[str, list[Any]] = {}
+    fields: dict[str, Sequence[str]] = {}
     for name, value in verdict.numbers.items():
-        fields[name] = value[spots].tolist() if np.ndim(value) else [value] * len(spots)
+        fields[name] = _fragments(name, value[spots] if np.ndim(value) else np.array([value] * len(spots)))
     for name, others in verdict.related.items():
-        ids = iter(signed.ids(others[spots][others[spots] >= 0]))
-        fields[name] = [next(ids) if other >= 0 else None for other in others[spots].tolist()]
-    names = sorted(fields)
-    rows = zip(*(fields[name] for name in names), strict=True) if names else ((),) * len(spots)
-    told = [
-        json.dumps({name: value for name, value in zip(names, row, strict=True) if value is not None}) for row in rows
-    ]
+        named = others[spots]
+        ids = iter(signed.ids(named[named >= 0]))
+        fields[name] = [f'"{name}": "{next(ids)}"' if is_there else "" for is_there in (named >= 0).tolist()]
+    rows = zip(*(fields[name] for name in sorted(fields)), strict=True) if fields else [()] * len(spots)
+    told = [f"{{{', '.join(filter(None, row))}}}" for row in rows]
     if verdict.duplicate_of is None:
         return told, [None] * len(spots)
     return told, signed.ids(verdict.duplicate_of[spots])
+
+
+def _fragments(name: str, values: NDArray[Any]) -> list[str]:
+    """`"name": value` in JSON for each of many values, of which few differ."""
+    different, which = np.unique(values, return_inverse=True)
+    written = np.array([f"{json.dumps(name)}: {json.dumps(value)}" for value in different.tolist()], dtype=object)
+    fragments: list[str] = written[which].tolist()
+    return fragments
 
 
 class Ledger:
@@ -120,7 +126,8 @@ class Ledger:
             steps[here] = name
             for column, values in zip(columns, told, strict=True):
                 column[here] = values
-            self.removed.update((name, reason) for reason in told[0])
+            for reason, count in Counter(told[0]).items():
+                self.removed[name, reason] += count
         arrays = [
             pa.array(values, type=field.type, from_pandas=True)
             for values, field in zip((steps, *columns), REMOVED_FIELDS, strict=True)

@@ -8,7 +8,7 @@ again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
@@ -91,7 +91,7 @@ class Executor(Protocol):
         self,
         function: Callable[[Any, Any], Any],
         shared: Any,
-        items: Sequence[Any],
+        items: Iterable[Any],
         then: Callable[[Any, Any], Result],
     ) -> Iterator[Result]:
         """`then(item, function(shared, item))` for every item.
@@ -99,7 +99,7 @@ class Executor(Protocol):
         Args:
             function: a function of a module, which may run in another process.
             shared: what it needs besides the item; sent once.
-            items: one call each.
+            items: one call each; taken when there is room for more.
             then: runs in this process, maybe on another thread.
         """
         ...

@@ -62,17 +62,24 @@ class Fates:
 
 def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     """Write kept and removed rows; returns all files, also those that were there."""
-    files = list(_files(bench, fates, sink))
-    fresh = [file for file in files if not bench.vault.has(file.key)]
-    total = sum(file.rows for file in files)
-    done = total - sum(file.rows for file in fresh)
+    files: list[File] = []
+    total, done = int(fates.copies.sum()), 0
     bench.watch("write", done, total)
+
+    def fresh() -> Iterator[File]:
+        nonlocal done
+        for file in _files(bench, fates, sink):
+            files.append(file)
+            if bench.vault.has(file.key):
+                done += file.rows
+            else:
+                yield file
 
     def keep(file: File, rows: pa.Table) -> int:
         bench.vault.put(file.key, sink.note(sink.write(file, rows)))
         return file.rows
 
-    for rows in bench.executor.map(assemble, bench.shared, fresh, keep):
+    for rows in bench.executor.map(assemble, bench.shared, fresh(), keep):
         done += rows
         bench.watch("write", done, total)
     for file in files:

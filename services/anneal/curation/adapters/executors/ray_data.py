@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pickle import dumps, loads
 from typing import Any, TypeVar
 
@@ -45,10 +45,11 @@ class RayData:
         self,
         function: Callable[[Any, Any], Any],
         shared: Any,
-        items: Sequence[Any],
+        items: Iterable[Any],
         then: Callable[[Any, Any], Result],
     ) -> Iterator[Result]:
         """`then(item, function(shared, item))` for every item, in their order; `then` runs here."""
+        items = list(items)
         if not items:
             return
         ray = self._ray

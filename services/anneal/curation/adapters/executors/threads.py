@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ class Threads:
         self,
         function: Callable[[Any, Any], Any],
         shared: Any,
-        items: Sequence[Any],
+        items: Iterable[Any],
         then: Callable[[Any, Any], Result],
     ) -> Iterator[Result]:
         """`then(item, function(shared, item))` for every item, in their order."""
