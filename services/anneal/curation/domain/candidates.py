@@ -97,9 +97,9 @@ def signatures(texts: pa.Array, ngram: int, bands: Bands) -> Signatures:
 def candidate_pairs(keys: Iterable[NDArray[np.uint64]], ranks: NDArray[np.int64]) -> Pairs:
     """The pairs to verify, shape (pairs, 2), each once, the row of lower rank first; ordered by rank.
 
-    A row costs 16 bytes here beyond its rank and one band's key, and a row that shares a key in the band 32 more; a
-    pair costs 8 bytes, and 24 while it is found. So 10 million rows with 2 pairs each stay within 1 GB; a row has 33
-    new pairs in a band at most.
+    A row costs 20 bytes beyond its rank and one band's key, and 48 more while it shares a key in the band; a pair costs
+    16 bytes, and 40 on the way. So 10 million rows with 2 pairs each stay within 1.5 GB. No row has more than
+    `NEIGHBOURS` + 1 new pairs in a band.
 
     Args:
         keys: the keys of one band after the other, each of shape (rows,).

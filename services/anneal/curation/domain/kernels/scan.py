@@ -67,6 +67,7 @@ def _fold(octets: Any, start: Any, end: Any, table: Any, folded: Any) -> Any:
 
 @helper
 def _fold_unicode(octets: Any, start: Any, end: Any, table: Any, folded: Any) -> Any:
+    """Fold a row one code point at a time; what is not UTF-8 reads nothing outside its row and stands for no word."""
     i, size = start, 0
     while i < end:
         lead = np.uint32(octets[i])
@@ -80,10 +81,12 @@ def _fold_unicode(octets: Any, start: Any, end: Any, table: Any, folded: Any) ->
             point, width = lead & np.uint32(0x0F), 3
         else:
             point, width = lead & np.uint32(0x07), 4
+        if i + width > end:
+            break
         for j in range(1, width):
             point = (point << np.uint32(6)) | np.uint32(octets[i + j] & np.uint8(0x3F))
         i += width
-        size = _encode(table[point], folded, size)
+        size = _encode(table[point] if point < len(table) else np.uint32(0), folded, size)
     return size
 
 
@@ -144,19 +147,7 @@ def _hash_words(folded: Any, size: Any, hashes: Any, at: Any) -> Any:
                 hashes[at] = _hash(folded, start, place - start)
                 at += 1
             start, is_open = place, not is_open
-    if is_open:
-        hashes[at] = _hash(folded, start, size - start)
-        at += 1
     return at
-
-
-@helper
-def _leading(n: Any) -> Any:
-    """What the word that leaves a window of n words was multiplied by."""
-    power = _ONE
-    for _ in range(n):
-        power *= GOLDEN
-    return power
 
 
 @helper
@@ -164,7 +155,10 @@ def _ngrams(words: Any, first: Any, last: Any, n: Any, grams: Any, at: Any) -> A
     """Write the hashes of a row's n-grams from `at` on, and return where they end; a short row is one."""
     if first == last:
         return at
-    window, leading = _ZERO, _leading(n)
+    # What the word that leaves the window was multiplied by.
+    window, leading = _ZERO, _ONE
+    for _ in range(n):
+        leading *= GOLDEN
     for i in range(first, last):
         window = window * GOLDEN + words[i]
         if i - first >= n:
