@@ -20,9 +20,10 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
         runtime: what the process gives.
         options: what orders may ask for; the defaults where nothing is said.
     """
+    chosen = options or CurationOptions()
     channel = runtime.channel("registry")
     registry: Any = RegistryServiceStub(channel)
-    servicer = CurationServicer(runtime.jobs, runtime.store, registry, options or CurationOptions())
+    servicer = CurationServicer(runtime.jobs, runtime.store, registry, chosen)
     return Service(
         name="curation",
         add=lambda server: add_CurationServiceServicer_to_server(servicer, server),
@@ -33,6 +34,7 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 request=pb.CurateDatasetRequest,
                 body="anneal.curation.jobs:curate_dataset",
                 publish=dataset_publisher(channel),
+                options=lambda: {"judges": chosen.judges.model_dump(mode="json")},
             ),
         ),
     )

@@ -10,9 +10,17 @@ from anneal.curation.domain.steps.format import Format
 from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
 from anneal.curation.domain.steps.keywords import Keywords
 from anneal.curation.domain.steps.length import Length
+from anneal.curation.domain.steps.llm_judge import LlmJudge
+from anneal.curation.domain.steps.llm_jury import LlmJury
+from anneal.curation.domain.steps.pairwise_judge import PairwiseJudge
+from anneal.curation.domain.steps.quality_classifier import QualityClassifier
+from anneal.curation.domain.steps.reward_model import RewardModel
+from anneal.curation.domain.steps.score_filter import ScoreFilter
 from anneal.curation.domain.steps.split import Split
 
-Step = Decontaminate | ExactDuplicates | Format | FuzzyDuplicates | Keywords | Length | Split
+Judging = LlmJudge | LlmJury | PairwiseJudge
+Scoring = Judging | QualityClassifier | RewardModel
+Step = Decontaminate | ExactDuplicates | Format | FuzzyDuplicates | Keywords | Length | ScoreFilter | Scoring | Split
 
 STEPS: Mapping[str, type[Step]] = {
     "decontaminate": Decontaminate,
@@ -21,5 +29,11 @@ STEPS: Mapping[str, type[Step]] = {
     "fuzzy_duplicates": FuzzyDuplicates,
     "keywords": Keywords,
     "length": Length,
+    "llm_judge": LlmJudge,
+    "llm_jury": LlmJury,
+    "pairwise_judge": PairwiseJudge,
+    "quality_classifier": QualityClassifier,
+    "reward_model": RewardModel,
+    "score_filter": ScoreFilter,
     "split": Split,
 }
