@@ -28,7 +28,7 @@ from anneal.curation.domain.judges import (
     read_object,
     rows_to_judge,
 )
-from anneal.curation.domain.steps.base import need
+from anneal.curation.domain.needs import need
 
 LOWEST, HIGHEST = 1, 4
 RUBRIC = """\

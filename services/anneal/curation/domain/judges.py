@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anneal.curation.domain.steps.base import need
+from anneal.curation.domain.needs import need
 from anneal.curation.domain.texts import Messages, text_of
 from anneal.kit.digests import digest_of
 

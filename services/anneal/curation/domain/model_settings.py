@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from anneal.curation.domain.steps.base import need
+from anneal.curation.domain.needs import need
 
 MAX_BATCH_ROWS = 1_024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anneal.curation.domain.errors import TooManyUnscored
-from anneal.curation.domain.steps.base import Scorer, Scores, need
+from anneal.curation.domain.needs import need
+
+if TYPE_CHECKING:  # the steps take their settings' checks from here
+    from anneal.curation.domain.steps.base import Scorer, Scores
 
 REMARKS = "scoring"
 """Key in a row's `meta`: name of the scorer -> `unscored` (why there is no score) and its notes."""
