@@ -29,9 +29,10 @@ class AnswerLog:
             for line in file:
                 try:
                     record = json.loads(line if line.endswith(b"\n") else b"")
-                    self._places[_short(record["key"])] = place
+                    key, _ = _short(str(record["key"])), Reply(**record["reply"])
                 except (ValueError, KeyError, TypeError):
                     break
+                self._places[key] = place
                 place += len(line)
             file.truncate(place)
 

@@ -98,8 +98,10 @@ class OpenAIJudge:
             raise self._status_failure(error) from error
         except (TimeoutError, openai.APITimeoutError) as error:
             raise Unanswered("judge_timeout") from error
-        except (openai.APIError, ValueError) as error:
+        except openai.APIConnectionError as error:
             raise Unanswered("judge_unreachable") from error
+        except (openai.APIError, ValueError) as error:
+            raise Unanswered("judge_failed") from error
         return _read(answer)
 
     def _status_failure(self, error: openai.APIStatusError) -> Exception:
