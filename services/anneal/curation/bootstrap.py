@@ -34,7 +34,7 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 request=pb.CurateDatasetRequest,
                 body="anneal.curation.jobs:curate_dataset",
                 publish=dataset_publisher(channel),
-                options=lambda: chosen.model_dump(),
+                options=lambda: chosen.model_dump(mode="json"),
             ),
         ),
     )

@@ -11,15 +11,16 @@ from typing import Any
 from anneal.curation import codec
 from anneal.curation.adapters.executors.ray_data import RayData
 from anneal.curation.adapters.executors.threads import Threads
+from anneal.curation.adapters.judges import scorer_of
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.adapters.vault import Index, ScratchVault
 from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.pieces import Executor
-from anneal.curation.domain.steps import Step
+from anneal.curation.domain.steps import Scoring, Step
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
 from anneal.curation.planning import HeldOut, Inputs, Version, check_sources
-from anneal.curation.settings import CurationOptions
+from anneal.curation.settings import CurationOptions, JudgeOptions
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.publishing import unpublished_version
@@ -50,6 +51,8 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     vault = ScratchVault(ctx.scratch / "parts", ctx.store, index)
     outcome = curate(runnable, StoredRows(readers), vault, _executor(options), DatasetSink(writer), _Watcher(ctx))
     statistics = _covers(runnable) | _mixtures(outcome, inputs)
+    if outcome.scorings:
+        statistics["scoring"] = outcome.scorings
     if options.keep_index:
         statistics |= _index(ctx, vault, outcome)
     manifest = writer.finish(
@@ -120,6 +123,9 @@ def _named(ctx: JobContext, name: str, step: Step, inputs: Inputs) -> NamedStep:
 
 def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any:
     """The step itself, or with the index it needs."""
+    if isinstance(step, Scoring):
+        judges = JudgeOptions.model_validate(ctx.options["judges"])
+        return scorer_of(step, ctx.scratch, judges, check=ctx.check, count=ctx.count)
     if not isinstance(step, Decontaminate):
         return step
     index = step.index()

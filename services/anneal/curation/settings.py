@@ -10,6 +10,23 @@ from anneal.kit.options import Options
 from anneal.kit.settings import ServiceSettings
 
 
+class JudgeOptions(Options):
+    """How models that judge rows are reached.
+
+    Attributes:
+        hosts: glob patterns of the hosts of judges that an order may name; by default any.
+        models: glob patterns of the reward models and classifiers, folders or ids on a hub, that an order may name; by
+            default any.
+        timeout_s: longest wait for one answer.
+        attempts: attempts per call, the first included.
+    """
+
+    hosts: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] = ("*",)
+    timeout_s: float = Field(default=60, gt=0)
+    attempts: int = Field(default=4, ge=1)
+
+
 class CurationOptions(Options):
     """What orders may ask for, and how they are carried out.
 
@@ -22,6 +39,7 @@ class CurationOptions(Options):
         ray_address: of the cluster; empty takes the one the job's process is part of, or starts one.
         keep_index: whether a version keeps what is known of its rows, some 300 bytes each, in the store, so that the
             dataset's next version looks at new rows only.
+        judges: models that judge rows.
     """
 
     max_sources: int = Field(default=100, ge=1)
@@ -30,6 +48,7 @@ class CurationOptions(Options):
     threads: int = Field(default=0, ge=0)
     ray_address: str = ""
     keep_index: bool = True
+    judges: JudgeOptions = JudgeOptions()
 
 
 class Settings(ServiceSettings):

@@ -37,7 +37,7 @@ from anneal.curation.domain.pieces import (
     examine,
     key_of,
 )
-from anneal.curation.domain.scoring import Scoring, part_of
+from anneal.curation.domain.scoring import Scoring, part_of, scores_of
 from anneal.curation.domain.signed import Looked, Notes, SignedRows
 from anneal.curation.domain.steps.base import (
     TEST,
@@ -80,6 +80,7 @@ class Outcome:
         parts: keys of the parts that the next version of the dataset can use.
         notes: names of what comparisons keep for it, and their keys, which are among the parts.
         accounts: what steps that repeat rows say of it, as JSON values.
+        scorings: what steps that score rows say of it, as JSON values.
     """
 
     rows_in: int = 0
@@ -88,6 +89,7 @@ class Outcome:
     parts: set[str] = field(default_factory=set)
     notes: dict[str, str] = field(default_factory=dict)
     accounts: list[dict[str, Any]] = field(default_factory=list)
+    scorings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def curate(
@@ -201,14 +203,17 @@ class _Run:
             self._bench.watch(step.name, piece.start, self._bench.count)
             places = np.flatnonzero(alive[piece.start : piece.start + piece.rows])
             key = self._bench.key(index, look, depth, "scores", places.tobytes())
-            if not self._bench.vault.has(key):
+            if self._bench.vault.has(key):
+                scorer.recall(scores_of(self._bench.vault.open(key)))
+            else:
                 work = Work(piece, self._bench.changes(index, depth), (Task(key, ROWS, depth, places),))
                 ((_, rows),) = examine(self._bench.shared, work)
                 self._bench.vault.put(key, part_of(scorer.score(rows)))
             part = self._bench.vault.open(key)
-            changes.append(Change(scores=Scoring(step.name, places, part)))
+            changes.append(Change(scores=Scoring(scorer.name, places, part)))
             names.append(key_of(look, repr(part.to_pylist())))
         self._bench.change(changes, names)
+        self.outcome.scorings.append(dict(scorer.finish()))
 
     def _filter(self, number: int, step: NamedStep, part: Callable[[int], pa.RecordBatch]) -> None:
         gone = []

@@ -11,12 +11,31 @@ from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
 from anneal.curation.domain.steps.grouped_split import GroupedSplit
 from anneal.curation.domain.steps.keywords import Keywords
 from anneal.curation.domain.steps.length import Length
+from anneal.curation.domain.steps.llm_judge import LlmJudge
+from anneal.curation.domain.steps.llm_jury import LlmJury
 from anneal.curation.domain.steps.mix import Mix
+from anneal.curation.domain.steps.pairwise_judge import PairwiseJudge
+from anneal.curation.domain.steps.quality_classifier import QualityClassifier
+from anneal.curation.domain.steps.reward_model import RewardModel
 from anneal.curation.domain.steps.sample import Sample
+from anneal.curation.domain.steps.score_filter import ScoreFilter
 from anneal.curation.domain.steps.split import Split
 
+Judging = LlmJudge | LlmJury | PairwiseJudge
+Scoring = Judging | QualityClassifier | RewardModel
 Step = (
-    Decontaminate | ExactDuplicates | Format | FuzzyDuplicates | GroupedSplit | Keywords | Length | Mix | Sample | Split
+    Decontaminate
+    | ExactDuplicates
+    | Format
+    | FuzzyDuplicates
+    | GroupedSplit
+    | Keywords
+    | Length
+    | Mix
+    | Sample
+    | ScoreFilter
+    | Split
+    | Scoring
 )
 
 # At most one of these in a pipeline: each gives every row its split.
@@ -30,7 +49,13 @@ STEPS: Mapping[str, type[Step]] = {
     "grouped_split": GroupedSplit,
     "keywords": Keywords,
     "length": Length,
+    "llm_judge": LlmJudge,
+    "llm_jury": LlmJury,
     "mix": Mix,
+    "pairwise_judge": PairwiseJudge,
+    "quality_classifier": QualityClassifier,
+    "reward_model": RewardModel,
     "sample": Sample,
+    "score_filter": ScoreFilter,
     "split": Split,
 }

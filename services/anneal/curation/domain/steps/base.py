@@ -13,33 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from anneal.curation.domain.needs import WrongSetting as WrongSetting
+from anneal.curation.domain.needs import need as need
+
 TEST = "test"
 VALIDATION = "validation"
 TRAIN = "train"
 # In this order a split's number stands for its name; datasets may bring others.
 SPLITS = (TRAIN, VALIDATION, TEST)
-
-
-class WrongSetting(ValueError):
-    """A setting of a step is impossible.
-
-    Attributes:
-        field: the setting.
-    """
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(description)
-        self.field = field
-
-
-def need(holds: bool, field: str, description: str) -> None:
-    """Check a setting.
-
-    Raises:
-        WrongSetting: the condition does not hold.
-    """
-    if not holds:
-        raise WrongSetting(field, description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +210,29 @@ class Scores:
     notes: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
 
 
-@runtime_checkable
-class Scorer(Protocol):
-    """Gives rows scores, at a price: it sees only the rows that are left, and what it said is kept across attempts."""
+class Grader(Protocol):
+    """Gives rows scores."""
 
     def score(self, batch: pa.RecordBatch) -> Scores:
         """The scores of the rows."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Grader, Protocol):
+    """Gives rows scores, at a price: it sees only the rows that are left, and what it said is kept across attempts."""
+
+    @property
+    def name(self) -> str:
+        """Under which its remarks stand in the rows."""
+        ...
+
+    def recall(self, scores: Scores) -> None:
+        """Hear what it said of some rows in an attempt before."""
+        ...
+
+    def finish(self) -> Mapping[str, Any]:
+        """After the last row: what there is to say of the scores, as JSON values."""
         ...
 
 
