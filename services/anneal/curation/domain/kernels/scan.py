@@ -64,7 +64,7 @@ def _fold(octets: Any, start: Any, end: Any, table: Any, folded: Any) -> Any:
 
 @helper
 def _fold_unicode(octets: Any, start: Any, end: Any, table: Any, folded: Any) -> Any:
-    """Fold a row one code point at a time; what is not UTF-8 reads nothing outside its row and stands for no word."""
+    """Fold a row one code point at a time; what is not UTF-8 may be any word, but reads nothing outside its row."""
     i, size = start, 0
     while i < end:
         lead = np.uint32(octets[i])
