@@ -35,7 +35,7 @@ FOUND = [
     ("iban", "GB82WEST12345698765432"),
     ("iban", "NO9386011117947"),
     ("iban", "FR14 2004 1010 0505 0001 3M02 606"),
-    ("ip", "8.8.8.8"),
+    ("ip", "81.2.69.142"),
     ("ip", "142.250.74.78"),
     ("ip", "2001:4860:4860::8888"),
     ("ip", "2001:4860:4860:0:0:0:0:8844"),
@@ -53,7 +53,7 @@ FOUND = [
 ]
 NOT_FOUND = [
     "version 1.2.3.4 and v8.8.8.8, Chrome/91.0.4472.124, lib==5.6.7.8",
-    "see section 4.3.2.1 and OID 1.3.6.1.4.1.311",
+    "see 3.1.3.6, section 14.3.2.1 and OID 1.3.6.1.4.1.311",
     "127.0.0.1, 10.0.0.5, 192.168.1.1, 192.0.2.7, 256.1.1.1, ::1, fe80::1",
     "std::vector, a::b, 12:34:56, 2024:01:02, de:ad:be:ef:00:01",
     "ISBN 978-3-16-148410-0, ISBN 0-306-40615-2, 9783161484100",
@@ -82,7 +82,7 @@ def test_personal_data_is_found_where_it_stands(kind: PiiKind, value: str) -> No
     for before, after in (("", ""), ("Please use ", " from now on."), ("(", ")"), ("« ", ", thanks")):
         text = f"{before}{value}{after}"
         assert [(one.kind, text[one.start : one.end]) for one in find_pii(text, PII_KINDS)] == [(kind, value)]
-        assert suspects_of(pa.array([text, "x"], pa.large_string()), [kind]) == [0]
+        assert suspects_of(pa.array([text, "x"], pa.large_string()), [kind]) == {0: [kind]}
 
 
 @pytest.mark.parametrize("text", NOT_FOUND)
@@ -121,9 +121,9 @@ def contents(step: PiiMask, *rows: Row) -> list[list[str]]:
 
 
 def test_masks_are_typed() -> None:
-    texts = [f"Use {value}!" for _, value in FOUND]
+    texts = [f"use {value}!" for _, value in FOUND]
     masked = contents(PiiMask(), *(asked(text, "x") for text in texts))
-    assert masked == [[f"Use [{kind.upper()}]!", "x"] for kind, _ in FOUND]
+    assert masked == [[f"use [{kind.upper()}]!", "x"] for kind, _ in FOUND]
     assert contents(PiiMask(kinds=("phone",)), asked("a@example.com", "+49 30 1234567")) == [
         ["a@example.com", "[PHONE]"]
     ]
@@ -133,7 +133,7 @@ def test_equal_values_of_a_row_get_equal_numbers() -> None:
     rows = (
         said(
             ("system", "Contact: a@example.com"),
-            ("user", "b@example.com, A@Example.com and 8.8.8.8?"),
+            ("user", "b@example.com, A@Example.com and 81.2.69.142?"),
             ("assistant", "b@example.com +49 30 1234567 or +49-30-1234567"),
         ),
         asked("none", "b@example.com"),
@@ -154,7 +154,7 @@ def test_nulls_and_slices_survive_masking() -> None:
     turns = [
         [{"role": "user", "content": None}, {"role": "assistant", "content": "a@example.com"}],
         None,
-        [{"role": None, "content": "8.8.8.8"}],
+        [{"role": None, "content": "81.2.69.142"}],
     ]
     batch = batch_of([asked("x", "y")] * 4)
     column = pa.array([[], *turns], type=batch.schema.field("messages").type)
@@ -195,7 +195,7 @@ def test_masking_twice_is_masking_once(texts: list[str], numbered: bool) -> None
 def test_suspicion_misses_nothing(text: str) -> None:
     for kind in PII_KINDS:
         if find_pii(text, [kind]):
-            assert suspects_of(pa.array([text], pa.large_string()), [kind]) == [0]
+            assert suspects_of(pa.array([text], pa.large_string()), [kind]) == {0: [kind]}
 
 
 @pytest.mark.timeout(60)

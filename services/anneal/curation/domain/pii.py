@@ -40,10 +40,14 @@ class Found:
     end: int
 
 
-def suspects_of(texts: pa.Array, kinds: Sequence[PiiKind]) -> list[int]:
-    """Places of all texts that can hold one of the kinds, and of some that do not."""
-    rough = "|".join(_ROUGH[kind] for kind in kinds)
-    return list(pc.indices_nonzero(pc.match_substring_regex(texts, rough)).to_pylist())
+def suspects_of(texts: pa.Array, kinds: Sequence[PiiKind]) -> dict[int, list[PiiKind]]:
+    """The places of all texts that can hold something, and of some that do not, with the kinds each can hold."""
+    suspects: dict[int, list[PiiKind]] = {}
+    # One pattern for each kind: RE2's automaton for all together outgrows its memory, and then it is far slower.
+    for kind in kinds:
+        for place in pc.indices_nonzero(pc.match_substring_regex(texts, _ROUGH[kind])).to_pylist():
+            suspects.setdefault(place, []).append(kind)
+    return suspects
 
 
 def find_pii(text: str, kinds: Sequence[PiiKind]) -> list[Found]:
@@ -138,8 +142,9 @@ _ROUGH: Mapping[PiiKind, str] = {
     "card": r"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{2}[ -]?[0-9]{2}",
     "ip": r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]{0,4}:",
     # Python's `\d` finds the digits of every script, and so must this.
-    "phone": r"(?:\p{Nd}[ .()/-]{0,2}){6}\p{Nd}",
-    "address": r" (?:St|Ave|Road|Rd|Bo?u?le?va?r?d|Lane|Ln|Dr|C[otri]|Pl|Sq|Way|Pa?r?kwa?y|Terrace|Hi?g?h?wa?y)|"
+    "phone": r"\+\(?[1-9](?:[ .()/-]{0,2}\p{Nd}){7}|\p{Nd}{2}(?:\) ?|[ .-])[2-9]\p{Nd}{2}[ .-]\p{Nd}{4}|"
+    r"(?i:tel|phone|mobile|cell|fax|whatsapp|handy|tél|móvil)[^\n\p{Nd}]*(?:[ .()/-]{0,2}\p{Nd}){7}",
+    "address": r"[0-9][A-Za-z]? [A-Z][^\n]* (?:St|Ave|Road|Rd|Bo?u?le?va?r?d|Lane|Ln|Dr|C[otri]|Pl|Sq|Way|Pa?r?kwa?y|Terrace|Hi?g?h?wa?y)|"
     r"(?i:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|ring) \p{Nd}",
 }
 
@@ -181,7 +186,8 @@ def _luhn(digits: str) -> bool:
 def _addresses_of_hosts(text: str) -> Iterator[Span]:
     for match in _IPV4.finditer(text):
         before = text[max(match.start() - 24, 0) : match.start()]
-        if match.group().isascii() and _is_public(match.group()) and not _NO_ADDRESS.search(before):
+        # Four digits with dots between are a section's number far more often than a person's address.
+        if len(match.group()) > len("3.1.3.6") and _is_public(match.group()) and not _NO_ADDRESS.search(before):
             yield match.span()
     yield from (match.span() for match in _IPV6.finditer(text) if _is_public(match.group()))
 

@@ -34,8 +34,8 @@ class PiiFilter:
         """The rows that hold any, with how many of each kind: the finds themselves are told nowhere."""
         texts, rows = turns_of(batch, self.part)
         counts: dict[int, Counter[PiiKind]] = {}
-        for turn in suspects_of(texts, self.kinds):
-            found = find_pii(texts[turn].as_py(), self.kinds)
+        for turn, kinds in sorted(suspects_of(texts, self.kinds).items()):
+            found = find_pii(texts[turn].as_py(), kinds)
             if found:
                 counts.setdefault(int(rows[turn]), Counter()).update(one.kind for one in found)
         return {

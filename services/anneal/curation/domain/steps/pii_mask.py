@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +62,9 @@ class PiiMask:
     def _mask(self, texts: pa.Array, rows: NDArray[np.int64], names: dict[int, Names]) -> pa.Array:
         """Texts with placeholders; `names` learns the finds of each row."""
         masked: dict[int, str] = {}
-        for place in suspects_of(pc.fill_null(texts, ""), self.kinds):
+        for place, kinds in sorted(suspects_of(pc.fill_null(texts, ""), self.kinds).items()):
             text = texts[place].as_py()
-            fresh = self._masked(text, names.setdefault(int(rows[place]), {}))
+            fresh = self._masked(text, kinds, names.setdefault(int(rows[place]), {}))
             if fresh != text:
                 masked[place] = fresh
         if not masked:
@@ -72,9 +73,10 @@ class PiiMask:
         is_new[list(masked)] = True
         return pc.replace_with_mask(texts, pa.array(is_new), pa.array(masked.values(), type=texts.type))
 
-    def _masked(self, text: str, names: Names) -> str:
+    def _masked(self, text: str, kinds: Sequence[PiiKind], names: Names) -> str:
         # A placeholder can set free what stood beside it, so look again: what is masked once stays as it is.
-        while found := find_pii(text, self.kinds):
+        while found := find_pii(text, kinds):
+            kinds = self.kinds
             parts, end = [], 0
             for one in found:
                 value = text[one.start : one.end]
