@@ -22,7 +22,8 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
     """
     channel = runtime.channel("registry")
     registry: Any = RegistryServiceStub(channel)
-    servicer = CurationServicer(runtime.jobs, runtime.store, registry, options or CurationOptions())
+    chosen = options or CurationOptions()
+    servicer = CurationServicer(runtime.jobs, runtime.store, registry, chosen)
     return Service(
         name="curation",
         add=lambda server: add_CurationServiceServicer_to_server(servicer, server),
@@ -33,6 +34,7 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 request=pb.CurateDatasetRequest,
                 body="anneal.curation.jobs:curate_dataset",
                 publish=dataset_publisher(channel),
+                options=lambda: chosen.model_dump(),
             ),
         ),
     )

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
 from pydantic import TypeAdapter, ValidationError
 
+from anneal.curation.domain.encoders import EncoderSpec, Endpoint
 from anneal.curation.domain.overview import Overview
 from anneal.curation.domain.steps import STEPS, Step
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate
+from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
 from anneal.curation.domain.steps.split import Split
-from anneal.curation.settings import CurationOptions
+from anneal.curation.settings import CurationOptions, EncoderOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as pb
@@ -45,6 +49,10 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
     if len(request.steps) > options.max_steps:
         wrong.append(("steps", f"{len(request.steps)} are more than {options.max_steps}"))
     steps = _decode_steps(request.steps[: options.max_steps], wrong)
+    _refuse(wrong)
+    for index, (_, step) in enumerate(steps):
+        if isinstance(step, SemanticDuplicates):
+            wrong += wrong_encoder(step.encoder, options.encoder, f"steps[{index}].params.encoder")
     _refuse(wrong)
     return steps
 
@@ -81,7 +89,7 @@ def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong
     try:
         made = TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        wrong += [_violation(fault, path) for fault in error.errors(include_url=False, include_input=False)]
+        wrong += [_violation(fault, path, values) for fault in error.errors(include_url=False, include_input=False)]
         return None
     if isinstance(made, Decontaminate):
         for index, name in enumerate(made.benchmarks):
@@ -98,12 +106,35 @@ def _whole_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _violation(fault: Any, path: str) -> Violation:
+def _violation(fault: Any, path: str, values: Any) -> Violation:
+    place = path
+    for part in fault["loc"]:
+        if isinstance(values, dict) and part not in values and part == values.get("kind"):
+            continue  # says which of several kinds was read, and is no field
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+        values = values.get(part) if isinstance(values, dict) else None
     cause = fault.get("ctx", {}).get("error")
-    if isinstance(cause, WrongSetting):
-        return f"{path}.{cause.field}", str(cause)
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-    return f"{path}{place}", fault["msg"]
+    return (f"{place}.{cause.field}", str(cause)) if isinstance(cause, WrongSetting) else (place, fault["msg"])
+
+
+def wrong_encoder(encoder: EncoderSpec, options: EncoderOptions, path: str) -> list[Violation]:
+    """What the operator does not allow of an encoder."""
+    if not isinstance(encoder, Endpoint):
+        return []
+    host = _host(encoder.base_url)
+    if not host:
+        return [(f"{path}.base_url", "is not an http or https URL")]
+    if not any(fnmatchcase(host, pattern) for pattern in options.hosts):
+        return [(f"{path}.base_url", f"host {host[:200]!r} is not among those this service may reach")]
+    return []
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "") if parts.scheme in ("http", "https") and parts.port != 0 else ""
+    except ValueError:
+        return ""
 
 
 def _wrong_name(value: str, kind: str, field: str) -> list[Violation]:

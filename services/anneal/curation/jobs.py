@@ -8,12 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 from anneal.curation import codec
+from anneal.curation.adapters.encoders import encoder_of
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.steps import Step
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
+from anneal.curation.domain.steps.semantic_duplicates import SemanticComparison, SemanticDuplicates
 from anneal.curation.planning import HeldOut, Inputs, Version, check_sources
+from anneal.curation.settings import CurationOptions
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.publishing import unpublished_version
@@ -74,7 +77,10 @@ def pin_inputs(ctx: JobContext, request: pb.CurateDatasetRequest, benchmarks: Se
 
 
 def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any:
-    """The step itself, or with the index it needs."""
+    """The step itself, or with the index or the encoder it needs."""
+    if isinstance(step, SemanticDuplicates):
+        options = CurationOptions.model_validate(ctx.options)
+        return SemanticComparison(step=step, encoder=encoder_of(step.encoder, options.encoder))
     if not isinstance(step, Decontaminate):
         return step
     index = step.index()

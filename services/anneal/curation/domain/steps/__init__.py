@@ -10,9 +10,10 @@ from anneal.curation.domain.steps.format import Format
 from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
 from anneal.curation.domain.steps.keywords import Keywords
 from anneal.curation.domain.steps.length import Length
+from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
 from anneal.curation.domain.steps.split import Split
 
-Step = Decontaminate | ExactDuplicates | Format | FuzzyDuplicates | Keywords | Length | Split
+Step = Decontaminate | ExactDuplicates | Format | FuzzyDuplicates | Keywords | Length | SemanticDuplicates | Split
 
 STEPS: Mapping[str, type[Step]] = {
     "decontaminate": Decontaminate,
@@ -21,5 +22,6 @@ STEPS: Mapping[str, type[Step]] = {
     "fuzzy_duplicates": FuzzyDuplicates,
     "keywords": Keywords,
     "length": Length,
+    "semantic_duplicates": SemanticDuplicates,
     "split": Split,
 }

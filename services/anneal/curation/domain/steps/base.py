@@ -13,33 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from anneal.curation.domain.wrong_setting import WrongSetting as WrongSetting
+from anneal.curation.domain.wrong_setting import need as need
+
 TEST = "test"
 VALIDATION = "validation"
 TRAIN = "train"
 # In this order a split's number stands for its name; datasets may bring others.
 SPLITS = (TRAIN, VALIDATION, TEST)
-
-
-class WrongSetting(ValueError):
-    """A setting of a step is impossible.
-
-    Attributes:
-        field: the setting.
-    """
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(description)
-        self.field = field
-
-
-def need(holds: bool, field: str, description: str) -> None:
-    """Check a setting.
-
-    Raises:
-        WrongSetting: the condition does not hold.
-    """
-    if not holds:
-        raise WrongSetting(field, description)
 
 
 @dataclass(frozen=True, slots=True)
