@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -247,7 +248,7 @@ def list_jobs(
         name=client.parent, filter=f"kind={kind}" if kind else "", page_size=limit
     )
     found = []
-    for operation in client.operations.ListOperations(request).operations:
+    for operation in islice(client.pages(client.operations.ListOperations, request, "operations"), limit):
         metadata = jobs_pb.JobMetadata()
         operation.metadata.Unpack(metadata)
         found.append((operation.name, metadata))

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.message import Message
 from pydantic import TypeAdapter, ValidationError
 
-from anneal.curation.domain.encoders import EncoderSpec, Endpoint
-from anneal.curation.domain.overview import Overview
+from anneal.curation.domain.encoders import EncoderSpec, Endpoint, Hashing
 from anneal.curation.domain.steps import STEPS, Step
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate
@@ -24,7 +24,6 @@ from anneal.curation.settings import CurationOptions, EncoderOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as pb
-from anneal.v1 import dataset_pb2
 
 Violation = tuple[str, str]
 Steps = Sequence[tuple[str, Step]]
@@ -37,11 +36,11 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
         Invalid: with every violation.
     """
     wrong = [
-        *_wrong_name(request.parent, "project", "parent"),
-        *_wrong_name(f"projects/p/datasets/{request.dataset_id}", "dataset", "dataset_id"),
+        *wrong_name(request.parent, "project", "parent"),
+        *wrong_name(f"projects/p/datasets/{request.dataset_id}", "dataset", "dataset_id"),
     ]
     for index, source in enumerate(request.sources):
-        wrong += _wrong_name(source, "dataset_version", f"sources[{index}]")
+        wrong += wrong_name(source, "dataset_version", f"sources[{index}]")
         if source in request.sources[:index]:
             wrong.append((f"sources[{index}]", "is named twice"))
     if len(request.sources) > options.max_sources:
@@ -49,11 +48,11 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
     if len(request.steps) > options.max_steps:
         wrong.append(("steps", f"{len(request.steps)} are more than {options.max_steps}"))
     steps = _decode_steps(request.steps[: options.max_steps], wrong)
-    _refuse(wrong)
+    refuse(wrong)
     for index, (_, step) in enumerate(steps):
         if isinstance(step, SemanticDuplicates):
             wrong += wrong_encoder(step.encoder, options.encoder, f"steps[{index}].params.encoder")
-    _refuse(wrong)
+    refuse(wrong)
     return steps
 
 
@@ -61,7 +60,7 @@ def decode_steps(steps: Sequence[pb.CurationStep]) -> Steps:
     """Read the steps of an order that was accepted before."""
     wrong: list[Violation] = []
     found = _decode_steps(steps, wrong)
-    _refuse(wrong)
+    refuse(wrong)
     return found
 
 
@@ -93,7 +92,7 @@ def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong
         return None
     if isinstance(made, Decontaminate):
         for index, name in enumerate(made.benchmarks):
-            wrong += _wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
+            wrong += wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
     return None if unknown else made
 
 
@@ -121,12 +120,16 @@ def wrong_encoder(encoder: EncoderSpec, options: EncoderOptions, path: str) -> l
     """What the operator does not allow of an encoder."""
     if not isinstance(encoder, Endpoint):
         return []
-    host = _host(encoder.base_url)
+    return wrong_host(encoder.base_url, options, f"{path}.base_url")
+
+
+def wrong_host(url: str, options: EncoderOptions, field: str) -> list[Violation]:
+    """What is wrong with the URL of an endpoint."""
+    host = _host(url)
     if not host:
-        return [(f"{path}.base_url", "is not an http or https URL")]
-    if not any(fnmatchcase(host, pattern) for pattern in options.hosts):
-        return [(f"{path}.base_url", f"host {host[:200]!r} is not among those this service may reach")]
-    return []
+        return [(field, "is not an http or https URL")]
+    allowed = any(fnmatchcase(host, pattern) for pattern in options.hosts)
+    return [] if allowed else [(field, f"host {host[:200]!r} is not among those this service may reach")]
 
 
 def _host(url: str) -> str:
@@ -137,7 +140,20 @@ def _host(url: str) -> str:
         return ""
 
 
-def _wrong_name(value: str, kind: str, field: str) -> list[Violation]:
+def decode_encoder(params: struct_pb2.Struct, path: str, wrong: list[Violation]) -> EncoderSpec:
+    """An encoder named outside a step; hashing where it is empty, or wrong."""
+    values = {"kind": "hashing", **_whole_numbers(json_format.MessageToDict(params))}
+    try:
+        made: EncoderSpec = TypeAdapter[EncoderSpec](EncoderSpec).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        wrong += [_violation({**fault, "loc": fault["loc"][1:]}, path, values) for fault in faults]
+        return Hashing()
+    return made
+
+
+def wrong_name(value: str, kind: str, field: str) -> list[Violation]:
+    """What is wrong with a resource name."""
     try:
         names.parse(value, kind, field)
     except Invalid as error:
@@ -145,7 +161,12 @@ def _wrong_name(value: str, kind: str, field: str) -> list[Violation]:
     return []
 
 
-def _refuse(wrong: Sequence[Violation]) -> None:
+def refuse(wrong: Sequence[Violation]) -> None:
+    """Refuse a request that has violations.
+
+    Raises:
+        Invalid: there is one.
+    """
     if wrong:
         text = "; ".join(f"{field}: {what}" for field, what in wrong)
         raise Invalid(text[:4_000], violations=wrong)
@@ -162,19 +183,8 @@ def encode_step(name: str, step: Step) -> Mapping[str, Any]:
     return value
 
 
-def encode_validated() -> operations_pb2.Operation:
-    """The answer to `validate_only`: done, and nothing was started."""
+def encode_validated(nothing: Message) -> operations_pb2.Operation:
+    """The answer to `validate_only`: done, and nothing was started; its result is an empty message."""
     operation = operations_pb2.Operation(done=True)
-    operation.response.Pack(dataset_pb2.DatasetVersion())
+    operation.response.Pack(nothing)
     return operation
-
-
-def encode_overview(name: str, overview: Overview) -> pb.DatasetOverview:
-    """An overview under the version's full name."""
-    return pb.DatasetOverview(
-        dataset_version=name,
-        row_count=overview.rows,
-        source_count=len(overview.sources),
-        histograms=[pb.Histogram(name=bars.name, edges=bars.edges, counts=bars.counts) for bars in overview.histograms],
-        top_sources=overview.top_sources,
-    )

@@ -9,10 +9,10 @@ from anneal.kit.settings import ServiceSettings
 
 
 class EncoderOptions(Options):
-    """How encoders are reached.
+    """How encoders, and models that name topics, are reached.
 
     Attributes:
-        hosts: glob patterns of the hosts that an order may name as an encoder's endpoint; by default any.
+        hosts: glob patterns of the hosts that an order may name as an endpoint; by default any.
         folders: folders below which an order may name an encoder's model; by default none, so that only models of the
             Hub can be named.
         timeout_s: longest wait for one answer.
@@ -31,11 +31,13 @@ class CurationOptions(Options):
     Attributes:
         max_sources: most dataset versions one order may read.
         max_steps: most steps of one order.
+        max_sample_rows: most rows that an overview may embed, cluster and draw.
         encoder: how encoders are reached.
     """
 
     max_sources: int = Field(default=100, ge=1)
     max_steps: int = Field(default=50, ge=1)
+    max_sample_rows: int = Field(default=50_000, ge=1)
     encoder: EncoderOptions = EncoderOptions()
 
 
