@@ -176,7 +176,7 @@ async def test_an_overview_of_what_is_missing_or_wrong_is_refused(house: House) 
         dataset_version="nothing",
         sample_rows=-1,
         topics=51,
-        labeler=pb.TopicLabeler(base_url="file:///x", api_key_env="HOME"),
+        labeler=pb.TopicLabeler(base_url="file:///x", model=" ", api_key_env="HOME"),
     )
     wrong.encoder.update({"kind": "hashing", "dimension": 1})
     assert await refused(house.curation.ExploreDataset(wrong)) == (

@@ -27,7 +27,8 @@ MAX_WORD_SHARE = 0.25
 MAX_FILLED = 0.5
 """Vectors with more numbers other than zero than this share are dense."""
 _MIN_MAP_ROWS = 8
-_WORD = r"(?u)\b[^\W\d_][\w'-]+\b"
+# Three letters or more; two where they are not ASCII, as in Chinese.
+_WORD = r"(?u)\b(?:[^\W\d_][\w'-]{2,}|[^\W\d_\x00-\x7f]\w)\b"
 _SEED = 2_203_057
 
 F64 = NDArray[np.float64]
@@ -167,8 +168,16 @@ def _words(texts: Sequence[str], labels: NDArray[np.int64]) -> list[tuple[str, .
     share = per_class / np.maximum(per_class.sum(axis=1, keepdims=True), 1)
     scores = np.sqrt(share) * np.log1p(per_class.sum() / clusters / np.maximum(totals, 1))
     scores[:, dropped] = 0
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :TOPIC_WORDS]
-    return [tuple(str(names[word]) for word in best[c] if scores[c, word] > 0) for c in range(clusters)]
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : 2 * TOPIC_WORDS]
+    return [_different([str(names[word]) for word in best[c] if scores[c, word] > 0]) for c in range(clusters)]
+
+
+def _different(words: Sequence[str]) -> tuple[str, ...]:
+    """The first words, without those that are an earlier one with or without an s."""
+    found: dict[str, str] = {}
+    for word in words:
+        found.setdefault(word.rstrip("s"), word)
+    return tuple(found.values())[:TOPIC_WORDS]
 
 
 def _topic(topic_of: NDArray[np.int64], similarities: F64, topic: int, words: tuple[str, ...]) -> Topic:
