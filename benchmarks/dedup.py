@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
+from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.steps.base import Runnable
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
@@ -72,7 +74,10 @@ def measure(store: Store, digest: str, step: Runnable) -> tuple[float, float, Ou
         start, start_cpu = time.perf_counter(), time.process_time()
         writer = DatasetWriter(store, "document")
         rows = StoredRows([DatasetReader(store, digest)])
-        outcome = curate([NamedStep("step", step)], rows, DatasetSink(writer), lambda _doing, _done, _total: None)
+        with tempfile.TemporaryDirectory() as scratch:
+            vault = ScratchVault(Path(scratch))
+            steps = [NamedStep("step", step)]
+            outcome = curate(steps, rows, vault, Threads(), DatasetSink(writer), lambda _doing, _done, _total: None)
         writer.finish(rows_in=outcome.rows_in)
         times.append((time.perf_counter() - start, time.process_time() - start_cpu))
     return min(wall for wall, _ in times), min(cpu for _, cpu in times), outcome

@@ -34,13 +34,13 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 request=pb.CurateDatasetRequest,
                 body="anneal.curation.jobs:curate_dataset",
                 publish=dataset_publisher(channel),
-                options=lambda: chosen.model_dump(),
+                options=lambda: chosen.model_dump(mode="json"),
             ),
             JobKind(
                 name="explore",
                 request=pb.ExploreDatasetRequest,
                 body="anneal.curation.exploring:explore_dataset",
-                options=lambda: chosen.model_dump(),
+                options=lambda: chosen.model_dump(mode="json"),
             ),
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,17 +15,19 @@ from google.protobuf.message import Message
 from pydantic import TypeAdapter, ValidationError
 
 from anneal.curation.domain.encoders import EncoderSpec, Endpoint, Hashing
-from anneal.curation.domain.steps import STEPS, Step
+from anneal.curation.domain.steps import SPLITTERS, STEPS, Judging, Scoring, Step
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate
+from anneal.curation.domain.steps.llm_jury import LlmJury
+from anneal.curation.domain.steps.mix import Mix
 from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
-from anneal.curation.domain.steps.split import Split
-from anneal.curation.settings import CurationOptions, EncoderOptions
+from anneal.curation.settings import CurationOptions, EncoderOptions, JudgeOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as pb
 
 Violation = tuple[str, str]
+_PLACES = ("base_url", "api_key_env", "concurrency", "device")
 Steps = Sequence[tuple[str, Step]]
 
 
@@ -47,9 +49,11 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
         wrong.append(("sources", f"{len(request.sources)} are more than {options.max_sources}"))
     if len(request.steps) > options.max_steps:
         wrong.append(("steps", f"{len(request.steps)} are more than {options.max_steps}"))
-    steps = _decode_steps(request.steps[: options.max_steps], wrong)
-    refuse(wrong)
+    steps = _decode_steps(request.steps[: options.max_steps], wrong, options.judges)
     for index, (_, step) in enumerate(steps):
+        if isinstance(step, Mix) and len(step.weights) != len(request.sources):
+            count = f"{len(step.weights)} weights for {len(request.sources)} sources"
+            wrong.append((f"steps[{index}].params.weights", f"{count}: give each source one, in their order"))
         if isinstance(step, SemanticDuplicates):
             wrong += wrong_encoder(step.encoder, options.encoder, f"steps[{index}].params.encoder")
     refuse(wrong)
@@ -64,19 +68,40 @@ def decode_steps(steps: Sequence[pb.CurationStep]) -> Steps:
     return found
 
 
-def _decode_steps(steps: Sequence[pb.CurationStep], wrong: list[Violation]) -> Steps:
+def _decode_steps(
+    steps: Sequence[pb.CurationStep], wrong: list[Violation], judges: JudgeOptions | None = None
+) -> Steps:
     found: list[tuple[str, Step]] = []
     for index, step in enumerate(steps):
         kind = STEPS.get(step.step)
         if kind is None:
             wrong.append((f"steps[{index}].step", f"{step.step[:80]!r} is none of: {', '.join(STEPS)}"))
             continue
-        if kind is Split and any(isinstance(before, Split) for _, before in found):
+        if kind in SPLITTERS and any(isinstance(before, SPLITTERS) for _, before in found):
             wrong.append((f"steps[{index}].step", "the rows are split by a step before"))
         made = _decode_params(kind, step.params, f"steps[{index}].params", wrong)
         if made is not None:
             found.append((step.step, made))
+            wrong += _wrong_scorer(made, [before for _, before in found[:-1]], judges, f"steps[{index}].params")
     return found
+
+
+def _wrong_scorer(step: Step, before: Sequence[Step], options: JudgeOptions | None, path: str) -> Iterator[Violation]:
+    """What is wrong with a scorer beyond its own settings: its name is taken, or it asks whom it may not."""
+    if not isinstance(step, Scoring):
+        return
+    if any(isinstance(other, Scoring) and other.score_name == step.score_name for other in before):
+        yield f"{path}.score_name", f"{step.score_name!r} is that of a step before"
+    if options is None:
+        return
+    if not isinstance(step, Judging):
+        if not any(fnmatchcase(step.model.name, pattern) for pattern in options.models):
+            yield f"{path}.model.name", "is not among the models this service may run"
+        return
+    for index, judge in enumerate(step.judges):
+        if not any(fnmatchcase(judge.host, pattern) for pattern in options.hosts):
+            place = f"judges[{index}]" if isinstance(step, LlmJury) else "judge"
+            yield f"{path}.{place}.base_url", f"host {judge.host[:200]!r} is not among those this service may reach"
 
 
 def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong: list[Violation]) -> Step | None:
@@ -178,9 +203,16 @@ def benchmarks_of(steps: Steps) -> list[str]:
 
 
 def encode_step(name: str, step: Step) -> Mapping[str, Any]:
-    """A step as the manifest keeps it: every setting, also those by default."""
+    """A step as the manifest keeps it: every setting that shapes rows, also those by default."""
     value: Mapping[str, Any] = json.loads(json.dumps({"step": name, **asdict(step)}))
-    return value
+    return _without_places(value) if isinstance(step, Scoring) else value
+
+
+def _without_places(value: Any) -> Any:
+    """A scorer without where and how fast its models were reached, which shapes no row."""
+    if isinstance(value, dict):
+        return {name: _without_places(entry) for name, entry in value.items() if name not in _PLACES}
+    return [_without_places(entry) for entry in value] if isinstance(value, list) else value
 
 
 def encode_validated(nothing: Message) -> operations_pb2.Operation:

@@ -11,8 +11,8 @@ from anneal.curation.adapters.encoders import encoder_of
 from anneal.curation.adapters.languages import languages_of
 from anneal.curation.adapters.topic_labeler import TopicLabeler
 from anneal.curation.domain.lexical import diversity_of
-from anneal.curation.domain.near_duplicates import count_near_duplicates
 from anneal.curation.domain.overview import Overview, Survey
+from anneal.curation.domain.repetition import count_repetitions
 from anneal.curation.domain.sampling import Sample, Sampler
 from anneal.curation.domain.topics import Topics, find_topics, map_of
 from anneal.curation.exploration import Order
@@ -74,7 +74,7 @@ def _look(
     looked = pb.SampleOverview(row_count=len(sample), language_row_counts=languages_of(sample.texts))
     doing("comparing texts")
     looked.lexical_diversity.CopyFrom(exploration.encode_diversity(diversity_of(sample.texts)))
-    looked.near_duplicate_count = count_near_duplicates(sample.texts)
+    looked.near_duplicate_count = count_repetitions(sample.texts)
     doing(f"encoding with {encoder.name}")
     vectors = encoder.encode(sample.texts)
     looked.encoder = encoder.key

@@ -189,7 +189,6 @@ async def test_validate_only_starts_nothing(house: House) -> None:
     assert not listed.operations
 
 
-@pytest.mark.xfail(reason="the engine does not run comparisons yet")
 async def test_rows_that_mean_the_same_leave_by_the_encoder_of_the_order(house: House) -> None:
     near = [asked("How do I reset my password?", "By mail."), asked("How do I reset my password", "By  mail!")]
     source = await house.publish("meanings", {"train": [*many(), *near]})
@@ -197,8 +196,11 @@ async def test_rows_that_mean_the_same_leave_by_the_encoder_of_the_order(house: 
     version = await house.curated(wanted, sources=[source.name])
     (gone,) = [row for row in house.rows(version, part="removed") if row["id"] in {one["id"] for one in near}]
     assert gone["removed_reason"] == "semantic_duplicate"
-    (kept,) = DatasetReader(house.host.store, version.digest).manifest.steps
-    assert kept["encoder"] == {"kind": "hashing", "dimension": 1024}
+    manifest = DatasetReader(house.host.store, version.digest).manifest
+    assert manifest.steps[0]["encoder"] == {"kind": "hashing", "dimension": 1024}
+    assert manifest.statistics["encoders"] == [
+        {"step": "semantic_duplicates", "key": "hashing:1:1024", "dimension": 1024}
+    ]
 
 
 async def test_an_empty_dataset_stays_empty(house: House) -> None:

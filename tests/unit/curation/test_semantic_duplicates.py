@@ -53,9 +53,7 @@ def test_both_sides_of_the_threshold() -> None:
     # cos 25 degrees is 0.9063, cos 26 degrees 0.8988.
     near, far = judged(angle("0.0"), angle("25"), threshold=0.9), judged(angle("0.0"), angle("26"), threshold=0.9)
     assert near[0] is None
-    assert near[1] == Removal(
-        "semantic_duplicate", {"similarity": 0.9063, "threshold": 0.9, "encoder": "angles"}, angle("0.0")["id"]
-    )
+    assert near[1] == Removal("semantic_duplicate", {"similarity": 0.9063, "threshold": 0.9}, angle("0.0")["id"])
     assert far == [None, None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from anneal.curation.domain.errors import IndexIncomplete
 from anneal.curation.domain.texts import digests_of, normalized, text_of
 from anneal.curation.domain.words import Ragged, ngrams_of, words_of
+
+if TYPE_CHECKING:
+    from anneal.curation.domain.kernels.table import KeyTable
 
 MIN_COMMON_ITEMS = 10
 """An n-gram that this many items of a benchmark hold, or fewer, is never its wording, however short the benchmark is:
@@ -153,6 +157,7 @@ class _Table:
     def __init__(self) -> None:
         self._keys = np.zeros(0, dtype=np.uint64)
         self._items = np.zeros(0, dtype=np.int64)
+        self._table: KeyTable | None = None
 
     def add(
         self, keys: NDArray[np.uint64], items: NDArray[np.int64], at_most: int | None = None
@@ -174,14 +179,16 @@ class _Table:
         # Benchmarks come one after the other: what is there already has the lower item, and comes first.
         self._keys, kept = np.unique(merged, return_index=True)
         self._items = owners[kept]
+        self._table = None
         return int(np.count_nonzero(~fits)), np.unique(items[np.repeat(fits, counts)])
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The item of each key, -1 where there is none."""
-        if not len(self._keys) or not len(keys):
-            return np.full(len(keys), -1, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[places] == keys, self._items[places], -1)
+        if self._table is None:
+            from anneal.curation.domain.kernels.table import KeyTable
+
+            self._table = KeyTable(self._keys, self._items)
+        return self._table.find(keys)
 
 
 def _words(batch: pa.RecordBatch) -> Ragged:

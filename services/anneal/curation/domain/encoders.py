@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from anneal.curation.domain.wrong_setting import need
+from anneal.curation.domain.needs import need
 
 MIN_DIMENSION, MAX_DIMENSION = 16, 8_192
 MAX_ENCODER_TOKENS = 32_768
@@ -138,6 +138,8 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         need(bool(self.model.strip()), "model", "is empty")
+        # It is kept with the dataset, so nothing secret may stand in it.
+        need(not set("@?#") & set(self.base_url), "base_url", "holds a user, a query or a fragment")
         named = not self.api_key_env or bool(KEY_VARIABLE.fullmatch(self.api_key_env))
         need(named, "api_key_env", f"does not follow `{KEY_VARIABLE.pattern}`")
         need(self.max_characters >= 1, "max_characters", f"{self.max_characters} is not at least 1")

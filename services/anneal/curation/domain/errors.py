@@ -17,6 +17,30 @@ class AlreadySplit(NotYet):
     reason = "ALREADY_SPLIT"
 
 
+class TooManyUnscored(NotYet):
+    """A scorer leaves so many rows unscored that its scores say nothing about the dataset."""
+
+    reason = "TOO_MANY_UNSCORED"
+
+
+class JudgeRefused(NotYet):
+    """A judge refuses every call: its model, key or address is wrong."""
+
+    reason = "JUDGE_REFUSED"
+
+
+class ModelUnfit(NotYet):
+    """A model cannot score: it cannot be read, has no trained head, or another one than the step needs."""
+
+    reason = "MODEL_UNFIT"
+
+
+class NotInstalled(NotYet):
+    """A library that a step needs is not installed where the job runs."""
+
+    reason = "NOT_INSTALLED"
+
+
 class EncoderUnusable(NotYet):
     """The encoder that an order names cannot be used here: not installed, not found, or it refuses every text."""
 

@@ -8,20 +8,57 @@ from anneal.curation.domain.steps.decontaminate import Decontaminate
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
 from anneal.curation.domain.steps.format import Format
 from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
+from anneal.curation.domain.steps.grouped_split import GroupedSplit
 from anneal.curation.domain.steps.keywords import Keywords
 from anneal.curation.domain.steps.length import Length
+from anneal.curation.domain.steps.llm_judge import LlmJudge
+from anneal.curation.domain.steps.llm_jury import LlmJury
+from anneal.curation.domain.steps.mix import Mix
+from anneal.curation.domain.steps.pairwise_judge import PairwiseJudge
+from anneal.curation.domain.steps.quality_classifier import QualityClassifier
+from anneal.curation.domain.steps.reward_model import RewardModel
+from anneal.curation.domain.steps.sample import Sample
+from anneal.curation.domain.steps.score_filter import ScoreFilter
 from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
 from anneal.curation.domain.steps.split import Split
 
-Step = Decontaminate | ExactDuplicates | Format | FuzzyDuplicates | Keywords | Length | SemanticDuplicates | Split
+Judging = LlmJudge | LlmJury | PairwiseJudge
+Scoring = Judging | QualityClassifier | RewardModel
+Step = (
+    Decontaminate
+    | ExactDuplicates
+    | Format
+    | FuzzyDuplicates
+    | GroupedSplit
+    | Keywords
+    | Length
+    | Mix
+    | Sample
+    | ScoreFilter
+    | SemanticDuplicates
+    | Split
+    | Scoring
+)
+
+# At most one of these in a pipeline: each gives every row its split.
+SPLITTERS = (Split, GroupedSplit)
 
 STEPS: Mapping[str, type[Step]] = {
     "decontaminate": Decontaminate,
     "exact_duplicates": ExactDuplicates,
     "format": Format,
     "fuzzy_duplicates": FuzzyDuplicates,
+    "grouped_split": GroupedSplit,
     "keywords": Keywords,
     "length": Length,
+    "llm_judge": LlmJudge,
+    "llm_jury": LlmJury,
+    "mix": Mix,
+    "pairwise_judge": PairwiseJudge,
+    "quality_classifier": QualityClassifier,
+    "reward_model": RewardModel,
+    "sample": Sample,
+    "score_filter": ScoreFilter,
     "semantic_duplicates": SemanticDuplicates,
     "split": Split,
 }

@@ -127,7 +127,6 @@ class SemanticComparison:
         numbers = {
             "similarity": np.round(similarities[places].astype(np.float64), 4),
             "threshold": self.step.threshold,
-            "encoder": self.encoder.key,
         }
         kept = np.where(first[places] == by[places], -1, first[places])
         return [

@@ -1,10 +1,10 @@
-"""How a step, or what a step is made of, says that one of its settings is impossible."""
+"""How a setting says that it is impossible. Apart from the steps, so that what steps share can say it, too."""
 
 from __future__ import annotations
 
 
 class WrongSetting(ValueError):
-    """A setting is impossible.
+    """A setting of a step is impossible.
 
     Attributes:
         field: the setting.
