@@ -36,5 +36,11 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 publish=dataset_publisher(channel),
                 options=lambda: chosen.model_dump(mode="json"),
             ),
+            JobKind(
+                name="explore",
+                request=pb.ExploreDatasetRequest,
+                body="anneal.curation.exploring:explore_dataset",
+                options=lambda: chosen.model_dump(mode="json"),
+            ),
         ),
     )

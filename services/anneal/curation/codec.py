@@ -7,22 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.message import Message
 from pydantic import TypeAdapter, ValidationError
 
-from anneal.curation.domain.overview import Overview
+from anneal.curation.domain.encoders import EncoderSpec, Endpoint, Hashing
 from anneal.curation.domain.steps import SPLITTERS, STEPS, Judging, Scoring, Step
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate
 from anneal.curation.domain.steps.llm_jury import LlmJury
 from anneal.curation.domain.steps.mix import Mix
-from anneal.curation.settings import CurationOptions, JudgeOptions
+from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
+from anneal.curation.settings import CurationOptions, EncoderOptions, JudgeOptions
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as pb
-from anneal.v1 import dataset_pb2
 
 Violation = tuple[str, str]
 _PLACES = ("base_url", "api_key_env", "concurrency", "device")
@@ -36,11 +38,11 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
         Invalid: with every violation.
     """
     wrong = [
-        *_wrong_name(request.parent, "project", "parent"),
-        *_wrong_name(f"projects/p/datasets/{request.dataset_id}", "dataset", "dataset_id"),
+        *wrong_name(request.parent, "project", "parent"),
+        *wrong_name(f"projects/p/datasets/{request.dataset_id}", "dataset", "dataset_id"),
     ]
     for index, source in enumerate(request.sources):
-        wrong += _wrong_name(source, "dataset_version", f"sources[{index}]")
+        wrong += wrong_name(source, "dataset_version", f"sources[{index}]")
         if source in request.sources[:index]:
             wrong.append((f"sources[{index}]", "is named twice"))
     if len(request.sources) > options.max_sources:
@@ -52,7 +54,9 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
         if isinstance(step, Mix) and len(step.weights) != len(request.sources):
             count = f"{len(step.weights)} weights for {len(request.sources)} sources"
             wrong.append((f"steps[{index}].params.weights", f"{count}: give each source one, in their order"))
-    _refuse(wrong)
+        if isinstance(step, SemanticDuplicates):
+            wrong += wrong_encoder(step.encoder, options.encoder, f"steps[{index}].params.encoder")
+    refuse(wrong)
     return steps
 
 
@@ -60,7 +64,7 @@ def decode_steps(steps: Sequence[pb.CurationStep]) -> Steps:
     """Read the steps of an order that was accepted before."""
     wrong: list[Violation] = []
     found = _decode_steps(steps, wrong)
-    _refuse(wrong)
+    refuse(wrong)
     return found
 
 
@@ -109,11 +113,11 @@ def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong
     try:
         made = TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        wrong += [_violation(fault, path) for fault in error.errors(include_url=False, include_input=False)]
+        wrong += [_violation(fault, path, values) for fault in error.errors(include_url=False, include_input=False)]
         return None
     if isinstance(made, Decontaminate):
         for index, name in enumerate(made.benchmarks):
-            wrong += _wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
+            wrong += wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
     return None if unknown else made
 
 
@@ -126,13 +130,55 @@ def _whole_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _violation(fault: Any, path: str) -> Violation:
+def _violation(fault: Any, path: str, values: Any) -> Violation:
+    place = path
+    for part in fault["loc"]:
+        if isinstance(values, dict) and part not in values and part == values.get("kind"):
+            continue  # says which of several kinds was read, and is no field
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+        values = values.get(part) if isinstance(values, dict) else None
     cause = fault.get("ctx", {}).get("error")
-    place = path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
     return (f"{place}.{cause.field}", str(cause)) if isinstance(cause, WrongSetting) else (place, fault["msg"])
 
 
-def _wrong_name(value: str, kind: str, field: str) -> list[Violation]:
+def wrong_encoder(encoder: EncoderSpec, options: EncoderOptions, path: str) -> list[Violation]:
+    """What the operator does not allow of an encoder."""
+    if not isinstance(encoder, Endpoint):
+        return []
+    return wrong_host(encoder.base_url, options, f"{path}.base_url")
+
+
+def wrong_host(url: str, options: EncoderOptions, field: str) -> list[Violation]:
+    """What is wrong with the URL of an endpoint."""
+    host = _host(url)
+    if not host:
+        return [(field, "is not an http or https URL")]
+    allowed = any(fnmatchcase(host, pattern) for pattern in options.hosts)
+    return [] if allowed else [(field, f"host {host[:200]!r} is not among those this service may reach")]
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "") if parts.scheme in ("http", "https") and parts.port != 0 else ""
+    except ValueError:
+        return ""
+
+
+def decode_encoder(params: struct_pb2.Struct, path: str, wrong: list[Violation]) -> EncoderSpec:
+    """An encoder named outside a step; hashing where it is empty, or wrong."""
+    values = {"kind": "hashing", **_whole_numbers(json_format.MessageToDict(params))}
+    try:
+        made: EncoderSpec = TypeAdapter[EncoderSpec](EncoderSpec).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        wrong += [_violation({**fault, "loc": fault["loc"][1:]}, path, values) for fault in faults]
+        return Hashing()
+    return made
+
+
+def wrong_name(value: str, kind: str, field: str) -> list[Violation]:
+    """What is wrong with a resource name."""
     try:
         names.parse(value, kind, field)
     except Invalid as error:
@@ -140,7 +186,12 @@ def _wrong_name(value: str, kind: str, field: str) -> list[Violation]:
     return []
 
 
-def _refuse(wrong: Sequence[Violation]) -> None:
+def refuse(wrong: Sequence[Violation]) -> None:
+    """Refuse a request that has violations.
+
+    Raises:
+        Invalid: there is one.
+    """
     if wrong:
         text = "; ".join(f"{field}: {what}" for field, what in wrong)
         raise Invalid(text[:4_000], violations=wrong)
@@ -164,19 +215,8 @@ def _without_places(value: Any) -> Any:
     return [_without_places(entry) for entry in value] if isinstance(value, list) else value
 
 
-def encode_validated() -> operations_pb2.Operation:
-    """The answer to `validate_only`: done, and nothing was started."""
+def encode_validated(nothing: Message) -> operations_pb2.Operation:
+    """The answer to `validate_only`: done, and nothing was started; its result is an empty message."""
     operation = operations_pb2.Operation(done=True)
-    operation.response.Pack(dataset_pb2.DatasetVersion())
+    operation.response.Pack(nothing)
     return operation
-
-
-def encode_overview(name: str, overview: Overview) -> pb.DatasetOverview:
-    """An overview under the version's full name."""
-    return pb.DatasetOverview(
-        dataset_version=name,
-        row_count=overview.rows,
-        source_count=len(overview.sources),
-        histograms=[pb.Histogram(name=bars.name, edges=bars.edges, counts=bars.counts) for bars in overview.histograms],
-        top_sources=overview.top_sources,
-    )

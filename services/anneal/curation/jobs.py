@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anneal.curation import codec
+from anneal.curation.adapters.encoders import encoder_of
 from anneal.curation.adapters.executors.ray_data import RayData
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.judges import scorer_of
@@ -19,8 +20,9 @@ from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.pieces import Executor
 from anneal.curation.domain.steps import Scoring, Step
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
+from anneal.curation.domain.steps.semantic_duplicates import SemanticComparison, SemanticDuplicates
 from anneal.curation.planning import HeldOut, Inputs, Version, check_sources
-from anneal.curation.settings import CurationOptions, JudgeOptions
+from anneal.curation.settings import CurationOptions, EncoderOptions, JudgeOptions
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.publishing import unpublished_version
@@ -50,7 +52,7 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     index = Index.read(ctx.store, inputs.index) if inputs.index else None
     vault = ScratchVault(ctx.scratch / "parts", ctx.store, index)
     outcome = curate(runnable, StoredRows(readers), vault, _executor(options), DatasetSink(writer), _Watcher(ctx))
-    statistics = _covers(runnable) | _mixtures(outcome, inputs)
+    statistics = _covers(runnable) | _encoders(runnable) | _mixtures(outcome, inputs)
     if outcome.scorings:
         statistics["scoring"] = outcome.scorings
     if options.keep_index:
@@ -115,17 +117,21 @@ def _executor(options: CurationOptions) -> Executor:
 
 
 def _named(ctx: JobContext, name: str, step: Step, inputs: Inputs) -> NamedStep:
-    """A step ready to run; its key says what it does: its settings, and what it compares with."""
+    """A step ready to run; its key says what it does: its settings, what it compares with, and what by."""
     compared = [asdict(one) for one in inputs.benchmarks] if isinstance(step, Decontaminate) else []
-    key = json.dumps([codec.encode_step(name, step), compared], sort_keys=True)
-    return NamedStep(name, _runnable(ctx, step, inputs.benchmarks), key)
+    run = _runnable(ctx, step, inputs.benchmarks)
+    encoder = [run.encoder.key] if isinstance(run, SemanticComparison) else []
+    return NamedStep(name, run, json.dumps([codec.encode_step(name, step), compared, *encoder], sort_keys=True))
 
 
 def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any:
-    """The step itself, or with the index it needs."""
+    """The step itself, or with the index, the models or the encoder it needs."""
     if isinstance(step, Scoring):
         judges = JudgeOptions.model_validate(ctx.options["judges"])
         return scorer_of(step, ctx.scratch, judges, check=ctx.check, count=ctx.count)
+    if isinstance(step, SemanticDuplicates):
+        encoders = EncoderOptions.model_validate(ctx.options["encoder"])
+        return SemanticComparison(step=step, encoder=encoder_of(step.encoder, encoders))
     if not isinstance(step, Decontaminate):
         return step
     index = step.index()
@@ -156,6 +162,16 @@ def _covers(steps: Sequence[NamedStep]) -> dict[str, Any]:
         for benchmark, cover in step.run.index.covers.items()
     ]
     return {"decontamination": covers} if covers else {}
+
+
+def _encoders(steps: Sequence[NamedStep]) -> dict[str, Any]:
+    """What the manifest keeps of encoders beside the settings: exactly which model gave the vectors."""
+    used = [
+        {"step": step.name, "key": step.run.encoder.key, "dimension": step.run.encoder.dimension}
+        for step in steps
+        if isinstance(step.run, SemanticComparison)
+    ]
+    return {"encoders": used} if used else {}
 
 
 class _Watcher:

@@ -7,15 +7,14 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
-from anneal.curation import codec
-from anneal.curation.domain.overview import look_over
+from anneal.curation import codec, exploration
 from anneal.curation.planning import HeldOut, Inputs, Version, check_inputs
 from anneal.curation.settings import CurationOptions
 from anneal.kit import names
-from anneal.kit.datasets import DatasetReader
 from anneal.kit.jobs.engine import Jobs
 from anneal.kit.store import Store
 from anneal.v1 import curation_service_pb2 as pb
+from anneal.v1 import dataset_pb2
 from anneal.v1.curation_service_pb2_grpc import CurationServiceServicer
 from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest
 
@@ -35,18 +34,18 @@ class CurationServicer(CurationServiceServicer):
         await asyncio.to_thread(check_inputs, self._store, steps, inputs)
         self._jobs.check("curate", request)
         if request.validate_only:
-            return codec.encode_validated()
+            return codec.encode_validated(dataset_pb2.DatasetVersion())
         return await self._jobs.submit("curate", request, project=request.parent, request_id=request.request_id)
 
-    async def ExploreDataset(self, request: pb.ExploreDatasetRequest, context: Any) -> pb.DatasetOverview:
-        """Look a dataset version over."""
-        names.parse(request.dataset_version, "dataset_version", "dataset_version")
-        version = await self._version(request.dataset_version)
-        return await asyncio.to_thread(self._explore, version)
-
-    def _explore(self, version: Version) -> pb.DatasetOverview:
-        overview = look_over(DatasetReader(self._store, version.digest).batches())
-        return codec.encode_overview(version.name, overview)
+    async def ExploreDataset(self, request: pb.ExploreDatasetRequest, context: Any) -> operations_pb2.Operation:
+        """Accept an order and answer at once; rows are looked at in a process of its own."""
+        exploration.decode_order(request, self._options)
+        await self._version(request.dataset_version)
+        self._jobs.check("explore", request)
+        if request.validate_only:
+            return codec.encode_validated(pb.DatasetOverview())
+        project = names.project_of(request.dataset_version)
+        return await self._jobs.submit("explore", request, project=project, request_id=request.request_id)
 
     async def _version(self, name: str) -> Version:
         found = await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=name))

@@ -10,6 +10,23 @@ from anneal.kit.options import Options
 from anneal.kit.settings import ServiceSettings
 
 
+class EncoderOptions(Options):
+    """How encoders, and models that name topics, are reached.
+
+    Attributes:
+        hosts: glob patterns of the hosts that an order may name as an endpoint; by default any.
+        folders: folders below which an order may name an encoder's model; by default none, so that only models of the
+            Hub can be named.
+        timeout_s: longest wait for one answer.
+        attempts: attempts per request, the first included.
+    """
+
+    hosts: tuple[str, ...] = ("*",)
+    folders: tuple[str, ...] = ()
+    timeout_s: float = Field(default=60, gt=0)
+    attempts: int = Field(default=6, ge=1)
+
+
 class JudgeOptions(Options):
     """How models that judge rows are reached.
 
@@ -40,6 +57,8 @@ class CurationOptions(Options):
         keep_index: whether a version keeps what is known of its rows, some 300 bytes each, in the store, so that the
             dataset's next version looks at new rows only.
         judges: models that judge rows.
+        max_sample_rows: most rows that an overview may embed, cluster and draw.
+        encoder: how encoders are reached.
     """
 
     max_sources: int = Field(default=100, ge=1)
@@ -49,6 +68,8 @@ class CurationOptions(Options):
     ray_address: str = ""
     keep_index: bool = True
     judges: JudgeOptions = JudgeOptions()
+    max_sample_rows: int = Field(default=50_000, ge=1)
+    encoder: EncoderOptions = EncoderOptions()
 
 
 class Settings(ServiceSettings):

@@ -44,7 +44,7 @@ class CurationServiceStub:
         self.ExploreDataset = channel.unary_unary(
                 '/anneal.v1.CurationService/ExploreDataset',
                 request_serializer=anneal_dot_v1_dot_curation__service__pb2.ExploreDatasetRequest.SerializeToString,
-                response_deserializer=anneal_dot_v1_dot_curation__service__pb2.DatasetOverview.FromString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
 
 
@@ -58,16 +58,20 @@ class CurationServiceServicer:
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExploreDataset(self, request, context):
-        """Gives an overview of a dataset version.
+        """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
 
-        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+        Counts are of all rows; embedding, topics and map are of a sample.
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+        FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,7 +88,7 @@ def add_CurationServiceServicer_to_server(servicer, server):
             'ExploreDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.ExploreDataset,
                     request_deserializer=anneal_dot_v1_dot_curation__service__pb2.ExploreDatasetRequest.FromString,
-                    response_serializer=anneal_dot_v1_dot_curation__service__pb2.DatasetOverview.SerializeToString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,7 +145,7 @@ class CurationService:
             target,
             '/anneal.v1.CurationService/ExploreDataset',
             anneal_dot_v1_dot_curation__service__pb2.ExploreDatasetRequest.SerializeToString,
-            anneal_dot_v1_dot_curation__service__pb2.DatasetOverview.FromString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,12 +40,16 @@ class CurationServiceStub:
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
     """
-    ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]
-    """Gives an overview of a dataset version.
+    ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _operations_pb2.Operation]
+    """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
 
-    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+    Counts are of all rows; embedding, topics and map are of a sample.
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+    FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
     """
 
 @_typing.type_check_only
@@ -59,12 +63,16 @@ class CurationServiceAsyncStub(CurationServiceStub):
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
     """
-    ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]  # type: ignore[assignment]
-    """Gives an overview of a dataset version.
+    ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
 
-    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+    Counts are of all rows; embedding, topics and map are of a sample.
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+    FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
     """
 
 class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -81,7 +89,8 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
         """
 
     @_abc_1.abstractmethod
@@ -89,10 +98,13 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _curation_service_pb2.ExploreDatasetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_curation_service_pb2.DatasetOverview, _abc.Awaitable[_curation_service_pb2.DatasetOverview]]:
-        """Gives an overview of a dataset version.
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
 
-        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+        Counts are of all rows; embedding, topics and map are of a sample.
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+        FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
         """
 
 def add_CurationServiceServicer_to_server(servicer: CurationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

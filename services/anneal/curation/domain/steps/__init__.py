@@ -21,6 +21,7 @@ from anneal.curation.domain.steps.quality_classifier import QualityClassifier
 from anneal.curation.domain.steps.reward_model import RewardModel
 from anneal.curation.domain.steps.sample import Sample
 from anneal.curation.domain.steps.score_filter import ScoreFilter
+from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
 from anneal.curation.domain.steps.split import Split
 
 Judging = LlmJudge | LlmJury | PairwiseJudge
@@ -38,6 +39,7 @@ Step = (
     | PiiMask
     | Sample
     | ScoreFilter
+    | SemanticDuplicates
     | Split
     | Scoring
 )
@@ -63,5 +65,6 @@ STEPS: Mapping[str, type[Step]] = {
     "reward_model": RewardModel,
     "sample": Sample,
     "score_filter": ScoreFilter,
+    "semantic_duplicates": SemanticDuplicates,
     "split": Split,
 }
