@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Part = Literal["prompt", "answer", "conversation"]
-PARTS: tuple[str, ...] = get_args(Part)
+PARTS: tuple[Part, ...] = get_args(Part)
 
 ASSISTANT = "assistant"
 
@@ -68,6 +68,20 @@ def text_of(batch: pa.RecordBatch, part: Part) -> pa.Array:
     is_prompt[last[answered]] = False
     offsets = np.concatenate(([0], np.cumsum(messages.lengths - answered)))
     return joined(messages.contents.filter(pa.array(is_prompt)), offsets)
+
+
+def turns_of(batch: pa.RecordBatch, part: Part) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The messages of a part, not joined (a `large_string` array without nulls), and the row of each, ascending."""
+    if not is_conversation(batch):
+        return text_of(batch, part), np.arange(batch.num_rows)
+    messages = Messages(batch)
+    rows = np.repeat(np.arange(batch.num_rows), messages.lengths)
+    if part == "conversation":
+        return messages.contents, rows
+    is_answer = np.zeros(len(rows), dtype=bool)
+    is_answer[messages.offsets[1:][messages.answered] - 1] = True
+    wanted = is_answer if part == "answer" else ~is_answer
+    return messages.contents.filter(pa.array(wanted)), rows[wanted]
 
 
 def whole_of(batch: pa.RecordBatch) -> pa.Array:

@@ -7,7 +7,9 @@ own helpers; whoever changes this one removes the cached kernels (`*.nbi`, `*.nb
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from threading import Lock
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
@@ -35,17 +37,35 @@ _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def kernel(*arguments: Any) -> Callable[[F], F]:
-    """Compile a function for arguments of these types, without the interpreter's lock; kept across processes."""
+    """Compile a function for arguments of these types when it is first called; what is compiled outlives the process.
 
-    def compiled(function: F) -> F:
-        try:
-            made: F = njit(arguments, cache=True, nogil=True)(function)
-        except RuntimeError:
-            # No folder for the cache can be written: every process compiles for itself.
-            made = njit(arguments, nogil=True)(function)
-        return made
+    A kernel runs without the interpreter's lock. It is compiled once, however many threads call it first.
+    """
 
-    return compiled
+    def lazily(function: F) -> F:
+        lock = Lock()
+        made: list[Callable[..., Any]] = []
+
+        @wraps(function)
+        def call(*given: Any) -> Any:
+            if not made:
+                with lock:
+                    if not made:
+                        made.append(_compiled(function, arguments))
+            return made[0](*given)
+
+        return cast(F, call)
+
+    return lazily
+
+
+def _compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    try:
+        made: Callable[..., Any] = njit(arguments, cache=True, nogil=True)(function)
+    except RuntimeError:
+        # No folder for the cache can be written: every process compiles for itself.
+        made = njit(arguments, nogil=True)(function)
+    return made
 
 
 def helper(function: F) -> F:

@@ -27,14 +27,11 @@ from anneal.curation.domain.kernels.base import (
 )
 
 _ZERO, _ONE, _ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
-_LOW_7 = np.uint64(0x7F7F7F7F7F7F7F7F)
-_TOP_BITS = np.uint64(0x8080808080808080)
-_GATHER = np.uint64(0x0102040810204080)
-_7, _29, _32, _41, _56, _63 = (np.uint64(n) for n in (7, 29, 32, 41, 56, 63))
-_SECOND = np.uint64(0xD6E8FEB86659FD93)
-_BLOCK = 64
-# Zeros behind a folded row: they close its last word, and let eight bytes be loaded anywhere in it.
-_MARGIN = 2 * _BLOCK
+_LOW_7, _TOP_BITS = np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x8080808080808080)
+_GATHER, _SECOND = np.uint64(0x0102040810204080), np.uint64(0xD6E8FEB86659FD93)
+_7, _29, _32, _56, _63 = (np.uint64(n) for n in (7, 29, 32, 56, 63))
+# Zeros behind a folded row close its last word, and let eight bytes be loaded anywhere in it.
+_BLOCK, _MARGIN = 64, 128
 
 
 @helper
@@ -67,7 +64,7 @@ def _fold(octets: Any, start: Any, end: Any, table: Any, folded: Any) -> Any:
 
 @helper
 def _fold_unicode(octets: Any, start: Any, end: Any, table: Any, folded: Any) -> Any:
-    """Fold a row one code point at a time; what is not UTF-8 reads nothing outside its row and stands for no word."""
+    """Fold a row one code point at a time; what is not UTF-8 may be any word, but reads nothing outside its row."""
     i, size = start, 0
     while i < end:
         lead = np.uint32(octets[i])

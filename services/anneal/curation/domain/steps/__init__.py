@@ -15,6 +15,8 @@ from anneal.curation.domain.steps.llm_judge import LlmJudge
 from anneal.curation.domain.steps.llm_jury import LlmJury
 from anneal.curation.domain.steps.mix import Mix
 from anneal.curation.domain.steps.pairwise_judge import PairwiseJudge
+from anneal.curation.domain.steps.pii_filter import PiiFilter
+from anneal.curation.domain.steps.pii_mask import PiiMask
 from anneal.curation.domain.steps.quality_classifier import QualityClassifier
 from anneal.curation.domain.steps.reward_model import RewardModel
 from anneal.curation.domain.steps.sample import Sample
@@ -33,6 +35,8 @@ Step = (
     | Keywords
     | Length
     | Mix
+    | PiiFilter
+    | PiiMask
     | Sample
     | ScoreFilter
     | SemanticDuplicates
@@ -55,6 +59,8 @@ STEPS: Mapping[str, type[Step]] = {
     "llm_jury": LlmJury,
     "mix": Mix,
     "pairwise_judge": PairwiseJudge,
+    "pii_filter": PiiFilter,
+    "pii_mask": PiiMask,
     "quality_classifier": QualityClassifier,
     "reward_model": RewardModel,
     "sample": Sample,

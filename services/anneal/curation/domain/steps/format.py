@@ -2,6 +2,10 @@
 
 Roles: at most one system message, first; then user and assistant by turns, beginning with the user; tool results only
 between two assistant messages; the assistant has the last word, and it says something.
+
+A truncated answer is one of at least `MIN_SENTENCE` words whose last line is prose and stops in mid-sentence: after a
+letter, a comma, a hyphen or an opening bracket, where another line or the same ends a sentence. Code, lists, tables,
+headings, JSON, and answers without any sentence never are. It is a guess: titles, signatures and keywords end so too.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -18,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anneal.curation.domain.steps.base import Removal, Removals
-from anneal.curation.domain.texts import Messages, is_conversation, joined, text_of
+from anneal.curation.domain.texts import Messages, is_conversation, joined, text_of, turns_of
 
 _LETTERS = {"system": "s", "user": "u", "assistant": "a", "tool": "t"}
 _IN_ORDER = r"^s?(?:u(?:at+)*a)+$"
@@ -30,6 +34,13 @@ _PLACEHOLDER = (
     r"\{\{\s*[A-Za-z_][\w.]*\s*(?:\|[^{}\n]*)?\}\}|\{%-?\s*[a-z]+\b[^%\n]*%\}|[\[<](?:INSERT|YOUR)[ _][A-Z _]+[\]>]"
 )
 _TRIMMED = re.compile(_PLACEHOLDER)
+# One pass over the texts instead of one for each fault: few rows hold any of these.
+_SUSPICIOUS = r"\{[{%]|[\[<](?:INSERT|YOUR)[ _]|```|~~~"
+# Words of the last line from which on it can be a sentence that was cut.
+MIN_SENTENCE = 4
+_CUT = r"[\p{L}\p{N},;(\[\p{Pd}]\s*$"
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?:\s|$)")
+_NOT_PROSE = re.compile(r"^(?:\s{4}|\t|\s*(?:[-*+•|>#]|\d+[.)]|[a-z][.)]|>>>)\s?)|[{}=;|`]|\w\(|\w_\w|://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +51,13 @@ class Format:
         answer: what every answer must be: `text`, or one `json` value (RFC 8259: no NaN).
         python: whether fenced Python in the answer must compile; of a block with `>>>` prompts, what was typed.
         placeholders: whether a template's placeholder left in any message is a fault.
+        truncated: whether an answer that stops in mid-sentence is a fault; off, since short answers may end so.
     """
 
     answer: Literal["text", "json"] = "text"
     python: bool = True
     placeholders: bool = True
+    truncated: bool = False
 
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The broken rows, with the first fault each has."""
@@ -57,14 +70,23 @@ class Format:
             removals.setdefault(row, Removal("empty_answer"))
         if self.answer == "json":
             _judge_texts(enumerate(answers.to_pylist()), _fault_in_json, "invalid_json", removals)
-        if self.python:
-            fenced = pc.indices_nonzero(pc.match_substring_regex(answers, "```|~~~")).to_pylist()
-            _judge_texts(((row, answers[row].as_py()) for row in fenced), _fault_in_python, "invalid_python", removals)
-        if self.placeholders:
-            texts = text_of(batch, "conversation")
-            left = pc.indices_nonzero(pc.match_substring_regex(texts, _PLACEHOLDER)).to_pylist()
-            _judge_texts(((row, texts[row].as_py()) for row in left), _placeholder, "placeholder_left", removals)
+        if self.python or self.placeholders:
+            self._judge_suspicious(batch, removals)
+        if self.truncated:
+            cut = pc.indices_nonzero(pc.match_substring_regex(answers, _CUT)).to_pylist()
+            _judge_texts(((row, answers[row].as_py()) for row in cut), _truncation, "truncated_answer", removals)
         return removals
+
+    def _judge_suspicious(self, batch: pa.RecordBatch, removals: dict[int, Removal]) -> None:
+        texts, rows = turns_of(batch, "conversation")
+        turns = pc.indices_nonzero(pc.match_substring_regex(texts, _SUSPICIOUS)).to_pylist()
+        found = [(int(rows[turn]), texts[turn].as_py(), turn) for turn in turns]
+        if self.python:
+            last = Messages(batch).offsets[1:] - 1
+            answers = ((row, text) for row, text, turn in found if turn == last[row])
+            _judge_texts(answers, _fault_in_python, "invalid_python", removals)
+        if self.placeholders:
+            _judge_texts(((row, text) for row, text, _ in found), _placeholder, "placeholder_left", removals)
 
 
 def _judge_roles(messages: Messages) -> Iterator[tuple[int, Removal]]:
@@ -87,7 +109,7 @@ def _judge_roles(messages: Messages) -> Iterator[tuple[int, Removal]]:
 
 
 def _judge_texts(
-    texts: Iterator[tuple[int, str]],
+    texts: Iterable[tuple[int, str]],
     fault: Callable[[str], dict[str, Any] | None],
     reason: str,
     removals: dict[int, Removal],
@@ -143,3 +165,12 @@ def _typed(code: str) -> str:
 def _placeholder(text: str) -> dict[str, Any] | None:
     found = _TRIMMED.search(text)
     return {"placeholder": found.group()[:80]} if found else None
+
+
+def _truncation(text: str) -> dict[str, Any] | None:
+    text = text.rstrip()
+    line = text.rpartition("\n")[2]
+    in_code = text.count("```") % 2 == 1
+    if in_code or text[0] in "{[" or _NOT_PROSE.search(line) or len(line.split()) < MIN_SENTENCE:
+        return None
+    return {"ending": line[-80:]} if _SENTENCE_END.search(text) else None
