@@ -9,6 +9,7 @@ import pytest
 from google.longrunning import operations_pb2
 
 from anneal.kit.datasets import DatasetReader
+from anneal.kit.rpc.status import decode_status
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
 from tests.contract.curation.house import House, asked, order, page, refusal, step
@@ -201,6 +202,16 @@ async def test_rows_that_mean_the_same_leave_by_the_encoder_of_the_order(house: 
     assert manifest.statistics["encoders"] == [
         {"step": "semantic_duplicates", "key": "hashing:1:1024", "dimension": 1024}
     ]
+
+
+async def test_a_clustering_that_compares_all_rows_refuses_too_many(house: House) -> None:
+    rows = [asked(f"What is {n}?", f"It is {n * n}.", f"{n}.html") for n in range(10_001)]
+    source = await house.publish("large", {"train": rows})
+    wanted = step("semantic_duplicates", clustering="agglomerative", threshold=1, encoder={"kind": "hashing"})
+    done = await house.finished(await house.curation.CurateDataset(order(wanted, sources=[source.name])))
+    found = decode_status(done.error)
+    assert found is not None
+    assert (found.reason, found.facts["allowed"]) == ("TOO_MANY_ROWS", "10000")
 
 
 async def test_an_empty_dataset_stays_empty(house: House) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import re
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +20,7 @@ from anneal.kit.rpc.status import decode_status
 from anneal.v1 import curation_service_pb2 as pb
 from tests.contract.curation.house import House, asked, metadata, page, refusal, step
 from tests.fixtures.openai_server import completion, openai_server
+from tests.unit.curation.embedding_server import embedding_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -144,6 +151,23 @@ async def test_an_encoder_that_cannot_be_used_fails_the_job_with_its_reason(hous
     assert (found.reason, variable in str(found)) == ("ENCODER_UNUSABLE", True)
 
 
+@pytest.mark.parametrize(
+    ("faults", "dimension", "reason"),
+    [(100, 16, "ENCODER_AWAY"), (0, 32, "ENCODER_CHANGED")],
+)
+async def test_an_endpoint_that_is_away_or_another_fails_the_job(
+    house: House, faults: int, dimension: int, reason: str
+) -> None:
+    source = await house.publish("named", {"train": subjects(10)})
+    request = pb.ExploreDatasetRequest(dataset_version=source.name)
+    with embedding_server(lambda _text: [1.0] * 16, *[(503, {"retry-after": "0.01"})] * faults) as server:
+        request.encoder.update({"kind": "endpoint", "base_url": server.base_url, "model": "m", "dimension": dimension})
+        done = await house.finished(await house.curation.ExploreDataset(request))
+    found = decode_status(done.error)
+    assert found is not None
+    assert found.reason == reason
+
+
 async def test_a_request_id_gives_the_same_overview_and_refuses_other_content(house: House) -> None:
     source = await house.publish("named", {"train": subjects(10)})
     request = pb.ExploreDatasetRequest(dataset_version=source.name, request_id=str(uuid.uuid4()))
@@ -167,6 +191,28 @@ async def test_validate_only_looks_at_nothing(house: House) -> None:
         pb.ExploreDatasetRequest(dataset_version=source.name, validate_only=True)
     )
     assert (answer.done, answer.name) == (True, "")
+
+
+async def test_the_command_writes_the_page_and_says_what_it_found(house: House, tmp_path: Path) -> None:
+    source = await house.publish("shown", {"train": subjects()})
+    words = ["--address", house.host.address, "--project", "p"]
+    call = [sys.executable, "-m", "anneal.cli", *words, "datasets", "explore", source.name, "--topics", "3"]
+    page = tmp_path / "page.html"
+    done = await asyncio.to_thread(
+        subprocess.run, [*call, "--html", str(page)], check=True, capture_output=True, text=True, timeout=100
+    )
+    assert "rows: 90" in done.stdout
+    assert re.search(r"topic +3 +30 rows", done.stdout)
+    assert page.read_text(encoding="utf-8").count('<circle class="row"') == 90
+    again = await asyncio.to_thread(
+        subprocess.run, [*call, "--json"], check=True, capture_output=True, text=True, timeout=100
+    )
+    assert len(json.loads(again.stdout)["sample"]["topics"]) == 3
+    # The same order is not carried out twice.
+    listed = await house.operations.ListOperations(
+        operations_pb2.ListOperationsRequest(name="projects/p", filter="kind=explore")
+    )
+    assert sum(source.name in metadata(one).request_json for one in listed.operations) == 1
 
 
 async def test_an_overview_of_what_is_missing_or_wrong_is_refused(house: House) -> None:

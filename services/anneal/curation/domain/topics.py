@@ -3,9 +3,9 @@
 Vectors are centred and reduced by PCA, then clustered by k-means; those of a hashing encoder, which are mostly zeros,
 first get the inverse document frequency of each bucket. A topic's words are those of the highest class-based
 TF-IDF: Grootendorst 2022 (BERTopic), arXiv:2203.05794, section 3.3; here with the square root of the term frequency
-(the option `reduce_frequent_words` of BERTopic), and without words that are in more than a quarter of the texts. The
-map is t-SNE (van der Maaten and Hinton 2008, JMLR 9) from the reduced vectors: what is near is alike, what is far apart
-need not be.
+(the option `reduce_frequent_words` of BERTopic), and without words that are in more than a quarter of the texts of most
+topics. The map is t-SNE (van der Maaten and Hinton 2008, JMLR 9) from the reduced vectors: what is near is alike,
+what is far apart need not be.
 """
 
 from __future__ import annotations
@@ -159,11 +159,14 @@ def _words(texts: Sequence[str], labels: NDArray[np.int64]) -> list[tuple[str, .
     except ValueError:  # no text has a word that is in enough of them
         return [()] * clusters
     names = counter.get_feature_names_out()
-    is_common = np.asarray((counts > 0).sum(axis=0)).reshape(-1) > max(MAX_WORD_SHARE * len(texts), 1)
-    dropped = np.array([name in ENGLISH_STOP_WORDS for name in names]) | (is_common if clusters > 1 else False)
-    per_class = np.zeros((clusters, len(names)))
+    per_class, common = np.zeros((clusters, len(names))), np.zeros(len(names))
     for cluster in range(clusters):
-        per_class[cluster] = np.asarray(counts[np.flatnonzero(labels == cluster)].sum(axis=0)).reshape(-1)
+        mine = counts[np.flatnonzero(labels == cluster)]
+        per_class[cluster] = np.asarray(mine.sum(axis=0)).reshape(-1)
+        common += np.asarray((mine > 0).sum(axis=0)).reshape(-1) > MAX_WORD_SHARE * mine.shape[0]
+    dropped = np.array([name in ENGLISH_STOP_WORDS for name in names])
+    if clusters > 1:
+        dropped |= common > clusters / 2
     totals = per_class.sum(axis=0)
     share = per_class / np.maximum(per_class.sum(axis=1, keepdims=True), 1)
     scores = np.sqrt(share) * np.log1p(per_class.sum() / clusters / np.maximum(totals, 1))
