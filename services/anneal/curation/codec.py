@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from anneal.curation.domain.encoders import EncoderSpec, Endpoint, Hashing
 from anneal.curation.domain.steps import SPLITTERS, STEPS, Judging, Scoring, Step
 from anneal.curation.domain.steps.base import WrongSetting
-from anneal.curation.domain.steps.decontaminate import Decontaminate
+from anneal.curation.domain.steps.decontaminate import ALL, Decontaminate
 from anneal.curation.domain.steps.llm_jury import LlmJury
 from anneal.curation.domain.steps.mix import Mix
 from anneal.curation.domain.steps.semantic_duplicates import SemanticDuplicates
@@ -54,7 +54,7 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
         if isinstance(step, Mix) and len(step.weights) != len(request.sources):
             count = f"{len(step.weights)} weights for {len(request.sources)} sources"
             wrong.append((f"steps[{index}].params.weights", f"{count}: give each source one, in their order"))
-        if isinstance(step, SemanticDuplicates):
+        if isinstance(step, SemanticDuplicates | Decontaminate):
             wrong += wrong_encoder(step.encoder, options.encoder, f"steps[{index}].params.encoder")
     refuse(wrong)
     return steps
@@ -117,7 +117,7 @@ def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong
         return None
     if isinstance(made, Decontaminate):
         for index, name in enumerate(made.benchmarks):
-            wrong += wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
+            wrong += [] if name == ALL else wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
     return None if unknown else made
 
 

@@ -19,7 +19,7 @@ from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.pieces import Executor
 from anneal.curation.domain.steps import Scoring, Step
-from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
+from anneal.curation.domain.steps.decontaminate import ALL, Decontaminate, Decontamination
 from anneal.curation.domain.steps.semantic_duplicates import SemanticComparison, SemanticDuplicates
 from anneal.curation.planning import HeldOut, Inputs, Version, check_sources
 from anneal.curation.settings import CurationOptions, EncoderOptions, JudgeOptions
@@ -28,7 +28,12 @@ from anneal.kit.jobs.context import JobContext
 from anneal.kit.publishing import unpublished_version
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
-from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest, ListDatasetVersionsRequest
+from anneal.v1.registry_service_pb2 import (
+    GetBenchmarkRequest,
+    GetDatasetVersionRequest,
+    ListBenchmarksRequest,
+    ListDatasetVersionsRequest,
+)
 from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 
@@ -44,6 +49,8 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     """
     steps = codec.decode_steps(request.steps)
     inputs = pin_inputs(ctx, request, codec.benchmarks_of(steps))
+    if any(isinstance(step, Decontaminate) for _, step in steps) and not inputs.benchmarks:
+        ctx.log("the project has no benchmark: the rows were compared with none", level="warning")
     readers = [DatasetReader(ctx.store, source.digest) for source in inputs.sources]
     check_sources(readers, steps, inputs.sources)
     runnable = [_named(ctx, name, step, inputs) for name, step in steps]
@@ -80,16 +87,36 @@ def pin_inputs(ctx: JobContext, request: pb.CurateDatasetRequest, benchmarks: Se
         )
     registry: Any = RegistryServiceStub(ctx.channel("registry"))
     versions = [registry.GetDatasetVersion(GetDatasetVersionRequest(name=name)) for name in request.sources]
-    found = [registry.GetBenchmark(GetBenchmarkRequest(name=name)) for name in benchmarks]
+    found = benchmarks_named(registry, request.parent, benchmarks)
     inputs = Inputs(
         sources=tuple(Version(name=version.name, digest=version.digest) for version in versions),
-        benchmarks=tuple(HeldOut(name=one.name, digest=one.dataset_digest, split=one.split) for one in found),
+        benchmarks=tuple(found),
         index=_newest_index(ctx, registry, f"{request.parent}/datasets/{request.dataset_id}"),
     )
     fresh = pinned.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(inputs)), encoding="utf-8")
     fresh.replace(pinned)
     return inputs
+
+
+def benchmarks_named(registry: Any, project: str, names: Sequence[str]) -> list[HeldOut]:
+    """The benchmarks of these names, each once; `*` stands for all of the project."""
+    found = {}
+    for name in names:
+        if name != ALL:
+            one = registry.GetBenchmark(GetBenchmarkRequest(name=name))
+            found[one.name] = HeldOut(name=one.name, digest=one.dataset_digest, split=one.split)
+            continue
+        token = ""
+        while True:
+            page = registry.ListBenchmarks(ListBenchmarksRequest(parent=project, page_size=1000, page_token=token))
+            found |= {
+                one.name: HeldOut(name=one.name, digest=one.dataset_digest, split=one.split) for one in page.benchmarks
+            }
+            token = page.next_page_token
+            if not token:
+                break
+    return [found[name] for name in sorted(found)]
 
 
 def _newest_index(ctx: JobContext, registry: Any, dataset: str) -> str:
@@ -134,9 +161,21 @@ def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any
         return SemanticComparison(step=step, encoder=encoder_of(step.encoder, encoders))
     if not isinstance(step, Decontaminate):
         return step
-    index = step.index()
+    return decontamination_of(ctx, step, benchmarks)
+
+
+def decontamination_of(ctx: JobContext, step: Decontaminate, benchmarks: Sequence[HeldOut]) -> Decontamination:
+    """A step with the index of its benchmarks.
+
+    Raises:
+        IndexIncomplete: an item cannot be indexed.
+    """
+    encoder = None
+    if "semantic" in step.methods:
+        encoder = encoder_of(step.encoder, EncoderOptions.model_validate(ctx.options["encoder"]))
+    index = step.index(encoder)
     for held_out in benchmarks:
-        if held_out.name in step.benchmarks:
+        if step.compares_with(held_out.name):
             ctx.check()
             index.add(held_out.name, DatasetReader(ctx.store, held_out.digest).batches(held_out.split), step.methods)
             if "ngram" in step.methods:

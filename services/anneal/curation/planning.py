@@ -63,7 +63,7 @@ def check_inputs(store: Store, steps: Steps, inputs: Inputs) -> None:
     for _, step in steps:
         if isinstance(step, Decontaminate):
             for held_out in inputs.benchmarks:
-                if held_out.name in step.benchmarks:
+                if step.compares_with(held_out.name):
                     _check_benchmark(store, held_out, step)
 
 

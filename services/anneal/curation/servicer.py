@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from google.longrunning import operations_pb2
 
 from anneal.curation import codec, exploration
+from anneal.curation.domain.steps.decontaminate import ALL
 from anneal.curation.planning import HeldOut, Inputs, Version, check_inputs
 from anneal.curation.settings import CurationOptions
 from anneal.kit import names
@@ -16,7 +18,7 @@ from anneal.kit.store import Store
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
 from anneal.v1.curation_service_pb2_grpc import CurationServiceServicer
-from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest
+from anneal.v1.registry_service_pb2 import GetBenchmarkRequest, GetDatasetVersionRequest, ListBenchmarksRequest
 
 
 class CurationServicer(CurationServiceServicer):
@@ -29,7 +31,7 @@ class CurationServicer(CurationServiceServicer):
         """Accept an order and answer at once; rows are judged in a process of its own."""
         steps = codec.decode_order(request, self._options)
         sources = [await self._version(name) for name in request.sources]
-        benchmarks = [await self._benchmark(name) for name in codec.benchmarks_of(steps)]
+        benchmarks = await self._benchmarks(request.parent, codec.benchmarks_of(steps))
         inputs = Inputs(sources=tuple(sources), benchmarks=tuple(benchmarks))
         await asyncio.to_thread(check_inputs, self._store, steps, inputs)
         self._jobs.check("curate", request)
@@ -51,6 +53,19 @@ class CurationServicer(CurationServiceServicer):
         found = await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=name))
         return Version(name=found.name, digest=found.digest)
 
-    async def _benchmark(self, name: str) -> HeldOut:
-        found = await self._registry.GetBenchmark(GetBenchmarkRequest(name=name))
-        return HeldOut(name=found.name, digest=found.dataset_digest, split=found.split)
+    async def _benchmarks(self, project: str, names: Sequence[str]) -> list[HeldOut]:
+        """The benchmarks of these names; `*` stands for all of the project."""
+        found = []
+        for name in names:
+            if name != ALL:
+                found.append(await self._registry.GetBenchmark(GetBenchmarkRequest(name=name)))
+                continue
+            token = ""
+            while True:
+                request = ListBenchmarksRequest(parent=project, page_size=1000, page_token=token)
+                page = await self._registry.ListBenchmarks(request)
+                found.extend(page.benchmarks)
+                token = page.next_page_token
+                if not token:
+                    break
+        return [HeldOut(name=one.name, digest=one.dataset_digest, split=one.split) for one in found]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anneal.curation.domain.contamination import MIN_COMMON_ITEMS, Cover
+from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.errors import IndexIncomplete
+from anneal.curation.domain.matchers import MIN_COMMON_ITEMS
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
