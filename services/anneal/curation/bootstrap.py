@@ -8,6 +8,7 @@ from anneal.curation.servicer import CurationServicer
 from anneal.curation.settings import CurationOptions
 from anneal.kit.publishing import dataset_publisher
 from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.v1 import contamination_pb2
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1.curation_service_pb2_grpc import add_CurationServiceServicer_to_server
 from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -40,6 +41,12 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 name="explore",
                 request=pb.ExploreDatasetRequest,
                 body="anneal.curation.exploring:explore_dataset",
+                options=lambda: chosen.model_dump(mode="json"),
+            ),
+            JobKind(
+                name="check_contamination",
+                request=contamination_pb2.CheckContaminationRequest,
+                body="anneal.curation.contamination:check_contamination",
                 options=lambda: chosen.model_dump(mode="json"),
             ),
         ),

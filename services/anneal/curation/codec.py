@@ -79,7 +79,7 @@ def _decode_steps(
             continue
         if kind in SPLITTERS and any(isinstance(before, SPLITTERS) for _, before in found):
             wrong.append((f"steps[{index}].step", "the rows are split by a step before"))
-        made = _decode_params(kind, step.params, f"steps[{index}].params", wrong)
+        made = decode_params(kind, step.params, f"steps[{index}].params", wrong)
         if made is not None:
             found.append((step.step, made))
             wrong += _wrong_scorer(made, [before for _, before in found[:-1]], judges, f"steps[{index}].params")
@@ -104,7 +104,8 @@ def _wrong_scorer(step: Step, before: Sequence[Step], options: JudgeOptions | No
             yield f"{path}.{place}.base_url", f"host {judge.host[:200]!r} is not among those this service may reach"
 
 
-def _decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong: list[Violation]) -> Step | None:
+def decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong: list[Violation]) -> Step | None:
+    """Read the settings of a step; what is wrong with them is added to `wrong`."""
     values = _whole_numbers(json_format.MessageToDict(params))
     known = {field.name for field in fields(kind)}
     unknown = sorted(values.keys() - known)

@@ -62,9 +62,7 @@ def check_inputs(store: Store, steps: Steps, inputs: Inputs) -> None:
     check_sources([DatasetReader(store, source.digest) for source in inputs.sources], steps, inputs.sources)
     for _, step in steps:
         if isinstance(step, Decontaminate):
-            for held_out in inputs.benchmarks:
-                if step.compares_with(held_out.name):
-                    _check_benchmark(store, held_out, step)
+            check_benchmarks(store, step, inputs.benchmarks)
 
 
 def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Sequence[Version]) -> None:
@@ -90,6 +88,13 @@ def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Seque
             raise AlreadySplit(f"{name} has the splits {', '.join(split)} already", dataset_version=name)
 
 
-def _check_benchmark(store: Store, held_out: HeldOut, step: Decontaminate) -> None:
-    """Index a benchmark as the job will, so that what the job would refuse is refused before it starts."""
-    step.index().add(held_out.name, DatasetReader(store, held_out.digest).batches(held_out.split), step.methods)
+def check_benchmarks(store: Store, step: Decontaminate, benchmarks: Sequence[HeldOut]) -> None:
+    """Index benchmarks as the job will, all but their vectors, so that what it would refuse is refused before.
+
+    Raises:
+        IndexIncomplete: one has no item, or one that no method can find again.
+    """
+    for held_out in benchmarks:
+        if step.compares_with(held_out.name):
+            batches = DatasetReader(store, held_out.digest).batches(held_out.split)
+            step.index().add(held_out.name, batches, step.methods)
