@@ -35,6 +35,8 @@ def read_message(path: Path, message: M) -> M:
     """A YAML or JSON file as a message; unknown fields and wrong types are named."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{path} is not YAML or JSON: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
@@ -100,13 +102,17 @@ def synthesize(context: typer.Context, dataset: Dataset, source: str, recipe: Sp
 def curate(
     context: typer.Context,
     dataset: Dataset,
-    pipeline: SpecFile,
+    pipeline: Annotated[
+        str, typer.Argument(help="instruction-default, strict or documents; or a YAML file with `steps`.")
+    ],
     source: Annotated[list[str], typer.Argument(help="Dataset versions to read.")],
 ) -> None:
-    """Run a pipeline (a file with `steps`) over dataset versions."""
+    """Run a pipeline, a ready one or one of your own, over dataset versions."""
     session: Session = context.obj
     client = session.client()
-    request = read_message(pipeline, curation.CurateDatasetRequest())
+    request = curation.CurateDatasetRequest(pipeline=pipeline)
+    if Path(pipeline).suffix or Path(pipeline).is_file():
+        request = read_message(Path(pipeline), curation.CurateDatasetRequest())
     request.parent, request.dataset_id = client.parent, dataset
     request.sources.extend(session.version("datasets", name) for name in source)
     made = dataset_pb2.DatasetVersion()

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from pydantic import TypeAdapter, ValidationError
 
 from anneal.curation.domain.encoders import EncoderSpec, Endpoint, Hashing
+from anneal.curation.domain.pipelines import PIPELINES
 from anneal.curation.domain.steps import SPLITTERS, STEPS, Judging, Scoring, Step
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import ALL, Decontaminate
@@ -49,8 +50,13 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
         wrong.append(("sources", f"{len(request.sources)} are more than {options.max_sources}"))
     if len(request.steps) > options.max_steps:
         wrong.append(("steps", f"{len(request.steps)} are more than {options.max_steps}"))
-    steps = _decode_steps(request.steps[: options.max_steps], wrong, options.judges)
-    for index, (_, step) in enumerate(steps):
+    if request.pipeline and request.pipeline not in PIPELINES:
+        wrong.append(("pipeline", f"{request.pipeline[:80]!r} is none of: {', '.join(PIPELINES)}"))
+    if not request.pipeline and not request.steps:
+        wrong.append(("steps", f"are empty: give some, or a pipeline of: {', '.join(PIPELINES)}"))
+    ready = len(PIPELINES.get(request.pipeline, ()))
+    steps = _decode_steps(pipeline_of(request), wrong, options.judges, first=-ready)
+    for index, (_, step) in enumerate(steps, -ready):
         if isinstance(step, Mix) and len(step.weights) != len(request.sources):
             count = f"{len(step.weights)} weights for {len(request.sources)} sources"
             wrong.append((f"steps[{index}].params.weights", f"{count}: give each source one, in their order"))
@@ -58,6 +64,16 @@ def decode_order(request: pb.CurateDatasetRequest, options: CurationOptions) -> 
             wrong += wrong_encoder(step.encoder, options.encoder, f"steps[{index}].params.encoder")
     refuse(wrong)
     return steps
+
+
+def pipeline_of(request: pb.CurateDatasetRequest) -> list[pb.CurationStep]:
+    """All steps of an order: those of its ready pipeline, then its own."""
+    steps = []
+    for name, params in PIPELINES.get(request.pipeline, ()):
+        step = pb.CurationStep(step=name)
+        step.params.update(params)
+        steps.append(step)
+    return [*steps, *request.steps]
 
 
 def decode_steps(steps: Sequence[pb.CurationStep]) -> Steps:
@@ -69,10 +85,11 @@ def decode_steps(steps: Sequence[pb.CurationStep]) -> Steps:
 
 
 def _decode_steps(
-    steps: Sequence[pb.CurationStep], wrong: list[Violation], judges: JudgeOptions | None = None
+    steps: Sequence[pb.CurationStep], wrong: list[Violation], judges: JudgeOptions | None = None, *, first: int = 0
 ) -> Steps:
+    """Read steps; the one that the order numbers 0 is the first of its own."""
     found: list[tuple[str, Step]] = []
-    for index, step in enumerate(steps):
+    for index, step in enumerate(steps, first):
         kind = STEPS.get(step.step)
         if kind is None:
             wrong.append((f"steps[{index}].step", f"{step.step[:80]!r} is none of: {', '.join(STEPS)}"))

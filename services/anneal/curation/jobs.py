@@ -47,7 +47,7 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
         AlreadySplit: the order would split rows that have splits.
         IndexIncomplete: a benchmark item cannot be indexed.
     """
-    steps = codec.decode_steps(request.steps)
+    steps = codec.decode_steps(codec.pipeline_of(request))
     inputs = pin_inputs(ctx, request, codec.benchmarks_of(steps))
     if any(isinstance(step, Decontaminate) for _, step in steps) and not inputs.benchmarks:
         ctx.log("the project has no benchmark: the rows were compared with none", level="warning")

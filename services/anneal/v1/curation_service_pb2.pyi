@@ -62,6 +62,7 @@ class CurateDatasetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -70,13 +71,15 @@ class CurateDatasetRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    pipeline: _builtins.str
+    """A ready pipeline, whose steps come first: `instruction-default`, `strict` or `documents`. Empty for none."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dataset versions to read, in order."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurationStep]:
-        """Steps in order."""
+        """Steps in order, after those of `pipeline`."""
 
     @_builtins.property
     def demand(self) -> _demand_pb2.Demand:
@@ -92,10 +95,11 @@ class CurateDatasetRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
+        pipeline: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "pipeline", b"pipeline", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
