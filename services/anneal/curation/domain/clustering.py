@@ -18,8 +18,10 @@ Method = Literal["kmeans", "hdbscan", "agglomerative"]
 MAX_QUADRATIC_ROWS = 10_000
 """Most rows for HDBSCAN and agglomerative clustering: their time and memory grow with the square."""
 MAX_CLUSTERS = 4_096
-FIT_ROWS = 100_000
-"""Most rows that centres are learned from: the first ones, which are as good as random where ids are digests."""
+FIT_ROWS = 32_768
+FIT_ROWS_PER_CLUSTER = 40
+"""Centres are learned from so many rows, or so many for each where that is more: from the first ones, which are as good
+as random where ids are digests."""
 MIN_CLUSTER_ROWS = 5
 _BLOCK_ROWS = 8_192
 _SEED = 20_230_316
@@ -126,10 +128,10 @@ def _centres(vectors: Vectors, clusters: int) -> F32:
     """Centres of unit length, shape (at most clusters, dimension)."""
     from sklearn.cluster import MiniBatchKMeans
 
-    shown = vectors.take(slice(0, FIT_ROWS))
+    shown = vectors.take(slice(0, max(FIT_ROWS, FIT_ROWS_PER_CLUSTER * clusters)))
     different = len(np.unique(shown[: 4 * clusters], axis=0))
     model = MiniBatchKMeans(
-        n_clusters=min(clusters, different), batch_size=4_096, n_init=1, max_iter=50, random_state=_SEED
+        n_clusters=min(clusters, different), batch_size=2_048, n_init=1, max_iter=10, random_state=_SEED
     ).fit(shown)
     centres = np.asarray(model.cluster_centers_, dtype=np.float32)
     lengths = np.linalg.norm(centres, axis=1, keepdims=True)
