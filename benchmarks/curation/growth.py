@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,7 +23,7 @@ def figures(folder: Path, made: Made, times: int, measure: Callable[[str], dict[
         measure: runs fuzzy deduplication of the rows of a name.
     """
     name = f"work-{times}"
-    prepared(folder, name, grown(times))
+    grown(folder, name, made, times)
     small, large = measure("work"), measure(name)
     print(f"  {times} times the rows: {small['seconds']:.2f} s, then {large['seconds']:.2f} s", flush=True)
     found = [
@@ -29,19 +31,23 @@ def figures(folder: Path, made: Made, times: int, measure: Callable[[str], dict[
         Figure("growth: memory of the rows", small["rss_mib"], "MiB"),
         Figure(f"growth: memory of {times} times the rows", large["rss_mib"], "MiB"),
     ]
-    return [*found, *_more(folder, made, name)]
+    return [*found, *_more(folder, made, grown(folder, name, made, times))]
 
 
-def _more(folder: Path, made: Made, name: str) -> Iterator[Figure]:
+def _more(folder: Path, made: Made, many: Made) -> Iterator[Figure]:
     """One in a hundred rows more than last time, with what is known of the others and without."""
-    many = prepared(folder, name, iter(()))
     few = many.rows // 100
     more = ((f"more/{file}", f"{text} once more") for file, text in islice(docstrings(), few))
     new = prepared(folder, "work-more", more)
     store, steps = store_of(folder), steps_of("fuzzy", folder)
-    *_, index = run(steps, store, [many.digest], 0, keeps=True)
-    known_s, _, _, known, _ = run(steps, store, [many.digest, new.digest], 0, index=index)
-    scratch_s, _, _, scratch, _ = run(steps, store, [many.digest, new.digest], 0)
+    room = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        *_, index = run(steps, store, [many.digest], room / "before", output=store, keeps=True)
+        both = [many.digest, new.digest]
+        known_s, _, _, known, _ = run(steps, store, both, room / "known", output=store, index=index)
+        scratch_s, _, _, scratch, _ = run(steps, store, both, room / "scratch")
+    finally:
+        shutil.rmtree(room)
     if known != scratch:
         raise AssertionError(f"with what was known the result is {known}, from scratch it is {scratch}")
     yield Figure("incremental: 1 % more rows, share of the time from scratch", 100 * known_s / scratch_s, "%")

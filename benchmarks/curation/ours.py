@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -57,31 +58,44 @@ def run(
     steps: Sequence[NamedStep],
     store: Store,
     digests: Sequence[str],
-    threads: int,
+    scratch: Path,
     *,
+    threads: int = 0,
+    output: Store | None = None,
     index: str = "",
     keeps: bool = False,
 ) -> tuple[float, float, Outcome, str, str]:
-    """Curate from Parquet to Parquet: seconds, seconds of processor time, what happened, and the digests made."""
+    """Curate from Parquet to Parquet: seconds, seconds of processor time, what happened, and the digests made.
+
+    Args:
+        steps: the pipeline.
+        store: where rows are.
+        digests: of the datasets to read.
+        scratch: an empty folder.
+        threads: 0 takes one for each core.
+        output: where rows go; None for a store of its own, because one that has the bytes does not write them again.
+        index: digest of what is known of the rows.
+        keeps: whether to keep what is known in the store.
+    """
+    made = output or Store(str(scratch / "store"), scratch / "cache")
     start, start_cpu = time.perf_counter(), time.process_time()
     readers = [DatasetReader(store, digest) for digest in digests]
-    with tempfile.TemporaryDirectory(dir=store.cache) as scratch:
-        known = Index.read(store, index) if index else None
-        vault = ScratchVault(Path(scratch), store, known)
-        writer = DatasetWriter(store, readers[0].manifest.kind)
-        outcome = curate(steps, StoredRows(readers), vault, Threads(threads), DatasetSink(writer), lambda *_: None)
-        kept = vault.publish(outcome.parts, outcome.notes, store) if keeps else ""
-        manifest = writer.finish(rows_in=outcome.rows_in)
+    known = Index.read(store, index) if index else None
+    vault = ScratchVault(scratch / "parts", store, known)
+    writer = DatasetWriter(made, readers[0].manifest.kind)
+    outcome = curate(steps, StoredRows(readers), vault, Threads(threads), DatasetSink(writer), lambda *_: None)
+    kept = vault.publish(outcome.parts, outcome.notes, store) if keeps else ""
+    manifest = writer.finish(rows_in=outcome.rows_in)
     return time.perf_counter() - start, time.process_time() - start_cpu, outcome, manifest.digest, kept
 
 
-def kept_rows(store: Store, digest: str, made: Made) -> list[int]:
-    """Numbers, in the file of rows, of the rows that a version holds."""
+def kept_rows(store: Store, digest: str, made: Made, output: Store) -> list[int]:
+    """Numbers, in the file of rows, of the rows that a version in the output holds."""
     number: dict[str, list[int]] = {}
     source = DatasetReader(store, made.digest).table(columns=["id", "uri"])
     for n, key in enumerate(zip(source.column("id").to_pylist(), source.column("uri").to_pylist(), strict=True)):
         number.setdefault(str(key), []).append(n)
-    left = DatasetReader(store, digest).table(columns=["id", "uri"])
+    left = DatasetReader(output, digest).table(columns=["id", "uri"])
     rows = zip(left.column("id").to_pylist(), left.column("uri").to_pylist(), strict=True)
     return [number[str(key)].pop() for key in rows]
 
@@ -97,18 +111,26 @@ def main() -> None:
     few = next(reader.batches(batch_rows=64))
     warm = DatasetWriter(store, reader.manifest.kind)
     warm.add(pa.Table.from_batches([few]))
-    run(steps, store, [warm.finish(rows_in=few.num_rows).digest], 1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds, cpu_s, outcome, result, _ = run(steps, store, [digest], threads)
+    scratch = Path(tempfile.mkdtemp(dir=folder))
+    try:
+        run(steps, store, [warm.finish(rows_in=few.num_rows).digest], scratch / "warm", threads=1)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        output = Store(str(scratch / "output"), scratch / "cache")
+        seconds, cpu_s, outcome, result, _ = run(
+            steps, store, [digest], scratch / "work", threads=threads, output=output
+        )
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if kind == "fuzzy" and name == "work":
+            np.save(folder / "kept-ours.npy", np.array(kept_rows(store, result, made, output)))
+    finally:
+        shutil.rmtree(scratch)
     told = {
         "seconds": seconds,
         "cpu_s": cpu_s,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mib": after / 1024,
         "rss_before_mib": before / 1024,
         "removed": sum(outcome.removed.values()),
     }
-    if kind == "fuzzy" and name == "work":
-        np.save(folder / "kept-ours.npy", np.array(kept_rows(store, result, made)))
     print(json.dumps(told))
 
 

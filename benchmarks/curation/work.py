@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anneal.kit.datasets import DatasetWriter
-from anneal.kit.records import RecordKind, conversation, document, to_table
+from anneal.kit.datasets import DatasetReader, DatasetWriter
+from anneal.kit.records import conversation, document, document_id, to_table
 from anneal.kit.store import Store
 
 CHUNK = 5_000
@@ -81,8 +81,7 @@ def prepared(folder: Path, name: str, rows: Iterable[tuple[str, str]]) -> Made:
 
 def _write(folder: Path, name: str, rows: Iterator[tuple[str, str]]) -> Made:
     store = store_of(folder)
-    kinds: tuple[RecordKind, ...] = ("document", "conversation")
-    writers = {kind: DatasetWriter(store, kind) for kind in kinds}
+    documents, conversations = DatasetWriter(store, "document"), DatasetWriter(store, "conversation")
     path = folder / f"{name}.parquet"
     found, size = 0, 0
     schema = pa.schema([("n", pa.string()), ("text", pa.string())])
@@ -91,14 +90,14 @@ def _write(folder: Path, name: str, rows: Iterator[tuple[str, str]]) -> Made:
             texts = [text for _, text in chunk]
             numbers = [str(found + n) for n in range(len(chunk))]
             parquet.write_table(pa.table({"n": numbers, "text": texts}, schema))
-            writers["document"].add(to_table("document", [document(text, uri=file) for file, text in chunk]))
-            writers["conversation"].add(to_table("conversation", [_asked(file, text) for file, text in chunk]))
+            documents.add(to_table("document", [document(text, uri=file) for file, text in chunk]))
+            conversations.add(to_table("conversation", [_asked(file, text) for file, text in chunk]))
             found += len(chunk)
             size += sum(len(text.encode()) for text in texts)
             print(f"  {name}: {found:,} rows", end="\r", flush=True)
     print()
-    digests = {kind: writer.finish(rows_in=found).digest for kind, writer in writers.items()}
-    return Made(str(path), digests["document"], digests["conversation"], found, size)
+    asked = conversations.finish(rows_in=found).digest
+    return Made(str(path), documents.finish(rows_in=found).digest, asked, found, size)
 
 
 def _asked(file: str, text: str) -> dict[str, object]:
@@ -106,14 +105,28 @@ def _asked(file: str, text: str) -> dict[str, object]:
     return conversation(turns, source=file)
 
 
-def grown(times: int) -> Iterator[tuple[str, str]]:
-    """The docstrings again and again, each time in another alphabet: what repeats does so within its own time only."""
+def grown(folder: Path, name: str, made: Made, times: int) -> Made:
+    """The rows again and again, each time in another alphabet: what repeats does so within its own time only."""
+    record = folder / f"{name}.json"
+    if record.exists():
+        return Made(**json.loads(record.read_text(encoding="utf-8")))
+    writer = DatasetWriter(store_of(folder), "document")
     small, large = string.ascii_lowercase, string.ascii_uppercase
+    found, size = 0, 0
     for time in range(times):
-        other = {ord(a): ord(b) for a, b in zip(small, small[time:] + small[:time], strict=True)}
-        other |= {ord(a): ord(b) for a, b in zip(large, large[time:] + large[:time], strict=True)}
-        for file, text in docstrings():
-            yield f"{time}/{file}", text.translate(other) if time else text
+        other = str.maketrans(small + large, small[time:] + small[:time] + large[time:] + large[:time])
+        for batch in DatasetReader(store_of(folder), made.digest).batches():
+            texts = [text.translate(other) for text in batch.column("text").to_pylist()]
+            columns = {name: batch.column(name) for name in batch.schema.names}
+            columns |= {"text": pa.array(texts), "id": pa.array([document_id(text) for text in texts])}
+            writer.add(pa.table(columns))
+            found += len(texts)
+            size += sum(len(text.encode()) for text in texts)
+        print(f"  {name}: {found:,} rows", end="\r", flush=True)
+    print()
+    grown = Made("", writer.finish(rows_in=found).digest, "", found, size)
+    record.write_text(json.dumps(asdict(grown)), encoding="utf-8")
+    return grown
 
 
 def held_out(folder: Path, made: Made, count: int) -> Path:

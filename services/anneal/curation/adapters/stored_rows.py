@@ -19,6 +19,7 @@ from anneal.kit.records import REMOVED_FIELDS
 PIECE_ROWS = 16_384
 """Two row groups: enough that calls cost nothing beside rows, few enough that every core has some."""
 RECENT_SHARDS = 4
+LOADED_BYTES = 256 << 20
 
 
 class StoredRows:
@@ -32,7 +33,7 @@ class StoredRows:
             piece_rows: most rows of a piece; changes nothing but speed and memory.
         """
         self._readers = tuple(readers)
-        self._recent = _Recent()
+        self._recent, self._loaded = _Recent(), _Loaded()
         self._where: list[tuple[DatasetReader, Shard, int]] = []
         self._pieces: list[Piece] = []
         start = 0
@@ -54,6 +55,9 @@ class StoredRows:
     def load(self, piece: Piece) -> pa.RecordBatch:
         """The rows of a piece."""
         reader, shard, first = self._where[self._places[piece.start]]
+        held = self._loaded.get(piece.key)
+        if held is not None:
+            return held
         file = pq.ParquetFile(pa.BufferReader(self._recent.bytes_of(reader, shard)))
         groups: list[int] = []
         begin, before = 0, 0
@@ -64,7 +68,30 @@ class StoredRows:
                 groups.append(group)
             before += rows
         table = file.read_row_groups(groups, use_threads=False).slice(first - begin, piece.rows)
-        return table.combine_chunks().to_batches()[0]
+        batch = table.combine_chunks().to_batches()[0]
+        self._loaded.put(piece.key, batch)
+        return batch
+
+
+class _Loaded:
+    """Pieces that were read, the first ones up to a size: those of a small dataset are read once; not pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, pa.RecordBatch] = {}
+        self._room = LOADED_BYTES
+
+    def __reduce__(self) -> Any:
+        return _Loaded, ()
+
+    def get(self, key: str) -> pa.RecordBatch | None:
+        return self._held.get(key)
+
+    def put(self, key: str, batch: pa.RecordBatch) -> None:
+        with self._lock:
+            if key not in self._held and batch.nbytes <= self._room:
+                self._room -= batch.nbytes
+                self._held[key] = batch
 
 
 class _Recent:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from anneal.curation.domain.encoders import Encoder
-from anneal.curation.domain.kernels.table import KeyTable
 from anneal.curation.domain.texts import Part, text_of
 from anneal.curation.domain.words import ngrams_of, words_of
+
+if TYPE_CHECKING:
+    from anneal.curation.domain.kernels.table import KeyTable
 
 MIN_COMMON_ITEMS = 10
 """An n-gram that this many items of a benchmark hold, or fewer, is never its wording, however short the benchmark is:
@@ -115,6 +117,8 @@ class Shares:
 
     def _look_up(self) -> tuple[KeyTable, Numbers]:
         """Each different key's number, and where the items that hold it begin."""
+        from anneal.curation.domain.kernels.table import KeyTable
+
         different, begins = np.unique(self._keys, return_index=True)
         if self._table is None:
             self._table = KeyTable(different, np.arange(len(different)))

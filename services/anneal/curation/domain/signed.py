@@ -73,6 +73,19 @@ class SignedRows:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def only(self, places: NDArray[np.int64]) -> SignedRows:
+        """Some of the rows, by themselves; places ascend."""
+        return SignedRows(
+            self.numbers[places],
+            self._starts,
+            self._signatures,
+            self._identities,
+            self._revisit,
+            self.notes,
+            self._splits,
+            self._origins,
+        )
+
     def _places(self, piece: int) -> NDArray[np.int64]:
         """Which rows of a piece are among these, as places within the piece."""
         places: NDArray[np.int64] = self.numbers[self._bounds[piece] : self._bounds[piece + 1]] - self._starts[piece]

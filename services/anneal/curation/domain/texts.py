@@ -15,7 +15,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 ASSISTANT = "assistant"
 
 # White space that NFKC leaves alone and that is not ASCII: next line, ogham space, line and paragraph separator.
-_RARE_SPACES = "[\u0085\u1680\u2028\u2029]"
+_RARE_SPACES = ("\u0085", "\u1680", "\u2028", "\u2029")
 # Personalisations of BLAKE2b, so that a part never equals a whole.
 _PART, _WHOLE = (np.uint64(int.from_bytes(person, "little")) for person in (b"part", b"whole"))
 
@@ -135,13 +135,12 @@ def _digested(texts: pa.Array, person: np.uint64, *, normalize: bool) -> tuple[N
     from anneal.curation.domain.kernels.digests import digest
 
     is_ascii = pc.string_is_ascii(texts).to_numpy(zero_copy_only=False)
-    if not normalize or is_ascii.all():
-        whole: tuple[NDArray[np.uint64], NDArray[np.int64]] = digest(*bytes_of(texts), int(normalize), person)
-        return whole
-    digests, sizes = np.empty((len(texts), 2), dtype=np.uint64), np.empty(len(texts), dtype=np.int64)
-    for chosen in (is_ascii, ~is_ascii):
-        rows = _composed(texts.filter(pa.array(chosen)))
-        digests[chosen], sizes[chosen] = digest(*bytes_of(rows), 1, person)
+    hashed = is_ascii if normalize else np.ones(len(texts), dtype=bool)
+    digests, sizes = digest(*bytes_of(texts), hashed.view(np.uint8), int(normalize), person)
+    if not hashed.all():
+        others = _composed(texts.filter(pa.array(~hashed)))
+        every = np.ones(len(others), dtype=np.uint8)
+        digests[~hashed], sizes[~hashed] = digest(*bytes_of(others), every, 1, person)
     return digests, sizes
 
 
@@ -150,7 +149,10 @@ def _composed(texts: pa.Array) -> pa.Array:
     if pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
         return texts
     lowered = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
-    return pc.replace_substring_regex(lowered, _RARE_SPACES, " ")
+    for space in _RARE_SPACES:
+        if pc.any(pc.match_substring(lowered, space), min_count=0).as_py():
+            lowered = pc.replace_substring(lowered, space, " ")
+    return lowered
 
 
 def bytes_of(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -42,8 +42,9 @@ _SIGMA = np.array(
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
         [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
     ],
-    dtype=np.uint8,
+    dtype=np.int64,
 )
+_SIGMA *= 8  # where each word of a block begins
 # Digest of 16 bytes, no key, fan-out and depth 1.
 _PARAMETERS = np.uint64(0x01010010)
 # ASCII in lower case, its white space (as `str.isspace` has it) as a space.
@@ -68,61 +69,71 @@ def _collapse(octets: Any, start: Any, end: Any, out: Any, at: Any) -> Any:
 
 
 @helper
-def _mix(v: Any, a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
-    v[a] += v[b] + x
-    t = v[d] ^ v[a]
-    v[d] = (t >> _32) | (t << _32)
-    v[c] += v[d]
-    t = v[b] ^ v[c]
-    v[b] = (t >> _24) | (t << _40)
-    v[a] += v[b] + y
-    t = v[d] ^ v[a]
-    v[d] = (t >> _16) | (t << _48)
-    v[c] += v[d]
-    t = v[b] ^ v[c]
-    v[b] = (t >> _63) | (t << _1)
+def _mix(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
+    a += b + x
+    d ^= a
+    d = (d >> _32) | (d << _32)
+    c += d
+    b ^= c
+    b = (b >> _24) | (b << _40)
+    a += b + y
+    d ^= a
+    d = (d >> _16) | (d << _48)
+    c += d
+    b ^= c
+    b = (b >> _63) | (b << _1)
+    return a, b, c, d
 
 
 @helper
-def _compress(h: Any, v: Any, octets: Any, at: Any, count: Any, is_last: Any) -> Any:
-    for i in range(8):
-        v[i] = h[i]
-        v[i + 8] = _IV[i]
-    v[12] ^= np.uint64(count)
+def _compress(h: Any, octets: Any, at: Any, count: Any, is_last: Any) -> Any:
+    """Take in a block. The state is in variables of its own, not in an array, so that it stays in registers."""
+    v0, v1, v2, v3, v4, v5, v6, v7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
+    v8, v9, v10, v11, v12, v13, v14, v15 = _IV[0], _IV[1], _IV[2], _IV[3], _IV[4], _IV[5], _IV[6], _IV[7]
+    v12 ^= np.uint64(count)
     if is_last:
-        v[14] = ~v[14]
+        v14 = ~v14
     for r in range(12):
         s = _SIGMA[r]
-        for i in range(4):
-            _mix(v, i, 4 + i, 8 + i, 12 + i, load8(octets, at + 8 * s[2 * i]), load8(octets, at + 8 * s[2 * i + 1]))
-        for i in range(4):
-            x, y = load8(octets, at + 8 * s[8 + 2 * i]), load8(octets, at + 8 * s[9 + 2 * i])
-            _mix(v, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4, x, y)
-    for i in range(8):
-        h[i] ^= v[i] ^ v[i + 8]
+        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, load8(octets, at + s[0]), load8(octets, at + s[1]))
+        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, load8(octets, at + s[2]), load8(octets, at + s[3]))
+        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, load8(octets, at + s[4]), load8(octets, at + s[5]))
+        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, load8(octets, at + s[6]), load8(octets, at + s[7]))
+        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, load8(octets, at + s[8]), load8(octets, at + s[9]))
+        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, load8(octets, at + s[10]), load8(octets, at + s[11]))
+        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, load8(octets, at + s[12]), load8(octets, at + s[13]))
+        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, load8(octets, at + s[14]), load8(octets, at + s[15]))
+    h[0] ^= v0 ^ v8
+    h[1] ^= v1 ^ v9
+    h[2] ^= v2 ^ v10
+    h[3] ^= v3 ^ v11
+    h[4] ^= v4 ^ v12
+    h[5] ^= v5 ^ v13
+    h[6] ^= v6 ^ v14
+    h[7] ^= v7 ^ v15
 
 
 @helper
 def _digest(octets: Any, start: Any, end: Any, person: Any, room: Any, out: Any, row: Any) -> Any:
-    h, v, tail = room
+    h, tail = room
     for i in range(8):
         h[i] = _IV[i]
     h[0] ^= _PARAMETERS
     h[6] ^= person
     at = start
     while end - at > _BLOCK:
-        _compress(h, v, octets, at, at + _BLOCK - start, False)
+        _compress(h, octets, at, at + _BLOCK - start, False)
         at += _BLOCK
     tail[:] = 0
     for i in range(end - at):
         tail[i] = octets[at + i]
-    _compress(h, v, tail, 0, end - start, True)
+    _compress(h, tail, 0, end - start, True)
     out[row, 0], out[row, 1] = h[0], h[1]
 
 
 @helper
 def _room() -> Any:
-    return np.empty(8, np.uint64), np.empty(16, np.uint64), np.empty(_BLOCK, np.uint8)
+    return np.empty(8, np.uint64), np.empty(_BLOCK, np.uint8)
 
 
 @kernel(U8, I64)
@@ -136,9 +147,11 @@ def collapse(octets: Any, offsets: Any) -> Any:
     return out[: bounds[rows]], bounds
 
 
-@kernel(U8, I64, INT, UINT)
-def digest(octets: Any, offsets: Any, collapsed: Any, person: Any) -> Any:
+@kernel(U8, I64, U8, INT, UINT)
+def digest(octets: Any, offsets: Any, chosen: Any, collapsed: Any, person: Any) -> Any:
     """128 bits of BLAKE2b of each row, shape (rows, 2), and its size in bytes: as it stands, or as `collapse` has it.
+
+    Only of rows where `chosen`, shape (rows,), is not 0; what is said of the others means nothing.
 
     The person is the first eight bytes of BLAKE2b's personalisation, little-endian.
     """
@@ -150,6 +163,8 @@ def digest(octets: Any, offsets: Any, collapsed: Any, person: Any) -> Any:
     room = _room()
     digests, sizes = np.empty((rows, 2), np.uint64), np.empty(rows, np.int64)
     for row in range(rows):
+        if not chosen[row]:
+            continue
         start, end = offsets[row], offsets[row + 1]
         if collapsed:
             sizes[row] = _collapse(octets, start, end, text, 0)

@@ -151,6 +151,10 @@ class Signed(Protocol):
         """How many rows."""
         ...
 
+    def only(self, places: NDArray[np.int64]) -> Signed:
+        """Some of the rows, by themselves; `places` ascend, and place p there is `places[p]` here."""
+        ...
+
     def array(self, name: str) -> NDArray[Any]:
         """A column of numbers, shape (rows,); of lists of one size, shape (rows, size). Read it, never write to it."""
         ...

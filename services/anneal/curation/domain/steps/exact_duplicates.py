@@ -39,13 +39,19 @@ class ExactDuplicates:
         """Every row but the first of each group of equals leaves."""
         if not len(signed):
             return []
-        high, low = signed.array("high"), signed.array("low")
-        order = np.lexsort((signed.ranks(), low, high))
+        everyone = signed.array("high")
+        order = np.argsort(everyone)
+        equal = everyone[order[1:]] == everyone[order[:-1]]
+        some = np.sort(order[np.append(equal, False) | np.insert(equal, 0, False)])
+        # From here on only of rows that may have an equal: most have none.
+        few = signed.only(some)
+        high, low = everyone[some], few.array("low")
+        order = np.lexsort((few.ranks(), low, high))
         opens = np.ones(len(order), dtype=bool)
         opens[1:] = (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]])
         group = np.cumsum(opens) - 1
         gone = ~opens
-        places, firsts, copies = order[gone], order[opens][group[gone]], np.bincount(group)[group[gone]]
+        places, firsts, copies = some[order[gone]], some[order[opens][group[gone]]], np.bincount(group)[group[gone]]
         back = np.argsort(places)
         numbers = {"copies": copies[back]}
         said = Verdicts(places=places[back], reason="exact_duplicate", numbers=numbers, duplicate_of=firsts[back])
