@@ -18,7 +18,7 @@ from anneal.curation.domain.judges import Asking, Judge
 from anneal.curation.domain.steps.base import Scores
 from anneal.curation.domain.steps.llm_judge import LlmJudge, LlmJudging
 from tests.fixtures.openai_server import Answer, OpenAIServer, completion, failure, openai_server
-from tests.integration.curation.judging import Counts, graded, judge, panel, shown, values
+from tests.integration.curation.judging import FAST, Counts, graded, judge, panel, shown, values
 from tests.unit.curation.rows import Row, asked, batch_of, said
 
 
@@ -27,7 +27,7 @@ def scores_of(
     folder: Path,
     *rows: Row,
     counts: Counts | None = None,
-    patience: Patience | None = None,
+    patience: Patience = FAST,
     **step: Any,
 ) -> tuple[Scores, OpenAIServer]:
     """What a judge that answers so says of the rows."""
