@@ -52,6 +52,7 @@ def calls_of_the_code() -> set[Edge]:
 
 BESIDE_THE_CODE = {
     ("synthesis jobs", "gateway", HTTP),  # a teacher may be a deployment of the system itself
+    ("curation jobs", "gateway", HTTP),  # and so may a judge
     ("test", "registry", GRPC),
     ("test", "gateway", HTTP),
 }

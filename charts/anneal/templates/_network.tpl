@@ -84,11 +84,14 @@ ports:
 {{- concat $peers $root.Values.networkPolicy.grpcClients | toJson -}}
 {{- end -}}
 
-{{/* Peers that call the gateway's HTTP, as JSON: apps, teachers' jobs, the test. */}}
+{{/* Peers that call the gateway's HTTP, as JSON: apps, the jobs of teachers and judges, the test. */}}
 {{- define "anneal.httpCallers" -}}
 {{- $peers := list -}}
 {{- if eq .Values.mode "distributed" -}}
-{{- $peers = append $peers (dict "podSelector" (dict "matchLabels" (include "anneal.jobLabels" (list . "synthesis") | fromYaml))) -}}
+{{- $root := . -}}
+{{- range list "synthesis" "curation" -}}
+{{- $peers = append $peers (dict "podSelector" (dict "matchLabels" (include "anneal.jobLabels" (list $root .) | fromYaml))) -}}
+{{- end -}}
 {{- end -}}
 {{- if .Values.test.enabled -}}
 {{- $peers = append $peers (dict "podSelector" (dict "matchLabels" (include "anneal.componentLabels" (list . "test") | fromYaml))) -}}
