@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
@@ -127,16 +127,32 @@ def decode_params(kind: type[Step], params: struct_pb2.Struct, path: str, wrong:
     known = {field.name for field in fields(kind)}
     unknown = sorted(values.keys() - known)
     wrong += [(f"{path}.{name[:80]}", f"is unknown; known are: {', '.join(sorted(known))}") for name in unknown]
-    text = json.dumps({name: value for name, value in values.items() if name in known})
+    meant = {name: value for name, value in values.items() if name in known}
     try:
-        made = TypeAdapter(kind).validate_json(text, strict=True)
+        made = TypeAdapter(kind).validate_json(json.dumps(meant), strict=True)
     except ValidationError as error:
         wrong += [_violation(fault, path, values) for fault in error.errors(include_url=False, include_input=False)]
         return None
     if isinstance(made, Decontaminate):
         for index, name in enumerate(made.benchmarks):
             wrong += [] if name == ALL else wrong_name(name, "benchmark", f"{path}.benchmarks[{index}]")
-    return None if unknown else made
+    nested = list(_unknown_within(meant, made, path))
+    wrong += nested
+    return None if unknown or nested else made
+
+
+def _unknown_within(value: Any, made: Any, path: str) -> Iterator[Violation]:
+    """Settings of settings that do not exist; pydantic would leave them out without a word."""
+    if isinstance(value, list) and isinstance(made, tuple):
+        for index, (entry, of_entry) in enumerate(zip(value, made, strict=True)):
+            yield from _unknown_within(entry, of_entry, f"{path}[{index}]")
+    elif isinstance(value, dict) and is_dataclass(made):
+        known = [field.name for field in fields(made)]
+        for name, entry in value.items():
+            if name in known:
+                yield from _unknown_within(entry, getattr(made, name), f"{path}.{name}")
+            else:
+                yield f"{path}.{name[:80]}", f"is unknown; known are: {', '.join(sorted(known))}"
 
 
 def _whole_numbers(value: Any) -> Any:

@@ -56,9 +56,7 @@ def test_grades_and_feedback_come_back_in_the_order_of_the_rows(tmp_path: Path) 
 
 
 def test_a_call_carries_rubric_schema_and_the_whole_row_and_no_key(tmp_path: Path) -> None:
-    row = said(
-        ("system", "Be short."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2, hm 2")
-    )
+    row = said(("system", "Be short."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2"))
     row["tools"] = '[{"name": "add"}]'
     _, server = scores_of(grade_in_answer, tmp_path, row, asking=Asking(max_tokens=99))
     (sent,) = server.requests

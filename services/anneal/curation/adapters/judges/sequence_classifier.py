@@ -39,6 +39,9 @@ class SequenceClassifier:
             ModelUnfit: it cannot be read, has no trained head, or no such limit.
         """
         torch, transformers = _libraries(step)
+        from huggingface_hub.errors import StrictDataclassError
+        from safetensors import SafetensorError
+
         self._torch, self._settings = torch, settings
         where: dict[str, Any] = {"revision": settings.revision} if settings.revision else {}
         try:
@@ -50,7 +53,7 @@ class SequenceClassifier:
                 output_loading_info=True,
                 **where,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             raise ModelUnfit(f"{settings.name} cannot be read as a classifier: {error}", model=settings.name) from error
         # Absent weights would be filled in at random, and what is random looks like a score.
         if loading["missing_keys"]:
