@@ -17,8 +17,9 @@ ASSISTANT = "assistant"
 
 # White space that NFKC leaves alone and that is not ASCII: next line, ogham space, line and paragraph separator.
 _RARE_SPACES = "[\u0085\u1680\u2028\u2029]"
-_IS_SPACE = np.zeros(256, dtype=bool)
-_IS_SPACE[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True
+# The bytes of ASCII white space, as Python's `str.isspace` has it.
+IS_SPACE = np.zeros(256, dtype=bool)
+IS_SPACE[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True
 
 
 class Messages:
@@ -143,7 +144,7 @@ def _collapsed(texts: pa.Array) -> pa.Array:
     octets, offsets = bytes_of(texts)
     if not len(octets):
         return texts
-    is_space = _IS_SPACE[octets]
+    is_space = IS_SPACE[octets]
     follows_space = np.empty_like(is_space)
     follows_space[1:] = is_space[:-1]
     starts = offsets[:-1][offsets[:-1] < offsets[1:]]
