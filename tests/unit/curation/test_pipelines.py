@@ -19,8 +19,8 @@ from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as pb
 from tests.unit.curation.rows import InMemory, Parts, asked, batch_of
 
-SENTENCE = "The {0} of the {1} is kept in the {2}, because the {3} of {4} depends on it and on nothing else."
-NOUNS = ["index", "store", "queue", "adapter", "schedule", "report", "cluster", "token", "budget", "cache"]
+SYLLABLES = ["ba", "cor", "del", "fin", "gra", "hol", "lim", "mon", "nav", "per", "quan", "ris", "sol", "tam", "ver"]
+VOCABULARY = [first + second for first in SYLLABLES for second in SYLLABLES]
 
 
 def order(pipeline: str = "", *steps: pb.CurationStep) -> pb.CurateDatasetRequest:
@@ -47,8 +47,9 @@ def run_pipeline(name: str, rows: list[dict[str, Any]], exam: list[dict[str, Any
 
 def sound(n: int) -> dict[str, Any]:
     chance = random.Random(n)
-    text = " ".join(SENTENCE.format(*chance.sample(NOUNS, 5)) for _ in range(3))
-    return asked(f"What happens in case {n} when the {chance.choice(NOUNS)} is full?", text, f"page-{n}.html")
+    words = chance.sample(VOCABULARY, 48)
+    sentences = [f"The {' '.join(words[at : at + 4])} of {' '.join(words[at + 4 : at + 8])}." for at in range(0, 48, 8)]
+    return asked(f"What is the {' '.join(chance.sample(VOCABULARY, 6))} about?", " ".join(sentences), f"page-{n}.html")
 
 
 @pytest.mark.parametrize("name", ["instruction-default", "strict"])

@@ -19,6 +19,8 @@ from anneal.curation.domain.texts import bytes_of
 from anneal.curation.domain.words import words_of
 
 _CHUNK = 1 << 22
+_NOT_SPACE = bytes(octet >= 128 or not chr(octet).isspace() for octet in range(256))
+_IS_LETTER = bytes(chr(octet).isalpha() if octet < 128 else octet >= 0xC3 and octet != 0xE2 for octet in range(256))
 _ASCII_WORD = bytes(chr(octet).isalnum() or octet == ord("_") for octet in range(128)) + bytes(128)
 
 _LETTER, _DIGIT, _MARK, _SPACE, _BREAK, _WIDE = range(6)
@@ -46,18 +48,41 @@ def count_words(texts: pa.Array) -> NDArray[np.int64]:
     r"""Runs of `\w` (as Python's `re` has it) in each text of a `large_string` array, shape (rows,)."""
     is_ascii = pc.string_is_ascii(texts)
     octets, offsets = bytes_of(texts)
-    if not len(octets):
-        return np.zeros(len(texts), dtype=np.int64)
-    in_word = np.frombuffer(octets.tobytes().translate(_ASCII_WORD), dtype=bool)
-    opens = in_word.copy()
-    np.greater(in_word[1:], in_word[:-1], out=opens[1:])
-    edges = offsets[:-1][offsets[:-1] < offsets[1:]]
-    opens[edges] = in_word[edges]
-    counts: NDArray[np.int64] = np.diff(np.searchsorted(np.flatnonzero(opens), offsets))
+    counts: NDArray[np.int64] = np.diff(np.searchsorted(_run_starts(octets, offsets, _ASCII_WORD), offsets))
     if not pc.all(is_ascii, min_count=0).as_py():
         others = pc.invert(is_ascii)
         counts[others.to_numpy(zero_copy_only=False)] = words_of(texts.filter(others)).lengths
     return counts
+
+
+def count_fields(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What ASCII white space parts in each text of a `large_string` array, and how much of it holds a letter.
+
+    Beyond ASCII everything but U+0080 to U+00BF and U+2000 to U+2FFF, which are signs, counts as letters.
+
+    Returns:
+        Both counts, shape (rows,).
+    """
+    octets, offsets = bytes_of(texts)
+    starts = _run_starts(octets, offsets, _NOT_SPACE)
+    counts: NDArray[np.int64] = np.diff(np.searchsorted(starts, offsets))
+    if not len(starts):
+        return counts, counts
+    letters = np.frombuffer(octets.tobytes().translate(_IS_LETTER), dtype=bool)
+    lettered = starts[np.logical_or.reduceat(letters, starts)]
+    return counts, np.diff(np.searchsorted(lettered, offsets))
+
+
+def _run_starts(octets: NDArray[np.uint8], offsets: NDArray[np.int64], members: bytes) -> NDArray[np.int64]:
+    """Where runs of the bytes that `members` marks start; no run is in two rows."""
+    if not len(octets):
+        return np.zeros(0, dtype=np.int64)
+    inside = np.frombuffer(octets.tobytes().translate(members), dtype=bool)
+    opens = inside.copy()
+    np.greater(inside[1:], inside[:-1], out=opens[1:])
+    edges = offsets[:-1][offsets[:-1] < offsets[1:]]
+    opens[edges] = inside[edges]
+    return np.flatnonzero(opens)
 
 
 def count_tokens(texts: pa.Array) -> NDArray[np.int64]:

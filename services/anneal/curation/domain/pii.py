@@ -144,8 +144,8 @@ _ROUGH: Mapping[PiiKind, str] = {
     # Python's `\d` finds the digits of every script, and so must this.
     "phone": r"\+\(?[1-9](?:[ .()/-]{0,2}\p{Nd}){7}|\p{Nd}{2}(?:\) ?|[ .-])[2-9]\p{Nd}{2}[ .-]\p{Nd}{4}|"
     r"(?i:tel|phone|mobile|cell|fax|whatsapp|handy|tél|móvil)[^\n\p{Nd}]*(?:[ .()/-]{0,2}\p{Nd}){7}",
-    "address": r"[0-9][A-Za-z]? [A-Z][^\n]* (?:St|Ave|Road|Rd|Bo?u?le?va?r?d|Lane|Ln|Dr|"
-    r"C[otri]|Pl|Sq|Way|Pa?r?kwa?y|Terrace|Hi?g?h?wa?y)|"
+    "address": r"[0-9][A-Za-z]? [A-Z][^\n]* (?:St|Ave|R(?:oa)?d|B(?:ou)?le?v|L(?:a?ne?)|Dr|C[oti]|Pl|Sq|Way|P(?:ar)?kw|"
+    r"Ter|H(?:igh)?wy?)|"
     r"(?i:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|ring) \p{Nd}",
 }
 

@@ -18,6 +18,9 @@ ASSISTANT = "assistant"
 _RARE_SPACES = ("\u0085", "\u1680", "\u2028", "\u2029")
 # Personalisations of BLAKE2b, so that a part never equals a whole.
 _PART, _WHOLE = (np.uint64(int.from_bytes(person, "little")) for person in (b"part", b"whole"))
+# The bytes of ASCII white space, as Python's `str.isspace` has it.
+IS_SPACE = np.zeros(256, dtype=bool)
+IS_SPACE[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True
 
 
 class Messages:

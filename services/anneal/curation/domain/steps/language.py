@@ -20,17 +20,24 @@ from anneal.curation.domain.texts import Part, text_of
 
 # More hardly changes the verdict, and the model reads a byte at a time.
 MAX_CHARACTERS = 600
-# What the model tells apart, in ISO 639.
-LANGUAGES: frozenset[str] = frozenset(
-    ["ace", "af", "am", "an", "ar", "ary", "arz", "as", "az", "ba", "bcl", "be", "bg", "bn", "br", "bs", "ca", "crh", "cs", "cy", "da", "de", "dz", "el", "en", "eo", "es", "et", "eu", "ext", "fa", "fi", "fo", "fr", "fuv", "fy", "ga", "gcf", "gcr", "gd", "gl", "gom", "grc", "gu", "gug", "guw", "ha", "hbo", "he", "hi", "hr", "ht", "hu", "hy", "id", "ig", "is", "it", "ja", "jv", "ka", "kab", "kik", "kk", "km", "kn", "ko", "ku", "ky", "la", "lb", "lg", "lij", "ln", "lo", "lt", "ltg", "lv", "mg", "mk", "ml", "mn", "mr", "ms", "mt", "my", "ne", "nl", "nn", "no", "nso", "oc", "om", "or", "pa", "pcm", "pl", "ps", "pt", "qu", "ro", "ru", "rw", "sa", "sdh", "se", "si", "sk", "sl", "sn", "so", "sq", "sr", "st", "sv", "sw", "ta", "te", "tg", "th", "tk", "tl", "tr", "tt", "ug", "uk", "ur", "uz", "uzs", "vec", "vi", "vo", "wa", "wuu", "xh", "yo", "yue", "zh", "zu", "zxx"]
-)  # fmt: skip
+# What the model tells apart, in ISO 639; its `zxx`, which says that a text is in none, is unknown here.
+_CODES = (
+    "ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext fa fi fo fr "
+    "fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja jv ka kab kik kk km kn ko "
+    "ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om or pa pcm pl ps pt qu ro ru "
+    "rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk ur uz uzs vec vi vo wa wuu xh yo "
+    "yue zh zu "
+)
+LANGUAGES: frozenset[str] = frozenset(_CODES.split())
+_NO_LANGUAGE = "zxx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
     """Drop a row whose text is surely in a language that is not allowed.
 
-    A text is unknown, and passes, when it has too few letters or the model is not sure enough.
+    A text is unknown, and passes, when it has too few letters, or the model is not sure enough or sees
+    no language in it.
 
     Attributes:
         allowed: ISO 639 codes of the model's languages, such as `en`.
@@ -43,7 +50,7 @@ class Language:
     """
 
     allowed: tuple[str, ...]
-    min_confidence: float = 0.5
+    min_confidence: float = 0.8
     min_letters: int = 20
     part: Part = "answer"
 
@@ -63,7 +70,7 @@ class Language:
         return {
             row: Removal("wrong_language", {"language": language, "confidence": round(confidence, 4)})
             for row, (language, confidence) in zip(rows, known, strict=True)
-            if language not in self.allowed and confidence >= self.min_confidence
+            if language not in (*self.allowed, _NO_LANGUAGE) and confidence >= self.min_confidence
         }
 
 

@@ -9,7 +9,7 @@ of Vicuna and WizardLM-uncensored, name the same stems), English only, in any ca
 - boilerplate opens a sentence among the first `OPENING` characters: as an AI (language model), as a large language
   model, I'm just an AI, my knowledge cutoff, as of my last update, I do not have personal opinions or feelings.
 
-An answer of a refusal's wording and many words is no refusal as a whole: it says what it cannot and then does something.
+An answer that opens so and has many words is no refusal as a whole: it says what it cannot, then does something.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ _PREAMBLE = (
     r"(?:(?:hi|hello|hey|oh|well|thank you[^.!\n]{0,60}|thanks[^.!\n]{0,60}|unfortunately|"
     r"i(?: am|'m)(?: (?:so|very|really|truly))? (?:sorry|afraid)(?: (?:to hear|for)[^.!\n,]{0,60})?(?: that)?|"
     r"(?:my )?(?:sincere )?apologies|i (?:sincerely )?apologi[sz]e[^.!,\n]{0,60}|sorry|"
-    r"as an? (?:[\w-]+ ){0,3}(?:ai|language model|assistant)[^.!,\n]{0,60})[\s,.!:;-]*(?:but |and |however,? )?){0,4}"
+    r"as an? (?:[\w-]+ ){0,3}(?:ai|language model|assistant)[^.!,\n]{0,60})[\s,.!:;-]*"
+    r"(?:but |and |however,? )?){0,4}"
 )
 _CANNOT = (
     r"i(?:'m| am)?,? (?:(?:really |simply |just |also )?(?:cannot|can't|can not|could not|couldn't|won't|will not|"
     r"(?:not|un)(?: |-)?able to|do not feel comfortable|don't feel comfortable|not comfortable|must (?:respectfully )?"
-    r"decline|have to (?:respectfully )?decline|must refuse|refuse|decline|not (?:programmed|designed|allowed|permitted)))"
+    r"decline|have to (?:respectfully )?decline|must refuse|refuse|decline|"
+    r"not (?:programmed|designed|allowed|permitted)))"
 )
 _DEED = (
     r"(?: (?:to|in good conscience|ethically|directly|with|and will not|or will not|be able to)){0,2} "
@@ -54,7 +56,8 @@ _BOILERPLATE = (
     r"i(?:'m| am)(?: just| only| merely)? an? (?:[\w-]+ ){0,3}(?:ai\b|language model|artificial intelligence|chatbot)|"
     r"my (?:knowledge|training)(?: data)?(?: cut-?off| only goes| is limited| was last updated)|"
     r"(?:as of|up to|until) my (?:last|latest|most recent) (?:knowledge |training )?(?:update|cut-?off)|"
-    r"i (?:do not|don't) have (?:personal|real-time|feelings|emotions|beliefs|opinions|access to real-time|the ability to)|"
+    r"i (?:do not|don't) have (?:personal|real-time|feelings|emotions|beliefs|opinions|access to real-time|"
+    r"the ability to)|"
     r"as a (?:responsible|helpful)(?: and [\w-]+)? (?:ai|assistant)"
 )
 

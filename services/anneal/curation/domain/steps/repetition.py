@@ -29,6 +29,9 @@ from anneal.curation.domain.texts import Part, normalized, text_of
 # Table A1: the highest shares of characters kept.
 TOP = {2: 0.20, 3: 0.18, 4: 0.16}
 DUPLICATE = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+# Of a longer text the beginning is judged.
+MAX_CHARACTERS = 1_000_000
+_CHUNK_BYTES = 1 << 21
 _HAS_WORD = re.compile(r"[^\W_]")
 
 
@@ -66,21 +69,30 @@ class Repetition:
 
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows that repeat too much, with the first limit they miss: lines, paragraphs, n-grams by their size."""
-        texts = prose_of(text_of(batch, self.part))
-        # As many words are at least twice as many bytes, less one.
-        rows = np.flatnonzero(pc.binary_length(texts).to_numpy(zero_copy_only=False) >= 2 * self.min_words - 1)
-        texts = texts.take(pa.array(rows))
+        texts = pc.utf8_slice_codeunits(prose_of(text_of(batch, self.part)), 0, MAX_CHARACTERS)
+        sizes = pc.binary_length(texts).to_numpy(zero_copy_only=False)
+        # As many words have at least as many bytes, and one less between them.
+        rows = np.flatnonzero(sizes >= 2 * self.min_words - 1)
+        removals: dict[int, Removal] = {}
+        # Few megabytes at a time: what is kept of each byte is many times as large.
+        groups = np.cumsum(sizes[rows]) // _CHUNK_BYTES
+        for group in np.unique(groups):
+            some = rows[groups == group]
+            for place, removal in self._judge_texts(texts.take(pa.array(some))).items():
+                removals[int(some[place])] = removal
+        return removals
+
+    def _judge_texts(self, texts: pa.Array) -> dict[int, Removal]:
         words = Spans(normalized(texts))
         enough = words.counts >= self.min_words
+        several = pc.match_substring(texts, "\n").to_numpy(zero_copy_only=False)
         removals = {
-            int(rows[place]): removal
-            for place in np.flatnonzero(enough & _several_lines(texts))
-            if (removal := self._judge_lines(texts[int(place)].as_py())) is not None
+            int(row): removal
+            for row in np.flatnonzero(enough & several)
+            if (removal := self._judge_lines(texts[int(row)].as_py())) is not None
         }
-        left = enough & ~np.isin(rows, list(removals))
-        for place, removal in self._judge_ngrams(words.only(left), np.flatnonzero(left)).items():
-            removals[int(rows[place])] = removal
-        return removals
+        left = enough & ~np.isin(np.arange(len(texts)), list(removals))
+        return removals | self._judge_ngrams(words.only(left), np.flatnonzero(left))
 
     def _judge_lines(self, text: str) -> Removal | None:
         lines = [line for line in map(str.strip, text.split("\n")) if _HAS_WORD.search(line)]
@@ -103,19 +115,14 @@ class Repetition:
         removals: dict[int, Removal] = {}
         for n, allowed in (TOP | DUPLICATE).items():
             limit, kind = min(self.scale * allowed, 1.0), "top" if n in TOP else "duplicate"
-            if not len(places):
-                break
-            shares = words.top_shares(n) if n in TOP else words.duplicate_shares(n)
+            top, duplicate = words.shares(n)
+            shares = top if n in TOP else duplicate
             for row in np.flatnonzero(shares > limit):
                 numbers = {"ngram": n, "share": round(float(shares[row]), 4), "max_share": round(limit, 4)}
                 removals[int(places[row])] = Removal(f"{kind}_ngrams", numbers)
-            # What a longer n-gram repeats a shorter one repeats, too: of other rows there is nothing more to find.
-            lowest = self.scale * min(DUPLICATE.values())
-            left = (shares <= limit) & ((shares > lowest) if n in DUPLICATE else True)
+            # What longer n-grams repeat shorter ones repeat, too; and the top one has at most four times the share of
+            # those that stood before (four equal words overlap so much). Rows below that have nothing more to find.
+            lowest = self.scale * (min(TOP.values()) / 4 if n < max(TOP) else min(DUPLICATE.values()))
+            left = (shares <= limit) & (duplicate > lowest)
             words, places = words.only(left), places[left]
         return removals
-
-
-def _several_lines(texts: pa.Array) -> NDArray[np.bool_]:
-    several: NDArray[np.bool_] = pc.match_substring(texts, "\n").to_numpy(zero_copy_only=False)
-    return several

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from anneal.curation.domain.counts import count_fields
 from anneal.curation.domain.prose import prose_of
 from anneal.curation.domain.steps.base import Removal, Removals, need
 from anneal.curation.domain.steps.language import MAX_CHARACTERS, languages_of
-from anneal.curation.domain.texts import Part, text_of
+from anneal.curation.domain.texts import IS_SPACE, Part, bytes_of, text_of
 
 _STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 _BULLET = r"(?m)^[ \t]*(?:[-*+]|[\x{2022}\x{2023}\x{25aa}\x{25cf}\x{25e6}])[ \t]"
@@ -82,7 +83,7 @@ class Symbols:
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows outside a limit, with the first limit they miss."""
         texts = prose_of(text_of(batch, self.part))
-        words = _count(texts, r"\S+")
+        words, _ = count_fields(texts)
         rows = np.flatnonzero(words >= self.min_words)
         removals: dict[int, Removal] = {}
         if not len(rows):
@@ -108,18 +109,31 @@ def _count(texts: pa.Array, pattern: str) -> NDArray[np.int64]:
 
 
 def _hashes(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.float64]:
-    hashes = pc.count_substring(texts, "#").to_numpy(zero_copy_only=False)
-    in_headings = sum(_count(texts, rf"(?m)^ {{0,3}}#{{{level},6}}[ \t]") for level in range(1, 7))
-    return (hashes - in_headings) / words
+    hashes: NDArray[np.int64] = pc.count_substring(texts, "#").to_numpy(zero_copy_only=False)
+    some = np.flatnonzero(hashes > 0)
+    if len(some):
+        bare = pc.replace_substring_regex(texts.take(pa.array(some)), r"(?m)^ {0,3}#{1,6}[ \t]", "")
+        hashes = hashes.copy()
+        hashes[some] = pc.count_substring(bare, "#").to_numpy(zero_copy_only=False)
+    shares: NDArray[np.float64] = hashes / words
+    return shares
 
 
 def _per_line(texts: pa.Array, pattern: str) -> NDArray[np.float64]:
-    return _count(texts, pattern) / np.maximum(_count(texts, r"(?m)^[^\n]*[^\s][^\n]*$"), 1)
+    found = _count(texts, pattern)
+    lines = pc.count_substring(texts, "\n").to_numpy(zero_copy_only=False) + 1
+    # Blank lines count only where it could matter.
+    some = np.flatnonzero(found > 0)
+    lines[some] = [sum(map(bool, map(str.strip, text.split("\n")))) for text in texts.take(pa.array(some)).to_pylist()]
+    shares: NDArray[np.float64] = found / lines
+    return shares
 
 
 def _word_characters(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.float64]:
     """Characters per word; not a number, which is outside no limit, where white space does not part words."""
-    characters = pc.utf8_length(pc.replace_substring_regex(texts, r"\s+", "")).to_numpy(zero_copy_only=False)
+    octets, offsets = bytes_of(texts)
+    spaces = np.concatenate(([0], np.cumsum(IS_SPACE[octets])))
+    characters = pc.utf8_length(texts).to_numpy(zero_copy_only=False) - np.diff(spaces[offsets])
     if pc.all(pc.string_is_ascii(texts)).as_py():
         return characters / words
     unspaced = _count(texts, _UNSPACED) > _MAX_UNSPACED * characters
@@ -150,7 +164,7 @@ _RULES: Sequence[tuple[str, str, _Measure]] = (
     ("max_ellipses_per_word", "too_many_ellipses", lambda texts, words: _count(texts, _ELLIPSIS) / words),
     ("max_bullet_lines", "too_many_bullets", lambda texts, _: _per_line(texts, _BULLET)),
     ("max_ellipsis_lines", "too_many_ellipsis_lines", lambda texts, _: _per_line(texts, _ELLIPSIS_END)),
-    ("min_alphabetic_words", "too_few_alphabetic_words", lambda texts, words: _count(texts, r"\S*\p{L}\S*") / words),
+    ("min_alphabetic_words", "too_few_alphabetic_words", lambda texts, words: count_fields(texts)[1] / words),
     ("min_word_characters", "words_too_short", _word_characters),
     ("max_word_characters", "words_too_long", _word_characters),
     ("min_stop_words", "too_few_stop_words", _stop_words),
