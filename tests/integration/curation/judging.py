@@ -16,7 +16,9 @@ from anneal.curation.adapters.judges.answer_log import AnswerLog
 from anneal.curation.adapters.judges.panel import Panel, Patience
 from anneal.curation.domain.judges import Judge
 from anneal.curation.domain.steps.base import Scores
-from tests.fixtures.openai_server import OpenAIServer, completion
+from anneal.curation.domain.steps.llm_judge import LlmJudge, LlmJudging
+from tests.fixtures.openai_server import Answer, OpenAIServer, completion, openai_server
+from tests.unit.curation.rows import Row, asked, batch_of
 
 FAST = Patience(timeout_s=0.5, attempts=3, first_wait_s=0.01, max_wait_s=1.0)
 
@@ -57,3 +59,27 @@ def graded(score: Any, feedback: Any = "because") -> Response:
 
 def values(scores: Scores) -> dict[str, list[float | None]]:
     return {name: array.to_pylist() for name, array in scores.values.items()}
+
+
+def scores_of(
+    answer: Answer,
+    folder: Path,
+    *rows: Row,
+    counts: Counts | None = None,
+    patience: Patience = FAST,
+    **step: Any,
+) -> tuple[Scores, OpenAIServer]:
+    """What a judge that answers so says of the rows."""
+    with openai_server(answer) as server:
+        asker = panel(folder, counts, patience=patience)
+        judging = LlmJudging(step=LlmJudge(judge=judge(server), **step), asker=asker)
+        return judging.score(batch_of(rows)), server
+
+
+def grade_in_answer(body: dict[str, Any], _: int) -> Response:
+    """The grade that the answer itself names."""
+    return graded(int(shown(body, "answer")[-1]), f"about {shown(body, 'prompt')}")
+
+
+def rows(count: int) -> list[Row]:
+    return [asked(f"Question {n}?", f"Grade me {n % 4 + 1}") for n in range(count)]
