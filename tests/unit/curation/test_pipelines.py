@@ -55,7 +55,7 @@ def sound(n: int) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["instruction-default", "strict"])
 def test_conversations(name: str) -> None:
     exam = asked(
-        "Which planet of the solar system has the most moons that anybody has seen so far?", "Saturn", "e.html"
+        "Which planet of the solar system has the most moons that anybody has seen so far?", "It is Saturn.", "e.html"
     )
     rows = [sound(n) for n in range(60)]
     bad = {

@@ -32,7 +32,7 @@ FORBIDDEN = {
     "standalone": {"vllm", "triton"},
 }
 # What a service uses where it is installed, and refuses by name where it is not.
-OPTIONAL = {"curation": {"jinja2", "ray", "torch", "transformers"}}
+OPTIONAL = {"curation": {"huggingface_hub", "jinja2", "ray", "safetensors", "torch", "transformers"}}
 # A file that only tests import.
 NOT_IN_IMAGES = {PACKAGE / "kit" / "testing.py"}
 
