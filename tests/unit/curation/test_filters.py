@@ -20,6 +20,16 @@ from tests.unit.curation.rows import asked, judged, reasons, said
         ({"max_answer_characters": 3}, asked("x", "😀😀😀"), asked("x", "😀😀😀😀"), "answer_too_long"),
         ({"min_answer_words": 2}, asked("x", "a-b"), asked("x", "a_b"), "answer_too_short"),
         ({"max_answer_words": 2}, asked("x", "a, b"), asked("x", "a b c"), "answer_too_long"),
+        ({"min_prompt_tokens": 2}, asked("a b", "x"), asked("a", "x"), "prompt_too_short"),
+        ({"max_prompt_tokens": 2}, asked("a b", "x"), asked("a b c", "x"), "prompt_too_long"),
+        ({"min_answer_tokens": 2}, asked("x", "a!"), asked("x", " a"), "answer_too_short"),
+        ({"max_answer_tokens": 2}, asked("x", "123456"), asked("x", "1234567"), "answer_too_long"),
+        ({"min_conversation_characters": 3}, asked("ab", "c"), asked("a", "c"), "conversation_too_short"),
+        ({"max_conversation_characters": 3}, asked("ab", "c"), asked("ab", "cd"), "conversation_too_long"),
+        ({"min_conversation_words": 3}, asked("a b", "c"), asked("a", "c"), "conversation_too_short"),
+        ({"max_conversation_words": 3}, asked("a b", "c"), asked("a b", "c d"), "conversation_too_long"),
+        ({"min_conversation_tokens": 3}, asked("a b", "c"), asked("a", "c"), "conversation_too_short"),
+        ({"max_conversation_tokens": 3}, asked("a b", "c"), asked("a b", "c d"), "conversation_too_long"),
     ],
 )
 def test_a_limit_itself_is_allowed(limit: dict[str, int], inside: dict, outside: dict, reason: str) -> None:  # type: ignore[type-arg]
@@ -41,6 +51,7 @@ def test_emoji_have_no_words() -> None:
         (lambda: Length(), "min_answer_characters"),
         (lambda: Length(min_answer_words=-1), "min_answer_words"),
         (lambda: Length(min_prompt_words=3, max_prompt_words=2), "max_prompt_words"),
+        (lambda: Length(max_conversation_tokens=-1), "max_conversation_tokens"),
         (lambda: Keywords(exclude=()), "exclude"),
         (lambda: Keywords(exclude=("a", "")), "exclude[1]"),
     ],
@@ -67,6 +78,18 @@ def test_keywords_look_at_their_part() -> None:
         "",
         "excluded_keyword",
     ]
+
+
+def test_keywords_are_found_whatever_their_number() -> None:
+    step = Keywords(exclude=tuple(f"word{number}" for number in range(1_201)))
+    rows = [asked("x", f"the word{number}.") for number in (0, 600, 1_200, 1_201)]
+    assert reasons(step, *rows) == ["excluded_keyword"] * 3 + [""]
+
+
+def test_a_phrase_stands_in_one_message() -> None:
+    step = Keywords(exclude=("big dog",))
+    rows = said(("user", "big"), ("assistant", "dog")), said(("system", "big dog"), ("user", "x"), ("assistant", "y"))
+    assert reasons(step, *rows) == ["", "excluded_keyword"]
 
 
 @pytest.mark.parametrize(
@@ -153,3 +176,40 @@ def test_placeholders_are_faults_anywhere(left: str) -> None:
 def test_braces_that_are_no_placeholders_pass() -> None:
     texts = ["{'a': {1: 2}}", "f'{x}'", "{{}}", "a[YOUR]", "{{1}}", "100 % of {x}", "<your name>"]
     assert reasons(Format(), *(asked("x", text) for text in texts)) == [""] * len(texts)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It takes three arguments. The first is the name of the",
+        "It takes three. They are the name, the size,",
+        "Paris is big. It is the capital of (",
+        "See below.\n\nThe second of them is well-",
+    ],
+)
+def test_an_answer_that_stops_in_mid_sentence_is_truncated(answer: str) -> None:
+    assert reasons(Format(truncated=True), asked("x", answer)) == ["truncated_answer"]
+    assert reasons(Format(), asked("x", answer)) == [""]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Paris",
+        "the capital of France",
+        "It is the capital. It is big!",
+        "It is the capital (it is big.)",
+        'He said: "It is the capital."',
+        "Do this. Like so:\n\n- open the front door\n- walk through the door",
+        "Do this. Like so:\n\n1. open the front door\n2. walk through the door",
+        "Call it. Like so:\n\n    return the value of x",
+        "Call it. Like so:\n```\nreturn the value of x",
+        "It is so. Then x = the value of that",
+        "See there. It is at https://example.com/the page of it",
+        '{"a": "b. c", "d": the value that',
+        "It is done.\n\nKind regards,\nJane",
+        "It is. \u65e5\u672c\u8a9e\u306e\u6587\u7ae0\u3067\u3059\u3002",
+    ],
+)
+def test_other_endings_are_not_truncated(answer: str) -> None:
+    assert reasons(Format(truncated=True), asked("x", answer)) == [""]

@@ -89,11 +89,14 @@ class Symbols:
         if not len(rows):
             return removals
         texts, words = texts.take(pa.array(rows)), words[rows]
+        known: dict[_Measure, NDArray[Any]] = {}
         for name, reason, measure in _RULES:
             limit = getattr(self, name)
             if limit is None:
                 continue
-            values = measure(texts, words)
+            if measure not in known:
+                known[measure] = measure(texts, words)
+            values = known[measure]
             misses = values < limit if name.startswith("min_") else values > limit
             if name == "min_stop_words":
                 misses = _in_english(texts, misses)
