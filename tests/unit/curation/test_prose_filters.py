@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -156,14 +157,15 @@ def shares_by_hand(text: str, n: int) -> tuple[float, float]:
     words = text.split(" ") if text else []
     total = max(sum(map(len, words)), 1)
     seen: dict[tuple[str, ...], int] = {}
-    covered = set()
+    covered: set[int] = set()
     for at in range(len(words) - n + 1):
         gram = tuple(words[at : at + n])
         seen[gram] = seen.get(gram, 0) + 1
         if seen[gram] > 1:
             covered.update(range(at, at + n))
     top = max((count * sum(map(len, gram)) for gram, count in seen.items() if count > 1), default=0)
-    return min(top / total, 1.0), sum(len(words[at]) for at in covered) / total
+    lengths: list[int] = [len(words[at]) for at in covered]
+    return min(top / total, 1.0), sum(lengths) / total
 
 
 @given(
@@ -178,7 +180,7 @@ def test_shares_are_those_counted_by_hand(texts: list[str], n: int) -> None:
 
 
 WORDS = ["the", "work", "of", "people", "that", "have", "been", "with", "us"] * 10  # 90 words, mean 3.7 characters
-NONE = {
+NONE: dict[str, Any] = {
     "max_hashes_per_word": None,
     "max_ellipses_per_word": None,
     "max_bullet_lines": None,
@@ -202,14 +204,14 @@ NONE = {
     ],
 )
 def test_shares_of_words(limit: dict[str, float], inside: list[str], outside: list[str], reason: str) -> None:
-    step = Symbols(**(NONE | limit))  # type: ignore[arg-type]
+    step = Symbols(**(NONE | limit))
     assert reasons(step, asked("x", " ".join(inside)), asked("x", " ".join(outside))) == ["", reason]
     assert reasons(step, asked(" ".join(outside), "x")) == [""]
 
 
 def test_shares_of_lines() -> None:
     line = "the people of that town"
-    step = Symbols(**(NONE | {"max_bullet_lines": 0.9, "max_ellipsis_lines": 0.3}))  # type: ignore[arg-type]
+    step = Symbols(**(NONE | {"max_bullet_lines": 0.9, "max_ellipsis_lines": 0.3}))
     texts = (
         [f"- {line}"] * 18 + [line] * 2,
         [f"* {line}"] * 19 + [line],
@@ -376,5 +378,6 @@ def test_no_verdict_depends_on_the_batch(step: RowFilter, texts: list[tuple[str,
 
 
 def test_every_row_filter_is_here() -> None:
-    judging = {name for name, kind in STEPS.items() if hasattr(kind, "judge")}
+    judging = {name for name, kind in STEPS.items() if callable(getattr(kind, "judge", None))}
+    judging -= {"score_filter"}  # which reads no text
     assert judging == {name for name, kind in STEPS.items() if any(type(step) is kind for step in EVERY)}
