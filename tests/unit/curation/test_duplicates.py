@@ -186,3 +186,25 @@ def test_impossible_settings(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(WrongSetting) as raised:
         FuzzyDuplicates(**wrong)
     assert raised.value.field == field
+
+
+def test_which_of_near_duplicates_stays_is_a_rule() -> None:
+    text = " ".join(random.Random(5).choices([f"v{n}" for n in range(500)], k=80))
+    rows = [asked("q", f"{text} {'more ' * n}".strip()) for n in range(3)]
+    rows[0]["scores"], rows[1]["scores"] = [("quality", 2.0)], [("quality", 3.0)]
+    chosen = {
+        "longest": FuzzyDuplicates(),
+        "score": FuzzyDuplicates(keep="score", score="quality"),
+        "first": FuzzyDuplicates(keep="first"),
+    }
+    kept = {name: run(rows, step)[0].kept_ids for name, step in chosen.items()}
+    assert kept == {"longest": [rows[2]["id"]], "score": [rows[1]["id"]], "first": [rows[0]["id"]]}
+    turned = {name: run(rows[::-1], step)[0].kept_ids for name, step in chosen.items()}
+    assert turned == {**kept, "first": [rows[2]["id"]]}
+
+
+@pytest.mark.parametrize("wrong", [{"keep": "score"}, {"score": "quality"}])
+def test_a_score_is_for_keeping_by_it(wrong: dict[str, Any]) -> None:
+    with pytest.raises(WrongSetting) as raised:
+        FuzzyDuplicates(**wrong)
+    assert raised.value.field == "score"

@@ -8,6 +8,7 @@ among those, and only pairs whose true Jaccard similarity reaches the threshold 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Similar:
     """Rows that are nearly the same. Rows are places among those compared.
 
     Attributes:
-        ranks: the order of all rows: the longest first, then by id; shape (rows,).
+        ranks: the order of all rows: the longest first where nothing else is asked for, then by id; shape (rows,).
         worded: the rows that have words, ascending.
         heads: for each of them the row that stands for it: of those with the same words the first.
         pairs: heads that are similar, shape (pairs, 2), the first in the order first.
@@ -89,10 +90,15 @@ class NearDuplicates:
         lists = pa.LargeListArray.from_arrays(pa.array(sets.offsets), pa.array(sets.values))
         return pa.RecordBatch.from_arrays([lists], names=["shingles"])
 
-    def find(self, signed: Signed) -> Similar:
-        """The similar rows among those signed."""
+    def find(self, signed: Signed, *first: NDArray[Any]) -> Similar:
+        """The similar rows among those signed.
+
+        Args:
+            signed: the rows.
+            first: what their order goes by before all else, smallest first.
+        """
         lengths = signed.array("length")
-        ranks = signed.ranks(-lengths)
+        ranks = signed.ranks(*first, -lengths)
         worded = np.flatnonzero(lengths >= 0)
         prints = np.stack([signed.array(f"print_{half}") for half in range(2)], axis=1)
         heads = worded[_heads(prints[worded], ranks[worded])]
