@@ -135,15 +135,16 @@ def digests_of(batch: pa.RecordBatch, part: Part, *, normalize: bool) -> NDArray
 
 def _digested(texts: pa.Array, person: np.uint64, *, normalize: bool) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """128 bits of each text, shape (rows, 2), and how many bytes it has once normalised."""
-    from anneal.curation.domain.kernels.digests import digest
+    from anneal.curation.domain.kernels.digests import ascii_rows, digest
 
-    is_ascii = pc.string_is_ascii(texts).to_numpy(zero_copy_only=False)
-    hashed = is_ascii if normalize else np.ones(len(texts), dtype=bool)
-    digests, sizes = digest(*bytes_of(texts), hashed.view(np.uint8), int(normalize), person)
+    octets = bytes_of(texts)
+    hashed = ascii_rows(*octets) if normalize else np.ones(len(texts), dtype=np.uint8)
+    digests, sizes = digest(*octets, hashed, int(normalize), person)
     if not hashed.all():
-        others = _composed(texts.filter(pa.array(~hashed)))
+        rest = hashed == 0
+        others = _composed(texts.filter(pa.array(rest)))
         every = np.ones(len(others), dtype=np.uint8)
-        digests[~hashed], sizes[~hashed] = digest(*bytes_of(others), every, 1, person)
+        digests[rest], sizes[rest] = digest(*bytes_of(others), every, 1, person)
     return digests, sizes
 
 

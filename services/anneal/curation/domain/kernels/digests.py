@@ -147,6 +147,19 @@ def collapse(octets: Any, offsets: Any) -> Any:
     return out[: bounds[rows]], bounds
 
 
+@kernel(U8, I64)
+def ascii_rows(octets: Any, offsets: Any) -> Any:
+    """1 for each row that is all ASCII, else 0; shape (rows,)."""
+    rows = len(offsets) - 1
+    found = np.empty(rows, np.uint8)
+    for row in range(rows):
+        seen = np.uint8(0)
+        for i in range(offsets[row], offsets[row + 1]):
+            seen |= octets[i]
+        found[row] = seen < 128
+    return found
+
+
 @kernel(U8, I64, U8, INT, UINT)
 def digest(octets: Any, offsets: Any, chosen: Any, collapsed: Any, person: Any) -> Any:
     """128 bits of BLAKE2b of each row, shape (rows, 2), and its size in bytes: as it stands, or as `collapse` has it.
