@@ -6,7 +6,6 @@ What is imported and compiled before any row is seen is done before the clock st
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from anneal.curation.domain.steps.length import Length
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.records import document, to_table
 from anneal.kit.store import Store
+from benchmarks.curation.memory import peak_mib
 from benchmarks.curation.work import KEYWORDS, MAX_WORDS, MIN_WORDS, NGRAM, THRESHOLD, Made, store_of
 
 
@@ -114,12 +114,12 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(dir=folder))
     try:
         run(steps, store, [warm.finish(rows_in=few.num_rows).digest], scratch / "warm", threads=1)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_mib()
         output = Store(str(scratch / "output"), scratch / "cache")
         seconds, cpu_s, outcome, result, _ = run(
             steps, store, [digest], scratch / "work", threads=threads, output=output
         )
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        after = peak_mib()
         if kind == "fuzzy" and name == "work":
             np.save(folder / "kept-ours.npy", np.array(kept_rows(store, result, made, output)))
     finally:
@@ -127,8 +127,8 @@ def main() -> None:
     told = {
         "seconds": seconds,
         "cpu_s": cpu_s,
-        "rss_mib": after / 1024,
-        "rss_before_mib": before / 1024,
+        "rss_mib": after,
+        "rss_before_mib": before,
         "removed": sum(outcome.removed.values()),
     }
     print(json.dumps(told))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from datasketch import MinHash, MinHashLSH
+
+from benchmarks.curation.memory import peak_mib
 
 WORD = re.compile(r"\w+")
 
@@ -49,8 +50,7 @@ def main() -> None:
     pq.write_table(table.take(kept), folder / "datasketch.parquet", compression="zstd")
     seconds = time.perf_counter() - start
     np.save(folder / "kept-datasketch.npy", np.array(kept))
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"seconds": seconds, "rss_mib": rss / 1024, "kept": len(kept)}))
+    print(json.dumps({"seconds": seconds, "rss_mib": peak_mib(), "kept": len(kept)}))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets
 from datatrove.pipeline.filters import GopherQualityFilter, LambdaFilter, RegexFilter
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
+from memory import peak_mib  # type: ignore[import-not-found]  # run as a script, beside it
 
 KEYWORDS = ("deprecated", "lorem ipsum", "todo", "fixme", "as an ai language model", "click here", "subscribe now")
 PLACEHOLDER = re.compile(
@@ -130,8 +131,9 @@ def main() -> None:
     kept = [int(n) for table in written for n in table.column("id").to_pylist()]
     if kind == "fuzzy":
         np.save(folder.parent / "kept-datatrove.npy", np.array(kept))
-    rss = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print("\n" + json.dumps({"seconds": seconds, "rss_mib": rss / 1024, "kept": len(kept)}))
+    # Processes of its own count with the largest of them.
+    rss = peak_mib() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print("\n" + json.dumps({"seconds": seconds, "rss_mib": rss, "kept": len(kept)}))
 
 
 if __name__ == "__main__":

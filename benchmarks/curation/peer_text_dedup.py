@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from memory import peak_mib  # type: ignore[import-not-found]  # run as a script, beside it
 from text_dedup import minhash
 
 
@@ -30,8 +31,9 @@ def main() -> None:
     seconds = time.perf_counter() - start
     kept = [int(n) for n in datasets.load_from_disk(str(output))["n"]]
     np.save(folder / "kept-text-dedup.npy", np.array(kept))
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print("\n" + json.dumps({"seconds": seconds, "rss_mib": rss / 1024, "kept": len(kept)}))
+    # Processes of its own count with the largest of them.
+    rss = peak_mib() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print("\n" + json.dumps({"seconds": seconds, "rss_mib": rss, "kept": len(kept)}))
 
 
 if __name__ == "__main__":
