@@ -118,7 +118,8 @@ def _hashes(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.float64]:
         bare = pc.replace_substring_regex(texts.take(pa.array(some)), r"(?m)^ {0,3}#{1,6}[ \t]", "")
         hashes = hashes.copy()
         hashes[some] = pc.count_substring(bare, "#").to_numpy(zero_copy_only=False)
-    return hashes / words
+    shares: NDArray[np.float64] = hashes / words
+    return shares
 
 
 def _per_line(texts: pa.Array, pattern: str) -> NDArray[np.float64]:
@@ -127,7 +128,8 @@ def _per_line(texts: pa.Array, pattern: str) -> NDArray[np.float64]:
     # Blank lines count only where it could matter.
     some = np.flatnonzero(found > 0)
     lines[some] = [sum(map(bool, map(str.strip, text.split("\n")))) for text in texts.take(pa.array(some)).to_pylist()]
-    return found / lines
+    shares: NDArray[np.float64] = found / lines
+    return shares
 
 
 def _word_characters(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -136,7 +138,7 @@ def _word_characters(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.fl
     spaces = np.concatenate(([0], np.cumsum(IS_SPACE[octets])))
     characters = pc.utf8_length(texts).to_numpy(zero_copy_only=False) - np.diff(spaces[offsets])
     if pc.all(pc.string_is_ascii(texts)).as_py():
-        return characters / words
+        return np.asarray(characters / words)
     unspaced = _count(texts, _UNSPACED) > _MAX_UNSPACED * characters
     return np.where(unspaced, np.nan, characters / words)
 
