@@ -86,6 +86,9 @@ test-containers: setup  ## every service in a container of its own, PostgreSQL a
 bench: setup  ## measure throughputs; prints them and keeps them in benchmarks/results/
 	@$(PY) -m benchmarks
 
+bench-curation: setup  ## curation beside its peers, on the docstrings of this environment (half an hour; installs the peers)
+	@$(PY) -m benchmarks.curation
+
 lock:  ## resolve the locks in deploy/envs again: everything, and one per image (needs uv)
 	@bash deploy/local/lock.sh
 
@@ -97,4 +100,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: demo test setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
+.PHONY: bench-curation demo test setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help

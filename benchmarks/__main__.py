@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-SUBJECTS = ("ingest", "dedup", "training", "serving")
+SUBJECTS = ("ingest", "training", "serving", "curation")
 
 
 def main() -> int:

@@ -51,7 +51,9 @@ def calls_of_the_code() -> set[Edge]:
 
 
 BESIDE_THE_CODE = {
-    ("synthesis jobs", "gateway", HTTP),  # a teacher may be a deployment of the system itself
+    # A teacher, judge or encoder may be a deployment of the system itself.
+    ("synthesis jobs", "gateway", HTTP),
+    ("curation jobs", "gateway", HTTP),
     ("test", "registry", GRPC),
     ("test", "gateway", HTTP),
 }

@@ -89,6 +89,7 @@ ports:
 {{- $peers := list -}}
 {{- if eq .Values.mode "distributed" -}}
 {{- $peers = append $peers (dict "podSelector" (dict "matchLabels" (include "anneal.jobLabels" (list . "synthesis") | fromYaml))) -}}
+{{- $peers = append $peers (dict "podSelector" (dict "matchLabels" (include "anneal.jobLabels" (list . "curation") | fromYaml))) -}}
 {{- end -}}
 {{- if .Values.test.enabled -}}
 {{- $peers = append $peers (dict "podSelector" (dict "matchLabels" (include "anneal.componentLabels" (list . "test") | fromYaml))) -}}

@@ -59,6 +59,13 @@ class Output:
                 table.add_row(key, text)
         self.console.print(table, markup=False)
 
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table for people."""
+        table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table, markup=False)
+
     def messages(self, messages: Iterable[Message], columns: Sequence[str]) -> None:
         """A list of resources as a table of some of their fields."""
         values = [as_dict(message) for message in messages]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -30,10 +31,12 @@ Dataset = Annotated[str, typer.Argument(help="Id of the dataset that gets the ne
 SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON file with the settings.", exists=True, dir_okay=False)]
 
 
-def _read(path: Path, message: M) -> M:
+def read_message(path: Path, message: M) -> M:
     """A YAML or JSON file as a message; unknown fields and wrong types are named."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{path} is not YAML or JSON: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
@@ -90,7 +93,7 @@ def synthesize(context: typer.Context, dataset: Dataset, source: str, recipe: Sp
     request = synthesis.SynthesizeDatasetRequest(
         parent=client.parent, dataset_id=dataset, source=session.version("datasets", source)
     )
-    request.recipe.CopyFrom(_read(recipe, synthesis.SynthesisRecipe()))
+    request.recipe.CopyFrom(read_message(recipe, synthesis.SynthesisRecipe()))
     made = dataset_pb2.DatasetVersion()
     _run(session, "synthesize", client.synthesis.SynthesizeDataset, request, "synthesize", made)
 
@@ -99,13 +102,17 @@ def synthesize(context: typer.Context, dataset: Dataset, source: str, recipe: Sp
 def curate(
     context: typer.Context,
     dataset: Dataset,
-    pipeline: SpecFile,
+    pipeline: Annotated[
+        str, typer.Argument(help="instruction-default, strict or documents; or a YAML file with `steps`.")
+    ],
     source: Annotated[list[str], typer.Argument(help="Dataset versions to read.")],
 ) -> None:
-    """Run a pipeline (a file with `steps`) over dataset versions."""
+    """Run a pipeline, a ready one or one of your own, over dataset versions."""
     session: Session = context.obj
     client = session.client()
-    request = _read(pipeline, curation.CurateDatasetRequest())
+    request = curation.CurateDatasetRequest(pipeline=pipeline)
+    if Path(pipeline).suffix or Path(pipeline).is_file():
+        request = read_message(Path(pipeline), curation.CurateDatasetRequest())
     request.parent, request.dataset_id = client.parent, dataset
     request.sources.extend(session.version("datasets", name) for name in source)
     made = dataset_pb2.DatasetVersion()
@@ -133,7 +140,7 @@ def _base(session: Session, client: Any, value: str) -> str:
 
 
 def _spec(spec: Path | None, method: str) -> training.TrainingSpec:
-    return training.TrainingSpec(method=method) if spec is None else _read(spec, training.TrainingSpec())
+    return training.TrainingSpec(method=method) if spec is None else read_message(spec, training.TrainingSpec())
 
 
 @app.command()
@@ -197,7 +204,7 @@ def evaluate(
         baseline=session.name("evaluations", baseline) if baseline else "",
     )
     if policy is not None:
-        request.policy.CopyFrom(_read(policy, evaluation_pb2.Policy()))
+        request.policy.CopyFrom(read_message(policy, evaluation_pb2.Policy()))
     _run(session, "evaluate", client.evaluation.EvaluateModel, request, "evaluate", evaluation_pb2.Evaluation())
 
 
@@ -247,7 +254,7 @@ def list_jobs(
         name=client.parent, filter=f"kind={kind}" if kind else "", page_size=limit
     )
     found = []
-    for operation in client.operations.ListOperations(request).operations:
+    for operation in islice(client.pages(client.operations.ListOperations, request, "operations"), limit):
         metadata = jobs_pb.JobMetadata()
         operation.metadata.Unpack(metadata)
         found.append((operation.name, metadata))

@@ -8,6 +8,7 @@ from anneal.curation.servicer import CurationServicer
 from anneal.curation.settings import CurationOptions
 from anneal.kit.publishing import dataset_publisher
 from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.v1 import contamination_pb2
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1.curation_service_pb2_grpc import add_CurationServiceServicer_to_server
 from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -22,7 +23,8 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
     """
     channel = runtime.channel("registry")
     registry: Any = RegistryServiceStub(channel)
-    servicer = CurationServicer(runtime.jobs, runtime.store, registry, options or CurationOptions())
+    chosen = options or CurationOptions()
+    servicer = CurationServicer(runtime.jobs, runtime.store, registry, chosen)
     return Service(
         name="curation",
         add=lambda server: add_CurationServiceServicer_to_server(servicer, server),
@@ -33,6 +35,19 @@ def build(runtime: Runtime, options: CurationOptions | None = None) -> Service:
                 request=pb.CurateDatasetRequest,
                 body="anneal.curation.jobs:curate_dataset",
                 publish=dataset_publisher(channel),
+                options=lambda: chosen.model_dump(mode="json"),
+            ),
+            JobKind(
+                name="explore",
+                request=pb.ExploreDatasetRequest,
+                body="anneal.curation.exploring:explore_dataset",
+                options=lambda: chosen.model_dump(mode="json"),
+            ),
+            JobKind(
+                name="check_contamination",
+                request=contamination_pb2.CheckContaminationRequest,
+                body="anneal.curation.contamination:check_contamination",
+                options=lambda: chosen.model_dump(mode="json"),
             ),
         ),
     )

@@ -40,7 +40,7 @@ class DatasetWriter:
         """
         self._store = store
         self._kind = kind
-        self._shard_rows, self._shard_bytes = shard_rows, shard_bytes
+        self.shard_rows, self.shard_bytes = shard_rows, shard_bytes
         self._cutters: dict[tuple[Part, str], Cutter] = {}
         self._shards: list[Shard] = []
         self._splits: Counter[str] = Counter()
@@ -57,27 +57,45 @@ class DatasetWriter:
             table = pa.Table.from_batches([table])
         if not table.num_rows:
             return
-        schema = _schema(self._kind, part)
-        table = table.select(schema.names).cast(schema)
-        self._counts[part] += table.num_rows
-        if part == "rows":
-            self._splits[split] += table.num_rows
+        table = self._cast(table, part)
         if part == "removed":
             steps, reasons = table.column("removed_step").to_pylist(), table.column("removed_reason").to_pylist()
             self._removed.update(zip(steps, reasons, strict=True))
         key = (part, split if part == "rows" else "")
         if key not in self._cutters:
-            self._cutters[key] = Cutter(self._shard_rows, self._shard_bytes)
+            self._cutters[key] = Cutter(self.shard_rows, self.shard_bytes)
         for shard in self._cutters[key].add(table):
-            self._write(key, shard)
+            self.take(self.write(shard, split=split, part=part))
 
-    def _write(self, key: tuple[Part, str], table: pa.Table) -> None:
+    def _cast(self, table: pa.Table, part: Part) -> pa.Table:
+        schema = _schema(self._kind, part)
+        return table.select(schema.names).cast(schema)
+
+    def write(self, table: pa.Table, *, split: str = "train", part: Part = "rows") -> Shard:
+        """Write rows as one file, which is part of the version once it is taken; may be called on several threads.
+
+        Raises:
+            pyarrow.ArrowInvalid: the columns are not those of the part.
+        """
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", row_group_size=8192)
+        pq.write_table(self._cast(table, part), sink, compression="zstd", row_group_size=8192)
         data = sink.getvalue().to_pybytes()
         digest = self._store.put_bytes(data)
-        shard = Shard(part=key[0], split=key[1], digest=digest, rows=table.num_rows, size_bytes=len(data))
+        named = split if part == "rows" else ""
+        return Shard(part=part, split=named, digest=digest, rows=table.num_rows, size_bytes=len(data))
+
+    def take(self, shard: Shard, removals: Mapping[tuple[str, str], int] | None = None) -> None:
+        """Make a written file the next one of its part and split.
+
+        Args:
+            shard: the file.
+            removals: how many of its rows left by which step and reason, where they were removed.
+        """
         self._shards.append(shard)
+        self._counts[shard.part] += shard.rows
+        if shard.part == "rows":
+            self._splits[shard.split] += shard.rows
+        self._removed.update(removals or {})
 
     def finish(
         self,
@@ -102,7 +120,7 @@ class DatasetWriter:
         """
         for key in sorted(self._cutters):
             for shard in self._cutters[key].rest():
-                self._write(key, shard)
+                self.take(self.write(shard, split=key[1], part=key[0]))
         # Which part's shard was full first depends on the batches that came in.
         self._shards.sort(key=lambda shard: (PARTS.index(shard.part), shard.split))
         manifest = Manifest(
@@ -160,11 +178,15 @@ class DatasetReader:
         for shard in self.shards(split, part):
             yield from self.shard_batches(shard, columns=columns, batch_rows=batch_rows)
 
+    def shard_bytes(self, shard: Shard) -> bytes:
+        """One file, in Parquet."""
+        return self._store.get_bytes(shard.digest)
+
     def shard_batches(
         self, shard: Shard, *, columns: Sequence[str] | None = None, batch_rows: int = 8192
     ) -> Iterator[pa.RecordBatch]:
         """The rows of one file."""
-        file = pq.ParquetFile(pa.BufferReader(self._store.get_bytes(shard.digest)))
+        file = pq.ParquetFile(pa.BufferReader(self.shard_bytes(shard)))
         yield from file.iter_batches(batch_size=batch_rows, columns=None if columns is None else list(columns))
 
     def table(self, split: str | None = None, part: Part = "rows", *, columns: Sequence[str] | None = None) -> pa.Table:

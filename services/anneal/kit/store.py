@@ -71,6 +71,7 @@ class Store:
         """
         self.url = url
         self.cache = cache
+        self._options = dict(options or {})
         if "://" in url and not url.startswith("file://"):
             try:
                 self._backend: Any = from_url(url, **dict(options or {}))
@@ -85,6 +86,9 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
             self._backend = LocalStore(prefix=root, mkdir=True)
         cache.mkdir(parents=True, exist_ok=True)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str, Path, Mapping[str, Any]]]:
+        return Store, (self.url, self.cache, self._options)
 
     @staticmethod
     def _key(digest: str) -> str:

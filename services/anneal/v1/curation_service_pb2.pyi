@@ -3,6 +3,7 @@
 isort:skip_file
 Curation: filter, deduplicate, decontaminate, split."""
 
+from anneal.v1 import dataset_pb2 as _dataset_pb2
 from anneal.v1 import demand_pb2 as _demand_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -61,6 +62,7 @@ class CurateDatasetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -69,13 +71,15 @@ class CurateDatasetRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    pipeline: _builtins.str
+    """A ready pipeline, whose steps come first: `instruction-default`, `strict` or `documents`. Empty for none."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dataset versions to read, in order."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurationStep]:
-        """Steps in order."""
+        """Steps in order, after those of `pipeline`."""
 
     @_builtins.property
     def demand(self) -> _demand_pb2.Demand:
@@ -91,10 +95,11 @@ class CurateDatasetRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
+        pipeline: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "pipeline", b"pipeline", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -107,20 +112,86 @@ class ExploreDatasetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    SAMPLE_ROWS_FIELD_NUMBER: _builtins.int
+    TOPICS_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
+    LABELER_FIELD_NUMBER: _builtins.int
     dataset_version: _builtins.str
     """Dataset version resource name."""
+    sample_rows: _builtins.int
+    """Most rows that are embedded, clustered and drawn; 0 takes 10,000."""
+    topics: _builtins.int
+    """Most topics; 0 takes a number that goes with the rows."""
+    request_id: _builtins.str
+    """UUID of the request."""
+    validate_only: _builtins.bool
+    """Check everything, start nothing."""
+    @_builtins.property
+    def encoder(self) -> _struct_pb2.Struct:
+        """The encoder, as in the step `semantic_duplicates`: `{"kind": "hashing" | "huggingface" | "endpoint", ...}`; empty
+        takes hashing.
+        """
+
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
+    @_builtins.property
+    def labeler(self) -> Global___TopicLabeler:
+        """A model that names topics; without one they are named by their words."""
+
     def __init__(
         self,
         *,
         dataset_version: _builtins.str = ...,
+        sample_rows: _builtins.int = ...,
+        topics: _builtins.int = ...,
+        encoder: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
+        labeler: Global___TopicLabeler | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "encoder", b"encoder", "labeler", b"labeler"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "demand", b"demand", "encoder", b"encoder", "labeler", b"labeler", "request_id", b"request_id", "sample_rows", b"sample_rows", "topics", b"topics", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExploreDatasetRequest: _TypeAlias = ExploreDatasetRequest  # noqa: Y015
+
+@_typing.final
+class TopicLabeler(_message.Message):
+    """A chat model behind an OpenAI-compatible endpoint that names topics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    API_KEY_ENV_FIELD_NUMBER: _builtins.int
+    base_url: _builtins.str
+    """Such as `https://api.example.com/v1`; its host must be one that the operator allows for encoders."""
+    model: _builtins.str
+    """Name of the model at the endpoint."""
+    api_key_env: _builtins.str
+    """Name of the variable that holds the key where the job runs, `ANNEAL_ENCODER_KEY_...`; empty sends none."""
+    def __init__(
+        self,
+        *,
+        base_url: _builtins.str = ...,
+        model: _builtins.str = ...,
+        api_key_env: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key_env", b"api_key_env", "base_url", b"base_url", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopicLabeler: _TypeAlias = TopicLabeler  # noqa: Y015
 
 @_typing.final
 class Histogram(_message.Message):
@@ -157,6 +228,247 @@ class Histogram(_message.Message):
 Global___Histogram: _TypeAlias = Histogram  # noqa: Y015
 
 @_typing.final
+class LexicalDiversity(_message.Message):
+    """How rich the words of a dataset are. A number that too few words give is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_COUNT_FIELD_NUMBER: _builtins.int
+    TYPE_TOKEN_RATIO_FIELD_NUMBER: _builtins.int
+    DISTINCT_1_FIELD_NUMBER: _builtins.int
+    DISTINCT_2_FIELD_NUMBER: _builtins.int
+    MTLD_FIELD_NUMBER: _builtins.int
+    word_count: _builtins.int
+    """Words looked at."""
+    type_token_ratio: _builtins.float
+    """Different words per word, mean over rows; falls with the length of rows."""
+    distinct_1: _builtins.float
+    """Different words per word over all rows (Li et al. 2016, arXiv:1510.03055)."""
+    distinct_2: _builtins.float
+    """Different pairs of neighbouring words per pair, over all rows (the same)."""
+    mtld: _builtins.float
+    """Measure of textual lexical diversity, in words; hardly depends on length (McCarthy and Jarvis 2010)."""
+    def __init__(
+        self,
+        *,
+        word_count: _builtins.int = ...,
+        type_token_ratio: _builtins.float | None = ...,
+        distinct_1: _builtins.float | None = ...,
+        distinct_2: _builtins.float | None = ...,
+        mtld: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct_1", b"_distinct_1", "_distinct_2", b"_distinct_2", "_mtld", b"_mtld", "_type_token_ratio", b"_type_token_ratio", "distinct_1", b"distinct_1", "distinct_2", b"distinct_2", "mtld", b"mtld", "type_token_ratio", b"type_token_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_1", b"_distinct_1", "_distinct_2", b"_distinct_2", "_mtld", b"_mtld", "_type_token_ratio", b"_type_token_ratio", "distinct_1", b"distinct_1", "distinct_2", b"distinct_2", "mtld", b"mtld", "type_token_ratio", b"type_token_ratio", "word_count", b"word_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__distinct_1: _TypeAlias = _typing.Literal["distinct_1"]  # noqa: Y015
+    _WhichOneofArgType__distinct_1: _TypeAlias = _typing.Literal["_distinct_1", b"_distinct_1"]  # noqa: Y015
+    _WhichOneofReturnType__distinct_2: _TypeAlias = _typing.Literal["distinct_2"]  # noqa: Y015
+    _WhichOneofArgType__distinct_2: _TypeAlias = _typing.Literal["_distinct_2", b"_distinct_2"]  # noqa: Y015
+    _WhichOneofReturnType__mtld: _TypeAlias = _typing.Literal["mtld"]  # noqa: Y015
+    _WhichOneofArgType__mtld: _TypeAlias = _typing.Literal["_mtld", b"_mtld"]  # noqa: Y015
+    _WhichOneofReturnType__type_token_ratio: _TypeAlias = _typing.Literal["type_token_ratio"]  # noqa: Y015
+    _WhichOneofArgType__type_token_ratio: _TypeAlias = _typing.Literal["_type_token_ratio", b"_type_token_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distinct_1) -> _WhichOneofReturnType__distinct_1 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distinct_2) -> _WhichOneofReturnType__distinct_2 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mtld) -> _WhichOneofReturnType__mtld | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type_token_ratio) -> _WhichOneofReturnType__type_token_ratio | None: ...
+
+Global___LexicalDiversity: _TypeAlias = LexicalDiversity  # noqa: Y015
+
+@_typing.final
+class RowExcerpt(_message.Message):
+    """The beginning of a row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_ID_FIELD_NUMBER: _builtins.int
+    EXCERPT_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    row_id: _builtins.str
+    """Id of the row."""
+    excerpt: _builtins.str
+    """Beginning of its text, on one line."""
+    similarity: _builtins.float
+    """Cosine of the row's vector and the middle of its topic."""
+    def __init__(
+        self,
+        *,
+        row_id: _builtins.str = ...,
+        excerpt: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["excerpt", b"excerpt", "row_id", b"row_id", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowExcerpt: _TypeAlias = RowExcerpt  # noqa: Y015
+
+@_typing.final
+class Topic(_message.Message):
+    """Rows that are alike."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    REPRESENTATIVES_FIELD_NUMBER: _builtins.int
+    OUTLIERS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Name by a model; empty where none was asked, or it gave none."""
+    row_count: _builtins.int
+    """Rows of the sample in it."""
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The words that tell it from the other topics, the most telling first."""
+
+    @_builtins.property
+    def representatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowExcerpt]:
+        """Rows in its middle."""
+
+    @_builtins.property
+    def outliers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowExcerpt]:
+        """Rows at its edge: they fit no topic well."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        words: _abc.Iterable[_builtins.str] | None = ...,
+        row_count: _builtins.int = ...,
+        representatives: _abc.Iterable[Global___RowExcerpt] | None = ...,
+        outliers: _abc.Iterable[Global___RowExcerpt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "outliers", b"outliers", "representatives", b"representatives", "row_count", b"row_count", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Topic: _TypeAlias = Topic  # noqa: Y015
+
+@_typing.final
+class MapPoint(_message.Message):
+    """A row on the map."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_ID_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    EXCERPT_FIELD_NUMBER: _builtins.int
+    row_id: _builtins.str
+    """Id of the row."""
+    x: _builtins.float
+    """Place, from 0 to 1; near points are rows that are alike."""
+    y: _builtins.float
+    """Place, from 0 to 1."""
+    topic: _builtins.int
+    """Its topic: the place in `topics`."""
+    excerpt: _builtins.str
+    """Beginning of its text, on one line."""
+    def __init__(
+        self,
+        *,
+        row_id: _builtins.str = ...,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        topic: _builtins.int = ...,
+        excerpt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["excerpt", b"excerpt", "row_id", b"row_id", "topic", b"topic", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MapPoint: _TypeAlias = MapPoint  # noqa: Y015
+
+@_typing.final
+class SampleOverview(_message.Message):
+    """What was found out about some rows only: those with the smallest hashes of their ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LanguageRowCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
+    LANGUAGE_ROW_COUNTS_FIELD_NUMBER: _builtins.int
+    LEXICAL_DIVERSITY_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    TOPICS_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    row_count: _builtins.int
+    """Rows in the sample; all of them where the dataset has no more."""
+    encoder: _builtins.str
+    """Key of the encoder: model and settings."""
+    near_duplicate_count: _builtins.int
+    """Rows that almost repeat another row of the sample: Jaccard similarity of word 5-grams of at least 0.8."""
+    @_builtins.property
+    def language_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows by language as ISO 639-1, or `und` where it could not be told."""
+
+    @_builtins.property
+    def lexical_diversity(self) -> Global___LexicalDiversity:
+        """How rich its words are."""
+
+    @_builtins.property
+    def topics(self) -> _containers.RepeatedCompositeFieldContainer[Global___Topic]:
+        """Topics, the largest first."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___MapPoint]:
+        """The map: at most 2,000 rows of the sample."""
+
+    def __init__(
+        self,
+        *,
+        row_count: _builtins.int = ...,
+        encoder: _builtins.str = ...,
+        language_row_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        lexical_diversity: Global___LexicalDiversity | None = ...,
+        near_duplicate_count: _builtins.int | None = ...,
+        topics: _abc.Iterable[Global___Topic] | None = ...,
+        points: _abc.Iterable[Global___MapPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_near_duplicate_count", b"_near_duplicate_count", "lexical_diversity", b"lexical_diversity", "near_duplicate_count", b"near_duplicate_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_near_duplicate_count", b"_near_duplicate_count", "encoder", b"encoder", "language_row_counts", b"language_row_counts", "lexical_diversity", b"lexical_diversity", "near_duplicate_count", b"near_duplicate_count", "points", b"points", "row_count", b"row_count", "topics", b"topics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__near_duplicate_count: _TypeAlias = _typing.Literal["near_duplicate_count"]  # noqa: Y015
+    _WhichOneofArgType__near_duplicate_count: _TypeAlias = _typing.Literal["_near_duplicate_count", b"_near_duplicate_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__near_duplicate_count) -> _WhichOneofReturnType__near_duplicate_count | None: ...
+
+Global___SampleOverview: _TypeAlias = SampleOverview  # noqa: Y015
+
+@_typing.final
 class DatasetOverview(_message.Message):
     """An overview of a dataset version."""
 
@@ -182,24 +494,96 @@ class DatasetOverview(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SplitRowCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class FormRowCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     DATASET_VERSION_FIELD_NUMBER: _builtins.int
     ROW_COUNT_FIELD_NUMBER: _builtins.int
     SOURCE_COUNT_FIELD_NUMBER: _builtins.int
     HISTOGRAMS_FIELD_NUMBER: _builtins.int
     TOP_SOURCES_FIELD_NUMBER: _builtins.int
+    INPUT_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    SPLIT_ROW_COUNTS_FIELD_NUMBER: _builtins.int
+    REMOVALS_FIELD_NUMBER: _builtins.int
+    QUARANTINED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    EXACT_DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    FORM_ROW_COUNTS_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
     dataset_version: _builtins.str
     """Dataset version resource name."""
     row_count: _builtins.int
     """Rows kept."""
     source_count: _builtins.int
     """Different sources the rows come from."""
+    input_row_count: _builtins.int
+    """Rows that came in when the version was made."""
+    quarantined_row_count: _builtins.int
+    """Rows that could not be read when the version was made."""
+    estimated_token_count: _builtins.int
+    """Tokens of all rows, estimated: one for four bytes of text."""
+    exact_duplicate_count: _builtins.int
+    """Rows whose whole text an earlier row has, white space and case aside."""
     @_builtins.property
     def histograms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Histogram]:
-        """Length histograms."""
+        """Histograms of lengths."""
 
     @_builtins.property
     def top_sources(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Most frequent sources with their rows."""
+
+    @_builtins.property
+    def split_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows by split."""
+
+    @_builtins.property
+    def removals(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.RemovalCount]:
+        """Rows that left when the version was made, by step and reason."""
+
+    @_builtins.property
+    def form_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows by the form of their text: `code`, `json`, `list`, `plain`, `empty`; of a conversation, of its answer."""
+
+    @_builtins.property
+    def sample(self) -> Global___SampleOverview:
+        """What was found out about some rows only."""
 
     def __init__(
         self,
@@ -209,10 +593,18 @@ class DatasetOverview(_message.Message):
         source_count: _builtins.int = ...,
         histograms: _abc.Iterable[Global___Histogram] | None = ...,
         top_sources: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        input_row_count: _builtins.int = ...,
+        split_row_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        removals: _abc.Iterable[_dataset_pb2.RemovalCount] | None = ...,
+        quarantined_row_count: _builtins.int = ...,
+        estimated_token_count: _builtins.int = ...,
+        exact_duplicate_count: _builtins.int = ...,
+        form_row_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        sample: Global___SampleOverview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "histograms", b"histograms", "row_count", b"row_count", "source_count", b"source_count", "top_sources", b"top_sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "estimated_token_count", b"estimated_token_count", "exact_duplicate_count", b"exact_duplicate_count", "form_row_counts", b"form_row_counts", "histograms", b"histograms", "input_row_count", b"input_row_count", "quarantined_row_count", b"quarantined_row_count", "removals", b"removals", "row_count", b"row_count", "sample", b"sample", "source_count", b"source_count", "split_row_counts", b"split_row_counts", "top_sources", b"top_sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

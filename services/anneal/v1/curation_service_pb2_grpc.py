@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from anneal.v1 import contamination_pb2 as anneal_dot_v1_dot_contamination__pb2
 from anneal.v1 import curation_service_pb2 as anneal_dot_v1_dot_curation__service__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
@@ -44,7 +45,17 @@ class CurationServiceStub:
         self.ExploreDataset = channel.unary_unary(
                 '/anneal.v1.CurationService/ExploreDataset',
                 request_serializer=anneal_dot_v1_dot_curation__service__pb2.ExploreDatasetRequest.SerializeToString,
-                response_deserializer=anneal_dot_v1_dot_curation__service__pb2.DatasetOverview.FromString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.GetContaminationReport = channel.unary_unary(
+                '/anneal.v1.CurationService/GetContaminationReport',
+                request_serializer=anneal_dot_v1_dot_contamination__pb2.GetContaminationReportRequest.SerializeToString,
+                response_deserializer=anneal_dot_v1_dot_contamination__pb2.ContaminationReport.FromString,
+                _registered_method=True)
+        self.CheckContamination = channel.unary_unary(
+                '/anneal.v1.CurationService/CheckContamination',
+                request_serializer=anneal_dot_v1_dot_contamination__pb2.CheckContaminationRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
 
 
@@ -58,16 +69,41 @@ class CurationServiceServicer:
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExploreDataset(self, request, context):
-        """Gives an overview of a dataset version.
+        """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
+
+        Counts are of all rows; embedding, topics and map are of a sample.
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+        FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetContaminationReport(self, request, context):
+        """Tells what decontamination took out of a dataset version: a table per benchmark, with examples.
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckContamination(self, request, context):
+        """Tells which dataset versions, and which adapters trained on them, hold items of benchmarks, as when a benchmark was
+        added after they were made. The operation resolves to a `CheckContaminationResponse`.
+
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
+        FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,7 +120,17 @@ def add_CurationServiceServicer_to_server(servicer, server):
             'ExploreDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.ExploreDataset,
                     request_deserializer=anneal_dot_v1_dot_curation__service__pb2.ExploreDatasetRequest.FromString,
-                    response_serializer=anneal_dot_v1_dot_curation__service__pb2.DatasetOverview.SerializeToString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'GetContaminationReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContaminationReport,
+                    request_deserializer=anneal_dot_v1_dot_contamination__pb2.GetContaminationReportRequest.FromString,
+                    response_serializer=anneal_dot_v1_dot_contamination__pb2.ContaminationReport.SerializeToString,
+            ),
+            'CheckContamination': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckContamination,
+                    request_deserializer=anneal_dot_v1_dot_contamination__pb2.CheckContaminationRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,7 +187,61 @@ class CurationService:
             target,
             '/anneal.v1.CurationService/ExploreDataset',
             anneal_dot_v1_dot_curation__service__pb2.ExploreDatasetRequest.SerializeToString,
-            anneal_dot_v1_dot_curation__service__pb2.DatasetOverview.FromString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContaminationReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anneal.v1.CurationService/GetContaminationReport',
+            anneal_dot_v1_dot_contamination__pb2.GetContaminationReportRequest.SerializeToString,
+            anneal_dot_v1_dot_contamination__pb2.ContaminationReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckContamination(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anneal.v1.CurationService/CheckContamination',
+            anneal_dot_v1_dot_contamination__pb2.CheckContaminationRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

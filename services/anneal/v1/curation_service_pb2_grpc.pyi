@@ -3,6 +3,7 @@
 isort:skip_file
 Curation: filter, deduplicate, decontaminate, split."""
 
+from anneal.v1 import contamination_pb2 as _contamination_pb2
 from anneal.v1 import curation_service_pb2 as _curation_service_pb2
 from collections import abc as _abc
 from google.longrunning import operations_pb2 as _operations_pb2
@@ -40,12 +41,29 @@ class CurationServiceStub:
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
     """
-    ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]
-    """Gives an overview of a dataset version.
+    ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _operations_pb2.Operation]
+    """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
+
+    Counts are of all rows; embedding, topics and map are of a sample.
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+    FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
+    """
+    GetContaminationReport: _grpc.UnaryUnaryMultiCallable[_contamination_pb2.GetContaminationReportRequest, _contamination_pb2.ContaminationReport]
+    """Tells what decontamination took out of a dataset version: a table per benchmark, with examples.
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+    """
+    CheckContamination: _grpc.UnaryUnaryMultiCallable[_contamination_pb2.CheckContaminationRequest, _operations_pb2.Operation]
+    """Tells which dataset versions, and which adapters trained on them, hold items of benchmarks, as when a benchmark was
+    added after they were made. The operation resolves to a `CheckContaminationResponse`.
+
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
+    FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
 
 @_typing.type_check_only
@@ -59,12 +77,29 @@ class CurationServiceAsyncStub(CurationServiceStub):
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
     """
-    ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _curation_service_pb2.DatasetOverview]  # type: ignore[assignment]
-    """Gives an overview of a dataset version.
+    ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
+
+    Counts are of all rows; embedding, topics and map are of a sample.
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+    FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
+    """
+    GetContaminationReport: _aio.UnaryUnaryMultiCallable[_contamination_pb2.GetContaminationReportRequest, _contamination_pb2.ContaminationReport]  # type: ignore[assignment]
+    """Tells what decontamination took out of a dataset version: a table per benchmark, with examples.
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+    """
+    CheckContamination: _aio.UnaryUnaryMultiCallable[_contamination_pb2.CheckContaminationRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Tells which dataset versions, and which adapters trained on them, hold items of benchmarks, as when a benchmark was
+    added after they were made. The operation resolves to a `CheckContaminationResponse`.
+
+    Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
+    FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
 
 class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -81,7 +116,8 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
+        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
         """
 
     @_abc_1.abstractmethod
@@ -89,10 +125,38 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _curation_service_pb2.ExploreDatasetRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_curation_service_pb2.DatasetOverview, _abc.Awaitable[_curation_service_pb2.DatasetOverview]]:
-        """Gives an overview of a dataset version.
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
+
+        Counts are of all rows; embedding, topics and map are of a sample.
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+        FAILED_PRECONDITION/ENCODER_UNUSABLE, FAILED_PRECONDITION/ENCODER_CHANGED, UNAVAILABLE/ENCODER_AWAY.
+        """
+
+    @_abc_1.abstractmethod
+    def GetContaminationReport(
+        self,
+        request: _contamination_pb2.GetContaminationReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contamination_pb2.ContaminationReport, _abc.Awaitable[_contamination_pb2.ContaminationReport]]:
+        """Tells what decontamination took out of a dataset version: a table per benchmark, with examples.
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, INVALID_ARGUMENT (carries BadRequest).
+        """
+
+    @_abc_1.abstractmethod
+    def CheckContamination(
+        self,
+        request: _contamination_pb2.CheckContaminationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Tells which dataset versions, and which adapters trained on them, hold items of benchmarks, as when a benchmark was
+        added after they were made. The operation resolves to a `CheckContaminationResponse`.
+
+        Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
+        FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), ALREADY_EXISTS/REQUEST_ID_REUSED,
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """
 
 def add_CurationServiceServicer_to_server(servicer: CurationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -109,6 +109,14 @@ class House:
     ) -> dataset_pb2.DatasetVersion:
         return await self.version(await self.curation.CurateDataset(order(*steps, sources=sources, dataset=dataset)))
 
+    async def explored(self, version: str, **settings: Any) -> pb.DatasetOverview:
+        request = pb.ExploreDatasetRequest(dataset_version=version, **settings)
+        done = await self.finished(await self.curation.ExploreDataset(request))
+        assert not done.HasField("error"), done.error
+        overview = pb.DatasetOverview()
+        assert done.response.Unpack(overview)
+        return overview
+
     def rows(self, version: dataset_pb2.DatasetVersion, split: str | None = None, part: Any = "rows") -> list[Any]:
         found: list[Any] = DatasetReader(self.host.store, version.digest).table(split, part).to_pylist()
         return found

@@ -9,6 +9,7 @@ import pytest
 from google.longrunning import operations_pb2
 
 from anneal.kit.datasets import DatasetReader
+from anneal.kit.rpc.status import decode_status
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
 from tests.contract.curation.house import House, asked, order, page, refusal, step
@@ -189,6 +190,30 @@ async def test_validate_only_starts_nothing(house: House) -> None:
     assert not listed.operations
 
 
+async def test_rows_that_mean_the_same_leave_by_the_encoder_of_the_order(house: House) -> None:
+    near = [asked("How do I reset my password?", "By mail."), asked("How do I reset my password", "By  mail!")]
+    source = await house.publish("meanings", {"train": [*many(), *near]})
+    wanted = step("semantic_duplicates", threshold=0.9, encoder={"kind": "hashing", "dimension": 1024})
+    version = await house.curated(wanted, sources=[source.name])
+    (gone,) = [row for row in house.rows(version, part="removed") if row["id"] in {one["id"] for one in near}]
+    assert gone["removed_reason"] == "semantic_duplicate"
+    manifest = DatasetReader(house.host.store, version.digest).manifest
+    assert manifest.steps[0]["encoder"] == {"kind": "hashing", "dimension": 1024}
+    assert manifest.statistics["encoders"] == [
+        {"step": "semantic_duplicates", "key": "hashing:1:1024", "dimension": 1024}
+    ]
+
+
+async def test_a_clustering_that_compares_all_rows_refuses_too_many(house: House) -> None:
+    rows = [asked(f"What is {n}?", f"It is {n * n}.", f"{n}.html") for n in range(10_001)]
+    source = await house.publish("large", {"train": rows})
+    wanted = step("semantic_duplicates", clustering="agglomerative", threshold=1, encoder={"kind": "hashing"})
+    done = await house.finished(await house.curation.CurateDataset(order(wanted, sources=[source.name])))
+    found = decode_status(done.error)
+    assert found is not None
+    assert (found.reason, found.facts["allowed"]) == ("TOO_MANY_ROWS", "10000")
+
+
 async def test_an_empty_dataset_stays_empty(house: House) -> None:
     source = await house.publish("empty", {"train": []})
     steps = [step("length", min_answer_words=1), step("exact_duplicates"), step("fuzzy_duplicates"), step("split")]
@@ -204,27 +229,3 @@ async def test_documents_are_curated_too(house: House) -> None:
     assert version.kind == dataset_pb2.DATASET_KIND_DOCUMENT
     assert (version.input_row_count, version.row_count) == (3, 1)
     assert [row["id"] for row in house.rows(version)] == [pages[1]["id"]]
-
-
-async def test_an_overview_counts_rows_lengths_and_sources(house: House) -> None:
-    source = await house.publish(
-        "overview", {"train": [*many(3), asked("a b", "c", "page-0.html")], "test": many(5)[3:]}
-    )
-    overview = await house.curation.ExploreDataset(pb.ExploreDatasetRequest(dataset_version=source.name))
-    assert (overview.dataset_version, overview.row_count, overview.source_count) == (source.name, 6, 5)
-    assert overview.top_sources["page-0.html"] == 2
-    bars = {histogram.name: histogram for histogram in overview.histograms}
-    assert set(bars) == {"messages", "prompt_characters", "prompt_words", "answer_characters", "answer_words"}
-    assert (list(bars["answer_words"].edges), list(bars["answer_words"].counts)) == ([0, 1, 2, 4, 8], [0, 1, 0, 5])
-    assert all(len(one.edges) == len(one.counts) + 1 and sum(one.counts) == 6 for one in bars.values())
-
-
-async def test_an_overview_of_nothing_is_refused(house: House) -> None:
-    gone = pb.ExploreDatasetRequest(dataset_version="projects/p/datasets/nothing/versions/latest")
-    assert (await refused(house.curation.ExploreDataset(gone)))[:2] == ("NOT_FOUND", "DATASET_VERSION_MISSING")
-    wrong = pb.ExploreDatasetRequest(dataset_version="nothing")
-    assert await refused(house.curation.ExploreDataset(wrong)) == (
-        "INVALID_ARGUMENT",
-        "INVALID_REQUEST",
-        ["dataset_version"],
-    )

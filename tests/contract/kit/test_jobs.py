@@ -18,6 +18,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import status_pb2
 
 from anneal.kit.errors import Busy
+from anneal.kit.jobs import servicers
 from anneal.kit.jobs.launcher import Ended
 from anneal.kit.jobs.states import State
 from anneal.kit.options import JobOptions
@@ -399,6 +400,40 @@ async def test_lists_page_and_refuse_foreign_tokens(host: Host, channel: grpc.ai
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.ListOperations(bad)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for name in made:
+        await wait(channel, name)
+
+
+async def test_a_list_is_cut_where_its_message_would_grow_too_long(
+    host: Host, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {(await host.jobs.submit("count", order("fast"), project=PROJECT)).name for _ in range(3)}
+    monkeypatch.setattr(servicers, "MAX_LIST_BYTES", 1)
+    stub = operations_pb2_grpc.OperationsStub(channel)
+    request = operations_pb2.ListOperationsRequest(name=PROJECT, page_size=3)
+    found = []
+    while True:
+        page = await stub.ListOperations(request)
+        assert len(page.operations) == 1
+        found.append(page.operations[0].name)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert (len(found), set(found)) == (3, made)
+    for name in made:
+        await wait(channel, name)
+
+
+async def test_a_long_list_is_read_in_steps(
+    host: Host, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {(await host.jobs.submit("count", order("fast"), project=PROJECT)).name for _ in range(4)}
+    monkeypatch.setattr(servicers, "LIST_STEP", 2)
+    stub = operations_pb2_grpc.OperationsStub(channel)
+    for size, is_last in ((3, False), (4, True), (5, True)):
+        page = await stub.ListOperations(operations_pb2.ListOperationsRequest(name=PROJECT, page_size=size))
+        assert (len(page.operations), not page.next_page_token) == (min(size, 4), is_last)
+    assert {one.name for one in page.operations} == made
     for name in made:
         await wait(channel, name)
 

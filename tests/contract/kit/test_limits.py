@@ -50,6 +50,12 @@ class Slow(curation_grpc.CurationServiceServicer):
     async def ExploreDataset(self, request: Any, context: Any) -> operations_pb2.Operation:
         raise NotImplementedError
 
+    async def CheckContamination(self, request: Any, context: Any) -> operations_pb2.Operation:
+        raise NotImplementedError
+
+    async def GetContaminationReport(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def servicer() -> Slow:

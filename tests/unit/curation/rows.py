@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from anneal.curation.domain.engine import NamedStep, Outcome, Verdict, curate
-from anneal.curation.domain.steps.base import Assignment, Comparer, Removal, RowFilter, Runnable
-from anneal.kit.records import CONVERSATION, conversation, to_table
+from anneal.curation.adapters.executors.threads import Threads
+from anneal.curation.domain.engine import NamedStep, Outcome, curate
+from anneal.curation.domain.output import File
+from anneal.curation.domain.pieces import Piece, identify
+from anneal.curation.domain.signed import Looked, Notes, SignedRows
+from anneal.curation.domain.steps.base import Assignment, Comparer, Copies, Removal, RowFilter, Runnable
+from anneal.kit.records import CONVERSATION, REMOVED_FIELDS, conversation
 
 Row = dict[str, Any]
 
@@ -38,45 +43,26 @@ def reasons(step: RowFilter, *rows: Row) -> list[str]:
     return [removal.reason if removal else "" for removal in judged(step, *rows)]
 
 
-class SignedRows:
-    """Signatures of rows in memory."""
-
-    def __init__(self, step: Comparer, batch: pa.RecordBatch) -> None:
-        signed = step.sign(batch)
-        assert signed.num_rows == batch.num_rows
-        self._batch = batch
-        self._columns = {name: signed.column(name) for name in signed.schema.names}
-        self._columns |= {name: batch.column(name) for name in ("id", "source")}
-
-    def __len__(self) -> int:
-        return int(self._batch.num_rows)
-
-    def array(self, name: str) -> np.ndarray[Any, Any]:
-        column = self._columns[name]
-        if pa.types.is_fixed_size_list(column.type):
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            return np.asarray(flat.reshape(len(self), column.type.list_size))
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        return pa.chunked_array([self._columns[name]])
-
-    def ranks(self, *keys: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        ids, sources = (self._columns[name].to_pylist() for name in ("id", "source"))
-        order = sorted(range(len(self)), key=lambda row: (*(key[row] for key in keys), ids[row], sources[row], row))
-        ranks = np.empty(len(self), dtype=np.int64)
-        ranks[order] = np.arange(len(self))
-        return ranks
-
-    def revisit(self, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: Any) -> pa.Table:
-        assert (np.diff(places) > 0).all()
-        return pa.Table.from_batches([look(self._batch.take(pa.array(places)))])
+def signed(step: Comparer, batch: pa.RecordBatch) -> SignedRows:
+    """Rows as a comparison sees them, all in one piece."""
+    return SignedRows(
+        np.arange(batch.num_rows),
+        np.array([0, batch.num_rows]),
+        lambda _piece: step.sign(batch),
+        lambda _piece: identify(batch),
+        lambda _name, look, places: Looked(
+            np.array([0, len(places[0])]), lambda _piece: look(batch.take(pa.array(places[0])))
+        ),
+        Notes.in_memory(),
+        lambda split: np.full(batch.num_rows, split == "train"),
+        np.zeros(1, dtype=np.int32),
+    )
 
 
 def compared(step: Comparer, *rows: Row) -> list[Removal | None]:
     """What a comparison says about each row."""
-    verdicts = step.compare(SignedRows(step, batch_of(rows)))
-    assert not isinstance(verdicts, Assignment)
+    verdicts = step.compare(signed(step, batch_of(rows)))
+    assert not isinstance(verdicts, Assignment | Copies)
     said: list[Removal | None] = [None] * len(rows)
     for verdict in verdicts:
         for at, place in enumerate(verdict.places.tolist()):
@@ -89,30 +75,68 @@ def compared(step: Comparer, *rows: Row) -> list[Removal | None]:
     return said
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which step removed a row, and why."""
+
+    step: str
+    removal: Removal
+
+
+class Parts(dict[str, pa.RecordBatch]):
+    """A vault in memory."""
+
+    has = dict.__contains__
+    open = dict.__getitem__
+    put = dict.__setitem__
+
+    def note(self, name: str) -> str | None:
+        return None
+
+
 @dataclass(slots=True)
 class InMemory:
     """Source and sink."""
 
     rows: Sequence[tuple[str, Row]]
-    batch_rows: int = 1000
+    piece_rows: int = 1000
     kept: list[tuple[str, Row]] = field(default_factory=list)
     removed: list[tuple[Row, Verdict]] = field(default_factory=list)
 
     @property
-    def count(self) -> int:
-        return len(self.rows)
-
-    def read(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def pieces(self) -> list[Piece]:
+        made: list[Piece] = []
         for split in dict.fromkeys(split for split, _ in self.rows):
-            table = to_table("conversation", [row for name, row in self.rows if name == split])
-            for batch in table.to_batches(max_chunksize=self.batch_rows):
-                yield split, batch
+            count = sum(name == split for name, _ in self.rows)
+            for first in range(0, count, self.piece_rows):
+                start = made[-1].start + made[-1].rows if made else 0
+                made.append(Piece(start, min(self.piece_rows, count - first), split, f"{split}:{first}"))
+        return made
 
-    def keep(self, batch: pa.RecordBatch, split: str) -> None:
-        self.kept += [(split, row) for row in batch.to_pylist()]
+    def load(self, piece: Piece) -> pa.RecordBatch:
+        first = int(piece.key.rpartition(":")[2])
+        rows = [row for name, row in self.rows if name == piece.split]
+        return batch_of(rows[first : first + piece.rows])
 
-    def remove(self, batch: pa.RecordBatch, verdicts: Sequence[Verdict]) -> None:
-        self.removed += zip(batch.to_pylist(), verdicts, strict=True)
+    limits = (1 << 40, 1 << 40)
+
+    def write(self, file: File, rows: pa.Table) -> pa.Table:
+        return rows
+
+    def note(self, written: pa.Table) -> pa.RecordBatch:
+        return written.combine_chunks().to_batches()[0]
+
+    def recall(self, file: File, note: pa.RecordBatch) -> pa.RecordBatch:
+        return note
+
+    def add(self, file: File, written: pa.RecordBatch) -> None:
+        rows = written.to_pylist()
+        if file.part == "rows":
+            self.kept += [(file.split, row) for row in rows]
+            return
+        for row in rows:
+            step, reason, numbers, of = (row.pop(name.name) for name in REMOVED_FIELDS)
+            self.removed.append((row, Verdict(step, Removal(reason, json.loads(numbers), of))))
 
     @property
     def kept_ids(self) -> list[str]:
@@ -120,14 +144,20 @@ class InMemory:
 
 
 def run(
-    rows: Iterable[Row] | Iterable[tuple[str, Row]], *steps: Runnable, batch_rows: int = 1000
+    rows: Iterable[Row] | Iterable[tuple[str, Row]], *steps: Runnable, piece_rows: int = 1000
 ) -> tuple[InMemory, Outcome]:
     """Rows (with their splits, else of the split train) through steps; the balance is checked."""
     split = [row if isinstance(row, tuple) else ("train", row) for row in rows]
-    memory = InMemory(split, batch_rows)
+    memory, outcome = run_on(InMemory(split, piece_rows), *steps)
+    assert outcome.rows_in == len(split)
+    return memory, outcome
+
+
+def run_on(memory: InMemory, *steps: Runnable) -> tuple[InMemory, Outcome]:
+    """Rows in memory through steps; the balance is checked."""
     named = [NamedStep(type(step).__name__, step) for step in steps]
-    outcome = curate(named, memory, memory, lambda _doing, _done, _total: None)
-    assert outcome.rows_in == len(split) == len(memory.kept) + len(memory.removed)
+    outcome = curate(named, memory, Parts(), Threads(2), memory, lambda _doing, _done, _total: None)
+    assert outcome.rows_in == len(memory.kept) + len(memory.removed)
     assert sum(outcome.kept.values()) == len(memory.kept)
     assert sum(outcome.removed.values()) == len(memory.removed)
     return memory, outcome

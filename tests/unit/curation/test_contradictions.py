@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from anneal.curation.domain.steps.base import Comparer, Removal
+from anneal.curation.domain.steps.base import Comparer, Removal, Verdicts
 from anneal.curation.domain.steps.contradictions import Contradictions
 from anneal.kit.records import DOCUMENT, document
-from tests.unit.curation.rows import SignedRows, asked, compared, said
+from tests.unit.curation.rows import asked, compared, said, signed
 
 
 def test_the_answer_of_the_smallest_id_is_kept() -> None:
@@ -26,8 +26,8 @@ def test_none_keeps_no_answer() -> None:
 
 def test_equal_answers_do_not_contradict() -> None:
     rows = [asked("How many?", "two"), asked("how many?", " Two "), asked("How many?", "two", source="b.html")]
-    assert compared(Contradictions(), *rows) == [None] * 3
-    assert compared(Contradictions(keep="none"), *rows) == [None] * 3
+    for step in (Contradictions(keep="first"), Contradictions(keep="none")):
+        assert compared(step, *rows) == [None] * 3
 
 
 def test_rows_that_repeat_the_answer_kept_stay() -> None:
@@ -70,5 +70,6 @@ def test_documents_pass() -> None:
     step = Contradictions()
     assert isinstance(step, Comparer)
     batch = pa.RecordBatch.from_pylist([document(text, uri=text) for text in "aab"], schema=DOCUMENT)
-    (verdicts,) = step.compare(SignedRows(step, batch))
+    (verdicts,) = step.compare(signed(step, batch))
+    assert isinstance(verdicts, Verdicts)
     assert len(verdicts.places) == 0

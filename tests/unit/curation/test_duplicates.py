@@ -80,12 +80,12 @@ def test_emoji_are_compared_exactly_and_not_fuzzily() -> None:
 
 
 @given(ROWS, st.randoms(), st.sampled_from(["prompt", "answer", "conversation"]), st.integers(1, 9))
-def test_order_changes_nothing(rows: list[Any], chance: random.Random, part: Any, batch_rows: int) -> None:
+def test_order_changes_nothing(rows: list[Any], chance: random.Random, part: Any, piece_rows: int) -> None:
     shuffled = list(rows)
     chance.shuffle(shuffled)
     for step in (ExactDuplicates(part=part), FuzzyDuplicates(part=part)):
         first, _ = run(rows, step)
-        second, _ = run(shuffled, step, batch_rows=batch_rows)
+        second, _ = run(shuffled, step, piece_rows=piece_rows)
         assert first.kept_ids == second.kept_ids
         assert sorted((row["id"], row["source"]) for _, row in first.kept) == sorted(
             (row["id"], row["source"]) for _, row in second.kept
@@ -159,13 +159,13 @@ def test_one_word_repeated_is_one_shingle() -> None:
 def test_a_band_of_many_rows_is_bounded_work() -> None:
     count = 5_000
     keys = np.zeros((count, 3), dtype=np.uint64)
-    pairs = candidate_pairs(keys, np.random.default_rng(1).permutation(count))
+    pairs = candidate_pairs(keys.T, np.random.default_rng(1).permutation(count))
     assert len(pairs) <= (NEIGHBOURS + 1) * count
     assert len(np.unique(pairs)) == count
     base = " ".join(f"x{n}" for n in range(100))
     rows = [asked("q", f"{base} y{n}") for n in range(count)]
     start = time.process_time()
-    memory, _ = run(rows, FuzzyDuplicates(part="answer"), batch_rows=4096)
+    memory, _ = run(rows, FuzzyDuplicates(part="answer"), piece_rows=4096)
     assert len(memory.kept) == 1
     assert time.process_time() - start < 30
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.domain.engine import NamedStep, curate
 from anneal.curation.domain.overview import look_over
@@ -15,7 +16,7 @@ from anneal.curation.domain.steps.split import Split
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.records import to_table
 from anneal.kit.store import Store
-from tests.unit.curation.rows import asked, batch_of, run
+from tests.unit.curation.rows import Parts, asked, batch_of, run
 
 STEPS = [
     NamedStep("length", Length(min_answer_words=2)),
@@ -40,10 +41,10 @@ def test_the_same_bytes_however_rows_are_cut(store: Store) -> None:
     writer.add(to_table("conversation", [asked("q", text, f"page-{n % 40}") for n, text in enumerate(texts)]))
     source = writer.finish(rows_in=len(texts))
     digests, told = set(), []
-    for batch_rows in (1, 37, 4096):
+    for piece_rows in (1, 37, 4096):
         writer = DatasetWriter(store, "conversation", shard_rows=100)
-        rows = StoredRows([DatasetReader(store, source.digest)], batch_rows)
-        outcome = curate(STEPS, rows, DatasetSink(writer), lambda *seen: told.append(seen))
+        rows = StoredRows([DatasetReader(store, source.digest)], piece_rows)
+        outcome = curate(STEPS, rows, Parts(), Threads(2), DatasetSink(writer), lambda *seen: told.append(seen))
         manifest = writer.finish(rows_in=outcome.rows_in)
         assert dict(manifest.removed) == dict(outcome.removed)
         assert manifest.splits == dict(outcome.kept)
@@ -62,13 +63,13 @@ def test_a_job_can_be_stopped_after_every_batch() -> None:
 
     memory, _ = run([asked("q", "a")])
     with pytest.raises(Stopped):
-        curate(STEPS, memory, memory, stop)
+        curate(STEPS, memory, Parts(), Threads(2), memory, stop)
 
 
 def test_a_pipeline_without_steps_keeps_everything() -> None:
     memory, outcome = run([("train", asked("q", "a")), ("dev", asked("q", "b"))])
     assert dict(outcome.kept) == {"train": 1, "dev": 1}
-    assert [split for split, _ in memory.kept] == ["train", "dev"]
+    assert [split for split, _ in memory.kept] == ["dev", "train"]
 
 
 def test_an_overview_by_hand() -> None:

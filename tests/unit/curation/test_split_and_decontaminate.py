@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anneal.curation.domain.contamination import MIN_COMMON_ITEMS, Cover
+from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.errors import IndexIncomplete
+from anneal.curation.domain.matchers import MIN_COMMON_ITEMS
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
@@ -178,10 +179,10 @@ ROWS = st.lists(
 
 
 @given(ROWS, st.lists(st.sampled_from(WORDS[:3]), min_size=1, max_size=20), st.integers(1, 7))
-def test_no_test_row_ever_leaves(rows: list[tuple[str, Any]], words: list[str], batch_rows: int) -> None:
+def test_no_test_row_ever_leaves(rows: list[tuple[str, Any]], words: list[str], piece_rows: int) -> None:
     item = asked(WORDS[0], " ".join(words))
     held_out = [row for split, row in rows if split == "test"]
-    memory, outcome = run(rows, against(item, *held_out, ngram=3, max_item_share=1.0), batch_rows=batch_rows)
+    memory, outcome = run(rows, against(item, *held_out, ngram=3, max_item_share=1.0), piece_rows=piece_rows)
     assert outcome.kept["test"] == len(held_out)
     prompts = {item["messages"][0]["content"], *(row["messages"][0]["content"] for row in held_out)}
     for split, row in memory.kept:

@@ -35,7 +35,7 @@ def charts(report: Report) -> dict[str, alt.TopLevelMixin]:
 def losses(trainings: list[Training]) -> alt.TopLevelMixin:
     """Training and validation loss of every adapter, side by side on one scale."""
     panels = [_loss_panel(training, is_first=index == 0) for index, training in enumerate(trainings) if training.losses]
-    return _styled(alt.hconcat(*panels, spacing=24).resolve_scale(y="shared", color="shared"))
+    return styled(alt.hconcat(*panels, spacing=24).resolve_scale(y="shared", color="shared"))
 
 
 def _loss_panel(training: Training, *, is_first: bool) -> Panel:
@@ -76,7 +76,7 @@ def funnel(datasets: list[Dataset]) -> alt.TopLevelMixin:
     Datasets that lost nothing and have one split are left to the table.
     """
     panels = [_funnel_panel(dataset) for dataset in datasets if _has_story(dataset)]
-    return _styled(alt.concat(*panels, columns=2, spacing=32).resolve_scale(color="shared", x="independent"))
+    return styled(alt.concat(*panels, columns=2, spacing=32).resolve_scale(color="shared", x="independent"))
 
 
 def _has_story(dataset: Dataset) -> bool:
@@ -139,7 +139,7 @@ def matrix(matrix: Matrix) -> alt.TopLevelMixin:
     measured = {cell.metric for cell in matrix.cells if cell.number.value is not None}
     metrics = [metric for metric in matrix.metrics if metric in measured]
     rows = [_metric_row(matrix, metric, is_first=metric == metrics[0]) for metric in metrics]
-    return _styled(alt.vconcat(*rows, spacing=14))
+    return styled(alt.vconcat(*rows, spacing=14))
 
 
 def _metric_row(matrix: Matrix, metric: str, *, is_first: bool) -> alt.HConcatChart:
@@ -200,7 +200,7 @@ def _words(reason: str) -> str:
     return reason.replace("_", " ")
 
 
-def _styled(chart: Any) -> alt.TopLevelMixin:
+def styled(chart: Any) -> alt.TopLevelMixin:
     """One look for all: light ground, quiet grid, a font that is everywhere."""
     font = "Liberation Sans, Arial, Helvetica, sans-serif"
     styled: alt.TopLevelMixin = (

@@ -1,42 +1,117 @@
-"""Dataset versions as the engine's source and sink."""
+"""Rows between the engine and the store."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from anneal.curation.domain.engine import Verdict
+from anneal.curation.domain.output import File
+from anneal.curation.domain.pieces import Piece
 from anneal.kit.datasets import DatasetReader, DatasetWriter
+from anneal.kit.manifests import Shard
 from anneal.kit.records import REMOVED_FIELDS
 
-BATCH_ROWS = 4096
+PIECE_ROWS = 16_384
+"""Two row groups: enough that calls cost nothing beside rows, few enough that every core has some."""
+RECENT_SHARDS = 4
+LOADED_BYTES = 256 << 20
 
 
 class StoredRows:
     """The kept rows of dataset versions, one version after the other."""
 
-    def __init__(self, readers: Sequence[DatasetReader], batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(self, readers: Sequence[DatasetReader], piece_rows: int = PIECE_ROWS) -> None:
         """Read versions.
 
         Args:
             readers: of versions of one kind.
-            batch_rows: most rows in memory; changes nothing else.
+            piece_rows: most rows of a piece; changes nothing but speed and memory.
         """
-        self._readers, self._batch_rows = readers, batch_rows
+        self._readers = tuple(readers)
+        self._recent, self._loaded = _Recent(), _Loaded()
+        self._where: list[tuple[DatasetReader, Shard, int]] = []
+        self._pieces: list[Piece] = []
+        start = 0
+        for origin, reader in enumerate(self._readers):
+            for shard in reader.shards():
+                for first in range(0, shard.rows, piece_rows):
+                    rows = min(piece_rows, shard.rows - first)
+                    self._where.append((reader, shard, first))
+                    key = f"{shard.digest}:{first}:{rows}"
+                    self._pieces.append(Piece(start, rows, shard.split, key, origin))
+                    start += rows
+        self._places = {piece.start: place for place, piece in enumerate(self._pieces)}
 
     @property
-    def count(self) -> int:
-        """Rows in all."""
-        return sum(reader.manifest.rows_out for reader in self._readers)
+    def pieces(self) -> Sequence[Piece]:
+        """All rows, in their order."""
+        return self._pieces
 
-    def read(self) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """All rows with their splits."""
-        for reader in self._readers:
-            for shard in reader.shards():
-                for batch in reader.shard_batches(shard, batch_rows=self._batch_rows):
-                    yield shard.split, batch
+    def load(self, piece: Piece) -> pa.RecordBatch:
+        """The rows of a piece."""
+        reader, shard, first = self._where[self._places[piece.start]]
+        held = self._loaded.get(piece.key)
+        if held is not None:
+            return held
+        file = pq.ParquetFile(pa.BufferReader(self._recent.bytes_of(reader, shard)))
+        groups: list[int] = []
+        begin, before = 0, 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if before + rows > first and before < first + piece.rows:
+                begin = before if not groups else begin
+                groups.append(group)
+            before += rows
+        table = file.read_row_groups(groups, use_threads=False).slice(first - begin, piece.rows)
+        batch = table.combine_chunks().to_batches()[0]
+        self._loaded.put(piece.key, batch)
+        return batch
+
+
+class _Loaded:
+    """Pieces that were read, the first ones up to a size: those of a small dataset are read once; not pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, pa.RecordBatch] = {}
+        self._room = LOADED_BYTES
+
+    def __reduce__(self) -> Any:
+        return _Loaded, ()
+
+    def get(self, key: str) -> pa.RecordBatch | None:
+        return self._held.get(key)
+
+    def put(self, key: str, batch: pa.RecordBatch) -> None:
+        with self._lock:
+            if key not in self._held and batch.nbytes <= self._room:
+                self._room -= batch.nbytes
+                self._held[key] = batch
+
+
+class _Recent:
+    """The bytes of the shards that were read last, so that each is fetched and checked once; not pickled."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, pa.Buffer] = OrderedDict()
+
+    def __reduce__(self) -> Any:
+        return _Recent, ()
+
+    def bytes_of(self, reader: DatasetReader, shard: Shard) -> pa.Buffer:
+        with self._lock:
+            if shard.digest not in self._held:
+                self._held[shard.digest] = pa.py_buffer(reader.shard_bytes(shard))
+                if len(self._held) > RECENT_SHARDS:
+                    self._held.popitem(last=False)
+            self._held.move_to_end(shard.digest)
+            return self._held[shard.digest]
 
 
 class DatasetSink:
@@ -45,19 +120,34 @@ class DatasetSink:
     def __init__(self, writer: DatasetWriter) -> None:
         self._writer = writer
 
-    def keep(self, batch: pa.RecordBatch, split: str) -> None:
-        """Write rows that stay."""
-        self._writer.add(batch, split=split)
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Most rows of a file, and bytes with which one ends."""
+        return self._writer.shard_rows, self._writer.shard_bytes
 
-    def remove(self, batch: pa.RecordBatch, verdicts: Sequence[Verdict]) -> None:
-        """Write rows that leave, with step, reason, numbers and the row they repeat."""
-        columns = [
-            [verdict.step for verdict in verdicts],
-            [verdict.removal.reason for verdict in verdicts],
-            [json.dumps(dict(verdict.removal.numbers), sort_keys=True, ensure_ascii=False) for verdict in verdicts],
-            [verdict.removal.duplicate_of for verdict in verdicts],
-        ]
-        table = pa.Table.from_batches([batch])
-        for field, values in zip(REMOVED_FIELDS, columns, strict=True):
-            table = table.append_column(field, pa.array(values, type=field.type))
-        self._writer.add(table, part="removed")
+    def write(self, file: File, rows: pa.Table) -> Shard:
+        """Write a file."""
+        return self._writer.write(rows, split=file.split, part=file.part)
+
+    def add(self, file: File, written: Shard) -> None:
+        """Take a written file."""
+        self._writer.take(written, {} if file.why is None else _removals(file.why))
+
+    def note(self, written: Shard) -> pa.RecordBatch:
+        """What was written, to be recalled."""
+        return pa.RecordBatch.from_pylist(
+            [{"digest": written.digest, "rows": written.rows, "size": written.size_bytes}]
+        )
+
+    def recall(self, file: File, note: pa.RecordBatch) -> Shard:
+        """What was written before."""
+        (row,) = note.to_pylist()
+        split = file.split if file.part == "rows" else ""
+        return Shard(part=file.part, split=split, digest=row["digest"], rows=row["rows"], size_bytes=row["size"])
+
+
+def _removals(why: pa.Table) -> Mapping[tuple[str, str], int]:
+    """How many rows left by each step and reason."""
+    names = [field.name for field in REMOVED_FIELDS[:2]]
+    counted = why.group_by(names).aggregate([([], "count_all")])
+    return {(row[names[0]], row[names[1]]): row["count_all"] for row in counted.to_pylist()}

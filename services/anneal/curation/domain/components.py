@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anneal.curation.domain.candidates import Pairs
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A row of a component that is not its first.
+    """The rows that are not the first of their component, each once, in columns of shape (reached,).
 
     Attributes:
-        row: the row.
-        by: a row similar to it: the component's first where that is, else one nearer to it.
-        similarity: of the two.
-        first: the component's first row.
+        rows: the rows.
+        by: a row similar to each: the component's first where that is, else one nearer to it.
+        similarities: of the two.
+        firsts: the component's first row.
     """
 
-    row: int
-    by: int
-    similarity: float
-    first: int
+    rows: NDArray[np.int64]
+    by: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+    firsts: NDArray[np.int64]
 
 
-def walk_components(
-    pairs: NDArray[np.int64], similarities: NDArray[np.float64], ranks: NDArray[np.int64]
-) -> Iterator[Reached]:
+def walk_components(pairs: Pairs, similarities: NDArray[np.float64], ranks: NDArray[np.int64]) -> Reached:
     """Every row of a component but its first: the one of the lowest rank.
 
+    Components are walked breadth first from their first, nearer neighbours of equal depth in rank order: that finds
+    them in time linear in the pairs, and gives every row the shortest way to the first.
+
     Args:
-        pairs: similar rows, shape (pairs, 2).
-        similarities: of each pair.
+        pairs: similar rows, shape (pairs, 2), each pair once.
+        similarities: of each pair, shape (pairs,).
         ranks: an order of the rows; no two are equal.
     """
-    both = np.concatenate((pairs, pairs[:, ::-1]))
-    twice = np.concatenate((similarities, similarities))
-    order = np.lexsort((ranks[both[:, 1]], ranks[both[:, 0]]))
-    near: dict[int, list[tuple[int, float]]] = {}
-    for (row, other), similarity in zip(both[order].tolist(), twice[order].tolist(), strict=True):
-        near.setdefault(row, []).append((other, similarity))
-    # The dict holds rows by rank, so each component is entered at its first.
-    seen: set[int] = set()
-    for first in near:
-        if first in seen:
-            continue
-        seen.add(first)
-        waiting = deque([first])
-        while waiting:
-            row = waiting.popleft()
-            for other, similarity in near[row]:
-                if other not in seen:
-                    seen.add(other)
-                    waiting.append(other)
-                    yield Reached(other, row, similarity, first)
+    from anneal.curation.domain.kernels.pairs import walk
+
+    rows = np.unique(pairs)
+    rows = rows[np.argsort(ranks[rows])]
+    # From here on rows are nodes: numbered by rank, and only those that have a pair.
+    node_of = np.empty(len(ranks), dtype=np.int64)
+    node_of[rows] = np.arange(len(rows))
+    left, right = node_of[pairs].T
+    sources, targets = np.concatenate((left, right)), np.concatenate((right, left))
+    order = np.argsort(sources * len(rows) + targets)
+    starts = np.searchsorted(sources[order], np.arange(len(rows) + 1))
+    reached, by, similar, first = walk(starts, targets[order], order % max(len(pairs), 1), similarities)
+    return Reached(rows[reached], rows[by], similar, rows[first])

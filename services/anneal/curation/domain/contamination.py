@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anneal.curation.domain.errors import IndexIncomplete
+from anneal.curation.domain.matchers import MIN_COMMON_ITEMS, Matcher
 from anneal.curation.domain.texts import digests_of, normalized, text_of
 from anneal.curation.domain.words import Ragged, ngrams_of, words_of
 
-MIN_COMMON_ITEMS = 10
-"""An n-gram that this many items of a benchmark hold, or fewer, is never its wording, however short the benchmark is:
-questions over one passage share the passage, and a passage is asked about some five times (up to 5 in SQuAD:
-Rajpurkar et al. 2016, arXiv:1606.05250, section 3.2)."""
+if TYPE_CHECKING:
+    from anneal.curation.domain.kernels.table import KeyTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,14 @@ class Index:
         ngram: words per n-gram.
         items: (benchmark, item id) by item number.
         covers: how much of each benchmark the index knows, by benchmark.
+        matchers: further ways to find items, by method; one for `ngram` takes the place of the index's own.
     """
 
-    def __init__(self, ngram: int, max_item_share: float) -> None:
+    def __init__(self, ngram: int, max_item_share: float, matchers: Mapping[str, Matcher] | None = None) -> None:
         self.ngram = ngram
         self.items: list[tuple[str, str]] = []
         self.covers: dict[str, Cover] = {}
+        self.matchers = dict(matchers or {})
         self._max_item_share = max_item_share
         self._prompts = _Table()
         self._ngrams = _Table()
@@ -86,7 +89,9 @@ class Index:
             words = _words(batch)
             _check_items(benchmark, batch, methods, words)
             self.items.extend((benchmark, item) for item in batch.column("id").to_pylist())
-            if "ngram" in methods:
+            for method, matcher in self.matchers.items():
+                _check_found(benchmark, batch, method, matcher.add(batch, start))
+            if "ngram" in methods and "ngram" not in self.matchers:
                 found = ngrams_of(words, self.ngram, short_rows=True)
                 grams.append(found.values)
                 holders.append(np.repeat(np.arange(batch.num_rows), found.lengths) + start)
@@ -99,8 +104,13 @@ class Index:
         allowed = max(int(self._max_item_share * count), MIN_COMMON_ITEMS)
         common, known = self._ngrams.add(np.concatenate(grams), np.concatenate(holders), at_most=allowed)
         unknown = np.setdiff1d(np.arange(first, len(self.items)), known)
-        if len(unknown) and "exact" not in methods:
-            raise _all_common(benchmark, self.items[int(unknown[0])][1], len(unknown), count, allowed)
+        lost_by = {method: matcher.close() for method, matcher in self.matchers.items()}
+        if "ngram" in methods:
+            lost_by.setdefault("ngram", unknown)
+        lost = [lost_by.get(method, np.zeros(0, dtype=np.int64)) for method in methods]  # the others find every item
+        unfound = reduce(np.intersect1d, lost)
+        if len(unfound):
+            raise _all_common(benchmark, self.items[int(unfound[0])][1], len(unfound), count, allowed)
         self.covers[benchmark] = Cover(items=count, common_ngrams=common, prompt_only_items=len(unknown))
 
     def equal_prompts(self, batch: pa.RecordBatch) -> list[Touch]:
@@ -137,6 +147,19 @@ def _check_items(benchmark: str, batch: pa.RecordBatch, methods: Sequence[str], 
         raise IndexIncomplete(f"item {item} of {benchmark} has {what} to index", benchmark=benchmark, item=item)
 
 
+def _check_found(benchmark: str, batch: pa.RecordBatch, method: str, blind: NDArray[np.bool_]) -> None:
+    """Check that a method can find every item.
+
+    Raises:
+        IndexIncomplete: it cannot.
+    """
+    if blind.any():
+        item = batch.column("id")[int(np.flatnonzero(blind)[0])].as_py()
+        what = {"source": "does not say where it is from", "semantic": "says nothing that the encoder knows"}
+        why = what.get(method, "has no words to index")
+        raise IndexIncomplete(f"item {item} of {benchmark} {why}", benchmark=benchmark, item=item)
+
+
 def _all_common(benchmark: str, item: str, unknown: int, count: int, allowed: int) -> IndexIncomplete:
     return IndexIncomplete(
         f"{unknown} of the {count} items of {benchmark} cannot be found by n-grams, item {item} for one: more than "
@@ -153,6 +176,7 @@ class _Table:
     def __init__(self) -> None:
         self._keys = np.zeros(0, dtype=np.uint64)
         self._items = np.zeros(0, dtype=np.int64)
+        self._table: KeyTable | None = None
 
     def add(
         self, keys: NDArray[np.uint64], items: NDArray[np.int64], at_most: int | None = None
@@ -174,14 +198,16 @@ class _Table:
         # Benchmarks come one after the other: what is there already has the lower item, and comes first.
         self._keys, kept = np.unique(merged, return_index=True)
         self._items = owners[kept]
+        self._table = None
         return int(np.count_nonzero(~fits)), np.unique(items[np.repeat(fits, counts)])
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The item of each key, -1 where there is none."""
-        if not len(self._keys) or not len(keys):
-            return np.full(len(keys), -1, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[places] == keys, self._items[places], -1)
+        if self._table is None:
+            from anneal.curation.domain.kernels.table import KeyTable
+
+            self._table = KeyTable(self._keys, self._items)
+        return self._table.find(keys)
 
 
 def _words(batch: pa.RecordBatch) -> Ragged:

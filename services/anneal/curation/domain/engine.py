@@ -1,64 +1,72 @@
-"""The engine: steps over rows in as few passes as they need, with signatures in memory and never the rows.
+"""The engine: steps over any number of rows, decided by what is known of rows and not by rows in memory.
 
-Filters and splits run while rows stream by. A global step ends a pass: it sees what the filters before it left, maybe
-once more in part, and then decides; rows it removes are written when they come by next. So a row is in memory only
-while its batch is. Removed rows are written in the order (pass, row), kept rows in the order of the input within their
-split: nothing depends on how rows are cut into batches.
+Rows are looked at in pieces. Looks at a piece are pure, so they run on all cores or on a cluster, are kept as parts,
+and are not repeated by an attempt that goes on, nor by the next version of a dataset, for the pieces they share. What
+needs all rows is then decided from the parts, step by step in the order of the pipeline, and last the files are written
+from the pieces. Nothing depends on how rows are cut into pieces, where looks run, or what was known before: the same
+rows and steps give the same bytes.
+
+Every look sees every row of its piece, also rows that an earlier step removes: that costs a little, and makes a part
+depend on its own step alone. Only scores, which cost more than time, are asked for the rows that are left.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anneal.curation.domain.steps.base import TEST, Assigner, GlobalStep, Removal, RowFilter, Runnable
-
-
-class Source(Protocol):
-    """Rows that can be read again and again, always in the same order."""
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        ...
-
-    def read(self) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """All rows, in batches of one split each, with the split's name."""
-        ...
-
-
-class Sink(Protocol):
-    """Where rows go."""
-
-    def keep(self, batch: pa.RecordBatch, split: str) -> None:
-        """Take rows that stay."""
-        ...
-
-    def remove(self, batch: pa.RecordBatch, verdicts: Sequence[Verdict]) -> None:
-        """Take rows that leave, with one verdict for each."""
-        ...
+from anneal.curation.domain.ledger import Compared, Found, Ledger
+from anneal.curation.domain.pieces import (
+    Assigning,
+    Change,
+    Executor,
+    Judging,
+    Look,
+    Piece,
+    Rewriting,
+    Source,
+    Task,
+    Vault,
+    Work,
+    examine,
+    key_of,
+)
+from anneal.curation.domain.scoring import Scoring, part_of, scores_of
+from anneal.curation.domain.signed import Looked, Notes, SignedRows
+from anneal.curation.domain.steps.base import (
+    TEST,
+    Assigner,
+    Assignment,
+    Comparer,
+    Copies,
+    Rewriter,
+    RowFilter,
+    Runnable,
+    Scorer,
+    Verdicts,
+)
+from anneal.curation.domain.workbench import IDENTIFY, ROWS, Watch, Workbench
+from anneal.curation.domain.writing import Fates, Sink, write_files
 
 
 @dataclass(frozen=True, slots=True)
 class NamedStep:
-    """A step under the name it has in the pipeline."""
+    """A step under the name it has in the pipeline.
+
+    Attributes:
+        key: says what it does: its settings, and the digests of what it compares with. Empty: nothing is remembered of
+            it beyond this run.
+    """
 
     name: str
     run: Runnable
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Which step removed a row, and why."""
-
-    step: str
-    removal: Removal
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -66,147 +74,208 @@ class Outcome:
     """What became of the rows.
 
     Attributes:
-        rows_in: rows read.
+        rows_in: rows read, each as often as it is there.
         kept: rows by split.
         removed: rows by step and reason.
+        parts: keys of the parts that the next version of the dataset can use.
+        notes: names of what comparisons keep for it, and their keys, which are among the parts.
+        accounts: what steps that repeat rows say of it, as JSON values.
+        scorings: what steps that score rows say of it, as JSON values.
     """
 
     rows_in: int = 0
     kept: Counter[str] = field(default_factory=Counter)
     removed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    parts: set[str] = field(default_factory=set)
+    notes: dict[str, str] = field(default_factory=dict)
+    accounts: list[dict[str, Any]] = field(default_factory=list)
+    scorings: list[dict[str, Any]] = field(default_factory=list)
 
 
-def curate(steps: Sequence[NamedStep], source: Source, sink: Sink, watch: Callable[[str, int, int], None]) -> Outcome:
+def curate(
+    steps: Sequence[NamedStep], source: Source, vault: Vault, executor: Executor, sink: Sink, watch: Watch
+) -> Outcome:
     """Run the steps in order over all rows.
 
     Args:
         steps: what to do.
         source: the rows.
-        sink: where they go.
-        watch: told (what is done now, rows done, rows in all) after every batch; may raise to stop.
+        vault: where parts are kept.
+        executor: where looks run.
+        sink: where rows go.
+        watch: told (what is done now, rows done, rows in all) again and again; may raise to stop.
     """
-    run = _Run(source, sink, watch)
-    waiting: list[NamedStep] = []
-    for step in steps:
-        if isinstance(step.run, GlobalStep):
-            run.compare(waiting, step)
+    run = _Run(Workbench(source, vault, executor, watch))
+    waiting: list[tuple[int, NamedStep]] = []
+    for number, step in enumerate(steps):
+        waiting.append((number, step))
+        if isinstance(step.run, Scorer):
+            run.decide(waiting)
             waiting = []
-        else:
-            waiting.append(step)
-    run.finish(waiting)
+    run.decide(waiting)
+    run.write(sink)
     return run.outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows, and the name of each one's split; dtype object."""
-
-    batch: pa.RecordBatch
-    splits: NDArray[np.object_]
-
-    def __len__(self) -> int:
-        return int(self.batch.num_rows)
-
-    def only(self, kept: NDArray[np.bool_]) -> _Rows:
-        """The rows where `kept` is true."""
-        return self if kept.all() else _Rows(self.batch.filter(pa.array(kept)), self.splits[kept])
-
-
 class _Run:
-    """One run: which rows are gone, and the split of each."""
+    """One run: the fate of each row."""
 
-    def __init__(self, source: Source, sink: Sink, watch: Callable[[str, int, int], None]) -> None:
-        self.outcome = Outcome(rows_in=source.count)
-        self._source, self._sink, self._watch = source, sink, watch
-        self._gone = np.zeros(source.count, dtype=bool)
+    def __init__(self, bench: Workbench) -> None:
+        self.outcome = Outcome(rows_in=bench.count)
+        self._bench = bench
+        self._ledger = Ledger(bench.count)
         self._split_names: list[str] = []
-        self._splits = np.full(source.count, -1, dtype=np.int32)
-        self._pending: dict[int, Verdict] = {}
+        self._splits = np.zeros(bench.count, dtype=np.int16)
+        for piece in bench.pieces:
+            self._splits[piece.start : piece.start + piece.rows] = self._code(piece.split)
+        self._copies = np.ones(bench.count, dtype=np.int32)
+        self._depths: dict[int, int] = {}
 
-    def compare(self, filters: Sequence[NamedStep], step: NamedStep) -> None:
-        """A pass that ends with a global step."""
-        assert isinstance(step.run, GlobalStep)
-        gathering = step.run.gather()
-        for numbers, rows in self._survivors(filters, step.name):
-            gathering.add(numbers, rows.batch)
-        while (wanted := gathering.close()) is not None:
-            chosen = np.zeros(len(self._gone), dtype=bool)
-            chosen[wanted] = True
-            for numbers, rows in self._read(f"{step.name}: verify"):
-                mask = chosen[numbers]
-                if mask.any():
-                    gathering.add(numbers[mask], rows.only(mask).batch)
-        self._pending = {number: Verdict(step.name, why) for number, why in gathering.removals().items()}
+    def write(self, sink: Sink) -> None:
+        """Write kept and removed rows."""
+        fates = Fates(self._ledger, self._split_names, self._splits, self._copies, self._depths)
+        for file in write_files(self._bench, fates, sink):
+            self.outcome.parts.add(file.key)
+            if file.part == "rows":
+                self.outcome.kept[file.split] += file.rows
+        self.outcome.removed = self._ledger.removed
 
-    def finish(self, filters: Sequence[NamedStep]) -> None:
-        """The last pass: what is left is kept."""
-        for _, rows in self._survivors(filters, "write"):
-            for split in sorted(set(rows.splits)):
-                part = rows.only(rows.splits == split)
-                self._sink.keep(part.batch, split)
-                self.outcome.kept[split] += len(part)
+    def decide(self, steps: Sequence[tuple[int, NamedStep]]) -> None:
+        """Look for all steps at once, then decide one after the other; only the last may give scores."""
+        wanted: list[tuple[str, int]] = [(IDENTIFY, self._bench.depth)]
+        for number, step in steps:
+            name = step.key or f"step {number}"
+            self._depths[number] = self._bench.depth
+            look = _look_of(step.run)
+            if look is None:
+                continue
+            self._bench.looks[name] = look
+            if isinstance(step.run, Rewriter):
+                pieces = len(self._bench.pieces)
+                self._bench.change([Change(rewrite=name)] * pieces, [name] * pieces)
+                wanted.append((IDENTIFY, self._bench.depth))
+            else:
+                wanted.append((name, self._bench.depth))
+        bench = self._bench
+        tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
+        self._bench.examine("look", tasks)
+        memorable = {step.key for _, step in steps if step.key} | {IDENTIFY}
+        self.outcome.parts.update(task.key for each in tasks for task in each if task.look in memorable)
+        for number, step in steps:
+            self._decide(number, step)
 
-    def _survivors(self, filters: Sequence[NamedStep], doing: str) -> Iterator[tuple[NDArray[np.int64], _Rows]]:
-        """The rows that pass the filters; those that do not, and those judged before, go to the sink."""
-        for numbers, rows in self._read(doing):
-            here = ~self._gone[numbers]
-            numbers, rows = numbers[here], rows.only(here)
-            verdicts = {n: self._pending.pop(n) for n in numbers.tolist() if n in self._pending}
-            left_numbers, left = self._without(verdicts, numbers, rows)
-            for step in filters:
-                if not len(left):
-                    break
-                if isinstance(step.run, Assigner):
-                    left = self._assign(step.run, left_numbers, left)
-                    continue
-                assert isinstance(step.run, RowFilter)
-                spared = left.splits == TEST if getattr(step.run, "spares_test", False) else np.zeros(len(left), bool)
-                new = {
-                    int(left_numbers[row]): Verdict(step.name, why)
-                    for row, why in step.run.judge(left.batch).items()
-                    if not spared[row]
-                }
-                left_numbers, left = self._without(new, left_numbers, left)
-                verdicts.update(new)
-            self._remove(verdicts, numbers, rows)
-            if len(left):
-                yield left_numbers, left
+    def _decide(self, number: int, step: NamedStep) -> None:
+        name, depth = step.key or f"step {number}", self._depths[number]
+        if isinstance(step.run, Scorer):
+            self._score(name, step, step.run)
+        elif isinstance(step.run, RowFilter):
+            self._filter(number, step, self._bench.opener(name, depth))
+        elif isinstance(step.run, Assigner):
+            for index, piece in enumerate(self._bench.pieces):
+                self._assign(piece, self._bench.vault.open(self._bench.key(index, name, depth)).column("split"))
+        elif isinstance(step.run, Comparer):
+            self._bench.watch(step.name, 0, self._bench.count)
+            signed = self._signed(name, depth, is_kept=bool(step.key))
+            said = step.run.compare(signed)
+            if isinstance(said, Assignment):
+                codes = np.array([self._code(split) for split in said.names], dtype=np.int16)
+                self._splits[signed.numbers] = codes[said.codes]
+            elif isinstance(said, Copies):
+                self._copy(number, step, signed, said)
+            else:
+                compared = Compared(signed, said)
+                self._ledger.remove(number, step.name, compared.numbers(), compared)
 
-    def _read(self, doing: str) -> Iterator[tuple[NDArray[np.int64], _Rows]]:
-        start = 0
-        for split, batch in self._source.read():
-            numbers = np.arange(start, start + batch.num_rows)
-            start += batch.num_rows
-            unknown = numbers[self._splits[numbers] < 0]
-            if len(unknown):
-                self._splits[unknown] = self._code(split)
-            names = np.array(self._split_names, dtype=object)
-            yield numbers, _Rows(batch, names[self._splits[numbers]])
-            self._watch(doing, start, self._source.count)
+    def _copy(self, number: int, step: NamedStep, signed: SignedRows, said: Copies) -> None:
+        """Rows that are there more than once came in more than once: what came in is what is kept or has left."""
+        gone = Verdicts(places=np.flatnonzero(said.counts == 0), reason=said.reason)
+        compared = Compared(signed, [gone])
+        self._ledger.remove(number, step.name, compared.numbers(), compared)
+        self._copies[signed.numbers] = np.maximum(said.counts, 1)
+        self.outcome.rows_in = int(self._copies.sum())
+        self.outcome.accounts.append({"step": step.name, "sources": list(said.account)})
 
-    def _assign(self, step: Assigner, numbers: NDArray[np.int64], rows: _Rows) -> _Rows:
-        splits = step.assign(rows.batch)
-        self._splits[numbers] = [self._code(split) for split in splits]
-        return _Rows(rows.batch, np.array(splits, dtype=object))
+    def _score(self, look: str, step: NamedStep, scorer: Scorer) -> None:
+        """Ask for the scores of the rows that are left; what was answered in an attempt before is not asked again."""
+        depth, alive = self._bench.depth, self._ledger.alive
+        changes, names = [], []
+        for index, piece in enumerate(self._bench.pieces):
+            self._bench.watch(step.name, piece.start, self._bench.count)
+            places = np.flatnonzero(alive[piece.start : piece.start + piece.rows])
+            key = self._bench.key(index, look, depth, "scores", places.tobytes())
+            if self._bench.vault.has(key):
+                scorer.recall(scores_of(self._bench.vault.open(key)))
+            else:
+                work = Work(piece, self._bench.changes(index, depth), (Task(key, ROWS, depth, places),))
+                ((_, rows),) = examine(self._bench.shared, work)
+                self._bench.vault.put(key, part_of(scorer.score(rows)))
+            part = self._bench.vault.open(key)
+            changes.append(Change(scores=Scoring(scorer.name, places, part)))
+            names.append(key_of(look, repr(part.to_pylist())))
+        self._bench.change(changes, names)
+        self.outcome.scorings.append(dict(scorer.finish()))
+
+    def _filter(self, number: int, step: NamedStep, part: Callable[[int], pa.RecordBatch]) -> None:
+        gone = []
+        for index, piece in enumerate(self._bench.pieces):
+            gone.append(piece.start + part(index).column("place").to_numpy().astype(np.int64))
+        numbers = np.concatenate([np.zeros(0, dtype=np.int64), *gone])
+        stays = ~self._ledger.alive[numbers]
+        if getattr(step.run, "spares_test", False) and TEST in self._split_names:
+            stays |= self._splits[numbers] == self._code(TEST)
+        self._ledger.remove(number, step.name, numbers[~stays], Found(self._bench.starts, part))
+
+    def _assign(self, piece: Piece, splits: pa.DictionaryArray) -> None:
+        codes = np.array([self._code(split) for split in splits.dictionary.to_pylist()], dtype=np.int16)
+        self._splits[piece.start : piece.start + piece.rows] = codes[splits.indices.to_numpy()]
 
     def _code(self, split: str) -> int:
         if split not in self._split_names:
             self._split_names.append(split)
         return self._split_names.index(split)
 
-    @staticmethod
-    def _without(
-        verdicts: dict[int, Verdict], numbers: NDArray[np.int64], rows: _Rows
-    ) -> tuple[NDArray[np.int64], _Rows]:
-        if not verdicts:
-            return numbers, rows
-        stays = ~np.isin(numbers, list(verdicts))
-        return numbers[stays], rows.only(stays)
+    def _signed(self, name: str, depth: int, *, is_kept: bool) -> SignedRows:
+        def revisit(what: str, look: Look, places: Sequence[NDArray[np.int64]]) -> Looked:
+            self._bench.looks[f"{name}: {what}"] = look
+            tasks: list[list[Task]] = []
+            for piece, wanted in enumerate(places):
+                key = self._bench.key(piece, name, depth, what, wanted.tobytes())
+                tasks.append([Task(key, f"{name}: {what}", depth, wanted)] if len(wanted) else [])
+            self._bench.examine(what, tasks)
+            keys = [each[0].key for each in tasks if each]
+            bounds = np.concatenate(([0], np.cumsum([len(wanted) for wanted in places if len(wanted)])))
+            return Looked(bounds.astype(np.int64), lambda at: self._bench.vault.open(keys[at]))
 
-    def _remove(self, verdicts: dict[int, Verdict], numbers: NDArray[np.int64], rows: _Rows) -> None:
-        if not verdicts:
-            return
-        ordered = sorted(verdicts)
-        self._sink.remove(rows.only(np.isin(numbers, ordered)).batch, [verdicts[number] for number in ordered])
-        self._gone[ordered] = True
-        self.outcome.removed.update((verdict.step, verdict.removal.reason) for verdict in verdicts.values())
+        def found(what: str) -> pa.RecordBatch | None:
+            key = self._bench.vault.note(key_of(name, what)) if is_kept else None
+            return None if key is None else self._bench.vault.open(key)
+
+        def keep(what: str, part: pa.RecordBatch) -> None:
+            if is_kept:
+                key = key_of(name, what, *(piece.key for piece in self._bench.pieces))
+                self._bench.vault.put(key, part)
+                self.outcome.parts.add(key)
+                self.outcome.notes[key_of(name, what)] = key
+
+        numbers = np.flatnonzero(self._ledger.alive)
+        return SignedRows(
+            numbers,
+            self._bench.starts,
+            self._bench.opener(name, depth),
+            self._bench.opener(IDENTIFY, depth),
+            revisit,
+            Notes(found, keep),
+            lambda split: self._splits == self._code(split),
+            np.array([piece.origin for piece in self._bench.pieces], dtype=np.int32),
+        )
+
+
+def _look_of(step: Runnable) -> Look | None:
+    """What a step looks for in each piece; None where it needs the rows that are left."""
+    if isinstance(step, Comparer):
+        return step.sign
+    if isinstance(step, Rewriter):
+        return Rewriting(step)
+    if isinstance(step, Assigner):
+        return Assigning(step)
+    return Judging(step) if isinstance(step, RowFilter) else None

@@ -21,6 +21,9 @@ from anneal.v1 import job_service_pb2_grpc as pb_grpc
 WATCH_POLL_S = 0.2
 WAIT_POLL_S = 0.2
 DEFAULT_WAIT_S = 30.0
+MAX_LIST_BYTES = 2 << 20
+LIST_STEP = 50
+"""Most operations read at once for a list: results may be large."""
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
@@ -35,19 +38,29 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return codec.encode_operation(await self._jobs.store.get(request.name))
 
     async def ListOperations(self, request: Any, context: Any) -> operations_pb2.ListOperationsResponse:
-        """List a project's operations, newest first; `filter` may be `kind=curate`."""
+        """List a project's operations, newest first, `kind=curate` as `filter`; a page may hold fewer than asked."""
         names.parse(request.name, "project")
         kind = _kind_of(request.filter)
         page = pages.page(request.page_size, request.page_token, {"name": request.name, "filter": request.filter})
         after = None if page.after is None else (float(page.after[0]), str(page.after[1]))
-        jobs = await self._jobs.store.page(request.name, size=page.size + 1, after=after, kind=kind)
-        response = operations_pb2.ListOperationsResponse(
-            operations=[codec.encode_operation(job) for job in jobs[: page.size]]
-        )
-        if len(jobs) > page.size:
-            last = jobs[page.size - 1]
-            response.next_page_token = page.token([last.create_time, last.name])
-        return response
+        response, size = operations_pb2.ListOperationsResponse(), 0
+        while True:
+            # A page is cut where its message would grow too long: a client goes on with the next one.
+            left = min(page.size - len(response.operations), LIST_STEP)
+            jobs = await self._jobs.store.page(request.name, size=left + 1, after=after, kind=kind)
+            for job in jobs[:left]:
+                operation = codec.encode_operation(job)
+                size += operation.ByteSize()
+                if size > MAX_LIST_BYTES and response.operations:
+                    response.next_page_token = page.token(after)
+                    return response
+                response.operations.append(operation)
+                after = (job.create_time, job.name)
+            if len(jobs) <= left:
+                return response
+            if len(response.operations) == page.size:
+                response.next_page_token = page.token(after)
+                return response
 
     async def CancelOperation(self, request: Any, context: Any) -> empty_pb2.Empty:
         """Ask a job to stop."""

@@ -1,4 +1,4 @@
-"""The shapes of a step: it judges or rewrites rows one by one, compares all rows, or assigns splits.
+"""The shapes of a step: it judges, rewrites or scores rows one by one, compares all rows, or assigns splits.
 
 A step decides; it never counts, logs or writes. The engine does, and keeps the removed rows with their reasons.
 """
@@ -13,33 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from anneal.curation.domain.needs import WrongSetting as WrongSetting
+from anneal.curation.domain.needs import need as need
+
 TEST = "test"
 VALIDATION = "validation"
 TRAIN = "train"
 # In this order a split's number stands for its name; datasets may bring others.
 SPLITS = (TRAIN, VALIDATION, TEST)
-
-
-class WrongSetting(ValueError):
-    """A setting of a step is impossible.
-
-    Attributes:
-        field: the setting.
-    """
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(description)
-        self.field = field
-
-
-def need(holds: bool, field: str, description: str) -> None:
-    """Check a setting.
-
-    Raises:
-        WrongSetting: the condition does not hold.
-    """
-    if not holds:
-        raise WrongSetting(field, description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +89,70 @@ class Assignment:
     codes: NDArray[np.int32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """How often each row compared is there from now on.
+
+    Attributes:
+        counts: 0 for a row that leaves; shape (rows,).
+        reason: why those leave.
+        account: what was done, as JSON values, for the manifest.
+    """
+
+    counts: NDArray[np.int32]
+    reason: str
+    account: Sequence[Mapping[str, Any]]
+
+
+class Looked(Protocol):
+    """What was seen in some rows at a second look, piece by piece."""
+
+    @property
+    def bounds(self) -> NDArray[np.int64]:
+        """The rows of piece i are those from `bounds[i]` to before `bounds[i + 1]`, shape (pieces + 1,)."""
+        ...
+
+    @property
+    def open(self) -> Callable[[int], pa.RecordBatch]:
+        """The table of a piece; mapped, and let go with the last reference to it."""
+        ...
+
+    def table(self) -> pa.Table:
+        """All of it, mapped."""
+        ...
+
+
+class Notes(Protocol):
+    """What comparisons of a dataset's rows keep for the next version of it."""
+
+    @property
+    def found(self) -> Callable[[str], pa.RecordBatch | None]:
+        """What was kept under a name before."""
+        ...
+
+    @property
+    def keep(self) -> Callable[[str, pa.RecordBatch], None]:
+        """Keep something under a name."""
+        ...
+
+
 class Signed(Protocol):
     """The rows that a comparison sees, by what its step signed of each. A row's place is its number among them.
 
     Rows stand in the order of the input, but a comparison must not depend on it: order by `ranks`.
     """
 
+    @property
+    def notes(self) -> Notes:
+        """What was known before."""
+        ...
+
     def __len__(self) -> int:
         """How many rows."""
+        ...
+
+    def only(self, places: NDArray[np.int64]) -> Signed:
+        """Some of the rows, by themselves; `places` ascend, and place p there is `places[p]` here."""
         ...
 
     def array(self, name: str) -> NDArray[Any]:
@@ -126,14 +163,23 @@ class Signed(Protocol):
         """A column of the signatures; `id` and `source` of the rows are always among them."""
         ...
 
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Which rows are in a split, shape (rows,)."""
+        ...
+
+    def origins(self) -> NDArray[np.int32]:
+        """Which of the datasets read each row is from, shape (rows,)."""
+        ...
+
     def ranks(self, *keys: NDArray[Any]) -> NDArray[np.int64]:
         """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
         ...
 
-    def revisit(self, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: NDArray[np.int64]) -> pa.Table:
+    def revisit(self, name: str, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: NDArray[np.int64]) -> Looked:
         """What `look`, a pure and picklable function, sees in some rows: one row each, in the order of the places.
 
         Args:
+            name: of what is looked for; with the settings of the step it says what `look` does.
             look: called with batches of rows.
             places: ascending.
         """
@@ -148,8 +194,8 @@ class Comparer(Protocol):
         """What the comparison needs of each row, a row for each; a pure function, so that it is remembered."""
         ...
 
-    def compare(self, signed: Signed) -> Sequence[Verdicts] | Assignment:
-        """Which rows leave, each at most once; or the split of every row."""
+    def compare(self, signed: Signed) -> Sequence[Verdicts] | Assignment | Copies:
+        """Which rows leave, each at most once; or the split of every row; or how often every row is there."""
         ...
 
 
@@ -168,40 +214,29 @@ class Scores:
     notes: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
 
 
-@runtime_checkable
-class Scorer(Protocol):
-    """Gives rows scores, at a price: it sees only the rows that are left, and what it said is kept across attempts."""
+class Grader(Protocol):
+    """Gives rows scores."""
 
     def score(self, batch: pa.RecordBatch) -> Scores:
         """The scores of the rows."""
         ...
 
 
-class Gathering(Protocol):
-    """What a global step remembers of the rows while they pass: signatures, not rows.
-
-    Rows pass in one or more rounds, each time in the same order.
-    """
-
-    def add(self, numbers: NDArray[np.int64], batch: pa.RecordBatch) -> None:
-        """See rows of this round; `numbers` are their places in the whole input, shape (rows,)."""
-        ...
-
-    def close(self) -> NDArray[np.int64] | None:
-        """End the round: the numbers of the rows to see in one more round, ascending, or None when there is none."""
-        ...
-
-    def removals(self) -> Removals:
-        """After the last round: the rows that leave, by number."""
-        ...
-
-
 @runtime_checkable
-class GlobalStep(Protocol):
-    """Compares rows with each other."""
+class Scorer(Grader, Protocol):
+    """Gives rows scores, at a price: it sees only the rows that are left, and what it said is kept across attempts."""
 
-    def gather(self) -> Gathering:
-        """Begin."""
+    @property
+    def name(self) -> str:
+        """Under which its remarks stand in the rows."""
+        ...
+
+    def recall(self, scores: Scores) -> None:
+        """Hear what it said of some rows in an attempt before."""
+        ...
+
+    def finish(self) -> Mapping[str, Any]:
+        """After the last row: what there is to say of the scores, as JSON values."""
         ...
 
 
@@ -214,4 +249,4 @@ class Assigner(Protocol):
         ...
 
 
-Runnable = RowFilter | Rewriter | GlobalStep | Assigner
+Runnable = RowFilter | Rewriter | Comparer | Scorer | Assigner

@@ -39,6 +39,8 @@ class Contradictions:
 
     def compare(self, signed: Signed) -> Sequence[Verdicts]:
         """The rows whose answer is not the one kept."""
+        if not len(signed):
+            return []
         prompts, answers = signed.array("prompt"), signed.array("answer")
         # By prompt, then in the order of ids.
         order = np.lexsort((signed.ranks(), prompts[:, 1], prompts[:, 0]))

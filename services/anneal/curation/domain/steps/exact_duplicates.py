@@ -1,18 +1,17 @@
 """Drop rows that say the same as another row.
 
-Texts are compared by 128 bits of BLAKE2b. Normalised means NFKC, lower case, white space collapsed.
+Texts are compared by 128 bits of their digest. Normalised means NFKC, lower case, white space collapsed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from anneal.curation.domain.identities import Identities
-from anneal.curation.domain.steps.base import Removal, Removals
+from anneal.curation.domain.steps.base import Signed, Verdicts
 from anneal.curation.domain.texts import Part, digests_of
 
 
@@ -30,41 +29,30 @@ class ExactDuplicates:
     part: Part = "conversation"
     normalize: bool = True
 
-    def gather(self) -> Equals:
-        """Begin."""
-        return Equals(step=self)
+    def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The digest of each row, in two halves."""
+        digests = digests_of(batch, self.part, normalize=self.normalize)
+        halves = [pa.array(np.ascontiguousarray(digests[:, half])) for half in range(2)]
+        return pa.RecordBatch.from_arrays(halves, names=["high", "low"])
 
-
-@dataclass(slots=True, kw_only=True)
-class Equals:
-    """The digests and ids of the rows seen."""
-
-    step: ExactDuplicates
-    _seen: Identities = field(default_factory=Identities)
-    _digests: list[NDArray[np.uint64]] = field(default_factory=list)
-
-    def add(self, numbers: NDArray[np.int64], batch: pa.RecordBatch) -> None:
-        """Remember rows."""
-        self._seen.add(numbers, batch)
-        self._digests.append(digests_of(batch, self.step.part, normalize=self.step.normalize))
-
-    def close(self) -> None:
-        """One round is enough."""
-        return None
-
-    def removals(self) -> Removals:
-        """Every row but the first of each group of equals."""
-        digests = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *self._digests])
-        order = np.lexsort((self._seen.ranks(), digests[:, 1], digests[:, 0]))
-        ordered = digests[order]
+    def compare(self, signed: Signed) -> Sequence[Verdicts]:
+        """Every row but the first of each group of equals leaves."""
+        if not len(signed):
+            return []
+        everyone = signed.array("high")
+        order = np.argsort(everyone)
+        equal = everyone[order[1:]] == everyone[order[:-1]]
+        some = np.sort(order[np.append(equal, False) | np.insert(equal, 0, False)])
+        # From here on only of rows that may have an equal: most have none.
+        few = signed.only(some)
+        high, low = everyone[some], few.array("low")
+        order = np.lexsort((few.ranks(), low, high))
         opens = np.ones(len(order), dtype=bool)
-        opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        opens[1:] = (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]])
         group = np.cumsum(opens) - 1
-        firsts, sizes = order[opens], np.bincount(group)
-        ids, numbers = self._seen.ids(), self._seen.numbers()
-        return {
-            int(numbers[order[place]]): Removal(
-                "exact_duplicate", {"copies": int(sizes[group[place]])}, ids[int(firsts[group[place]])].as_py()
-            )
-            for place in np.flatnonzero(~opens)
-        }
+        gone = ~opens
+        places, firsts, copies = some[order[gone]], some[order[opens][group[gone]]], np.bincount(group)[group[gone]]
+        back = np.argsort(places)
+        numbers = {"copies": copies[back]}
+        said = Verdicts(places=places[back], reason="exact_duplicate", numbers=numbers, duplicate_of=firsts[back])
+        return [said]

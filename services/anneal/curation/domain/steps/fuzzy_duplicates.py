@@ -1,32 +1,21 @@
-r"""Drop rows that say almost the same as another row.
+"""Drop rows that say almost the same as another row.
 
-Texts are sets of word n-grams of lower-cased `\w+`; a text of fewer words is one shingle of them all, one of no words
-(emoji only, say) is not compared. Rows of the same words collapse first; MinHash and LSH find candidates among the
-others, and only pairs whose true Jaccard similarity reaches the threshold count, so no row is removed by chance. Of
-each connected component the longest row stays (in characters; then the smallest id, then the source),
-wherever it stands.
+What is almost the same: `near_duplicates.py`. Of each connected component of similar rows the longest stays (in
+characters; then the smallest id, then the source), wherever it stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs
-from anneal.curation.domain.components import Reached, walk_components
-from anneal.curation.domain.identities import Identities
-from anneal.curation.domain.similarity import ShingleSets
-from anneal.curation.domain.steps.base import Removal, Removals, need
-from anneal.curation.domain.texts import Part, text_of
-from anneal.curation.domain.words import Ragged, fingerprints_of, ngrams_of, words_of
-
-MIN_THRESHOLD = 0.1
-MAX_NGRAM = 50
+from anneal.curation.domain.components import walk_components
+from anneal.curation.domain.near_duplicates import NearDuplicates, check
+from anneal.curation.domain.steps.base import Signed, Verdicts
+from anneal.curation.domain.texts import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,129 +36,36 @@ class FuzzyDuplicates:
     ngram: int = 5
 
     def __post_init__(self) -> None:
-        fits = MIN_THRESHOLD <= self.threshold <= 1
-        need(fits, "threshold", f"{self.threshold} is not within {MIN_THRESHOLD} and 1")
-        need(1 <= self.ngram <= MAX_NGRAM, "ngram", f"{self.ngram} is not within 1 and {MAX_NGRAM}")
+        check(self.threshold, self.ngram)
 
-    def gather(self) -> Signatures:
-        """Begin."""
-        return Signatures(step=self, bands=Bands.for_threshold(self.threshold))
+    @property
+    def _pairs(self) -> NearDuplicates:
+        return NearDuplicates(self.part, self.threshold, self.ngram)
 
+    def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What finds a row's near-duplicates."""
+        return self._pairs.sign(batch)
 
-@dataclass(slots=True, kw_only=True)
-class Signatures:
-    """First round: fingerprints, lengths and band keys of all rows. Second: the shingles of the candidates."""
-
-    step: FuzzyDuplicates
-    bands: Bands
-    _seen: Identities = field(default_factory=Identities)
-    _prints: list[NDArray[np.uint64]] = field(default_factory=list)
-    _lengths: list[NDArray[np.int64]] = field(default_factory=list)
-    _keys: list[NDArray[np.uint64]] = field(default_factory=list)
-    _groups: Groups | None = None
-    _wanted: list[Ragged] = field(default_factory=list)
-
-    def add(self, numbers: NDArray[np.int64], batch: pa.RecordBatch) -> None:
-        """Remember rows of this round."""
-        texts = text_of(batch, self.step.part)
-        words = words_of(texts)
-        if self._groups is not None:
-            self._wanted.append(_sets(ngrams_of(words, self.step.ngram, short_rows=True)))
-            return
-        worded = words.lengths > 0
-        if not worded.all():
-            mask = pa.array(worded)
-            numbers, batch, texts = numbers[worded], batch.filter(mask), texts.filter(mask)
-            words = Ragged(words.values, words.offsets[np.append(True, worded)])
-        self._seen.add(numbers, batch)
-        self._lengths.append(pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
-        self._prints.append(fingerprints_of(words))
-        self._keys.append(self.bands.keys_of(_sets(ngrams_of(words, self.step.ngram, short_rows=True))))
-
-    def close(self) -> NDArray[np.int64] | None:
-        """After the first round, the rows that have a candidate."""
-        if self._groups is not None:
-            return None
-        ranks = self._seen.ranks(np.concatenate([np.zeros(0, dtype=np.int64), *self._lengths]))
-        prints = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *self._prints])
-        keys = np.concatenate([np.zeros((0, self.bands.count), dtype=np.uint64), *self._keys])
-        self._prints, self._keys, self._lengths = [], [], []
-        self._groups = Groups.of(prints, keys, ranks)
-        return np.sort(self._seen.numbers()[self._groups.compared]) if len(self._groups.pairs) else None
-
-    def removals(self) -> Removals:
-        """Every row but the longest of each component, and every row with the words of another."""
-        assert self._groups is not None
-        groups, ids, numbers = self._groups, self._seen.ids(), self._seen.numbers()
-        reached = {one.row: one for one in self._verified(groups)}
-        removals = {}
-        for one in reached.values():
-            removals[int(numbers[one.row])] = self._removal(one, ids)
-        for row in np.flatnonzero(groups.heads != np.arange(len(numbers))).tolist():
-            head = int(groups.heads[row])
-            first = reached[head].first if head in reached else head
-            removals[int(numbers[row])] = self._removal(Reached(row, head, 1.0, first), ids)
-        return removals
-
-    def _verified(self, groups: Groups) -> Iterator[Reached]:
-        if not len(groups.pairs):
-            return iter(())
-        # Rows passed in the order of their numbers.
-        order = groups.compared[np.argsort(self._seen.numbers()[groups.compared], kind="stable")]
-        places = np.full(len(groups.heads), -1, dtype=np.int64)
-        places[order] = np.arange(len(order))
-        sets = ShingleSets(_concatenated(self._wanted))
-        similarities = sets.jaccard(places[groups.pairs], self.step.threshold)
-        similar = similarities >= self.step.threshold
-        return walk_components(groups.pairs[similar], similarities[similar], groups.ranks)
-
-    def _removal(self, one: Reached, ids: pa.ChunkedArray) -> Removal:
-        numbers = {"similarity": round(one.similarity, 6), "threshold": self.step.threshold}
-        if one.by == one.first:
-            return Removal("fuzzy_duplicate", numbers, ids[one.by].as_py())
-        return Removal("fuzzy_duplicate", {**numbers, "kept": ids[one.first].as_py()}, ids[one.by].as_py())
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Rows of the same words behind one head each, and the heads to compare.
-
-    Attributes:
-        heads: the row that stands for each row, shape (rows,); its own head where no other row has its words.
-        pairs: heads to compare, shape (pairs, 2).
-        compared: the heads in `pairs`, each once.
-        ranks: the order of the rows, shape (rows,).
-    """
-
-    heads: NDArray[np.int64]
-    pairs: Pairs
-    compared: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, prints: NDArray[np.uint64], keys: NDArray[np.uint64], ranks: NDArray[np.int64]) -> Groups:
-        """Group rows by fingerprint, and find the candidates among the heads by their band keys."""
-        order = np.lexsort((ranks, prints[:, 1], prints[:, 0]))
-        ordered = prints[order]
-        opens = np.ones(len(order), dtype=bool)
-        opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        heads = np.empty(len(order), dtype=np.int64)
-        heads[order] = order[opens][np.cumsum(opens) - 1] if len(order) else order
-        alone = np.sort(order[opens])
-        pairs = alone[candidate_pairs(keys[alone], ranks[alone])]
-        return cls(heads, pairs, np.unique(pairs), ranks)
-
-
-def _sets(shingles: Ragged) -> Ragged:
-    """Each row's shingles once; only long rows are worth the sorting."""
-    if not len(shingles.values) or shingles.lengths.max() < 10_000:
-        return shingles
-    rows = [np.unique(shingles.row(r)) for r in range(len(shingles.lengths))]
-    lengths = [len(row) for row in rows]
-    return Ragged(np.concatenate(rows), np.concatenate(([0], np.cumsum(lengths))))
-
-
-def _concatenated(parts: list[Ragged]) -> Ragged:
-    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
-    values = np.concatenate([np.zeros(0, dtype=np.uint64), *(part.values for part in parts)])
-    return Ragged(values, np.concatenate(([0], np.cumsum(lengths))))
+    def compare(self, signed: Signed) -> Sequence[Verdicts]:
+        """Every row but the longest of each component leaves, and every row with the words of another."""
+        if not len(signed):
+            return []
+        similar = self._pairs.find(signed)
+        reached = walk_components(similar.pairs, similar.similarities, similar.ranks)
+        first = np.arange(len(signed))
+        first[reached.rows] = reached.firsts
+        behind = similar.worded[similar.worded != similar.heads]
+        heads = similar.heads[similar.worded != similar.heads]
+        places = np.concatenate((reached.rows, behind))
+        order = np.argsort(places)
+        by = np.concatenate((reached.by, heads))[order]
+        kept = np.concatenate((reached.firsts, first[heads]))[order]
+        similarity = np.concatenate((reached.similarities, np.ones(len(behind))))[order]
+        said = Verdicts(
+            places=places[order],
+            reason="fuzzy_duplicate",
+            numbers={"similarity": similarity.round(6), "threshold": self.threshold},
+            duplicate_of=by,
+            related={"kept": np.where(kept == by, -1, kept)},
+        )
+        return [said]

@@ -138,7 +138,8 @@ def _word_characters(texts: pa.Array, words: NDArray[np.int64]) -> NDArray[np.fl
     spaces = np.concatenate(([0], np.cumsum(IS_SPACE[octets])))
     characters = pc.utf8_length(texts).to_numpy(zero_copy_only=False) - np.diff(spaces[offsets])
     if pc.all(pc.string_is_ascii(texts)).as_py():
-        return np.asarray(characters / words)
+        lengths: NDArray[np.float64] = characters / words
+        return lengths
     unspaced = _count(texts, _UNSPACED) > _MAX_UNSPACED * characters
     return np.where(unspaced, np.nan, characters / words)
 

@@ -1,0 +1,1 @@
+"""Curation against its peers: `python -m benchmarks.curation` (`make bench-curation`)."""

@@ -1,0 +1,1 @@
+"""What a dataset version looks like, as text and as a page."""

@@ -1,0 +1,221 @@
+"""What a comparison sees of the rows that are left: parts of many pieces as if they were one table.
+
+Columns of numbers are copied when they are asked for, one at a time; texts stay mapped. So a comparison of ten million
+rows holds what it works on and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Look = Callable[[pa.RecordBatch], pa.RecordBatch]
+Opener = Callable[[int], pa.RecordBatch]
+ID_BYTES = 16
+"""So much of an id decides its place in an order: 64 bits of a digest in hex, which two of ten million share by chance
+once in 300,000 datasets; their sources decide then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was seen in some rows at a second look, piece by piece.
+
+    Attributes:
+        bounds: the rows of piece i are those from `bounds[i]` to before `bounds[i + 1]`, shape (pieces + 1,).
+        open: the table of a piece; mapped, and let go with the last reference to it.
+    """
+
+    bounds: NDArray[np.int64]
+    open: Opener
+
+    def table(self) -> pa.Table:
+        """All of it, mapped."""
+        return pa.Table.from_batches([self.open(piece) for piece in range(len(self.bounds) - 1)])
+
+
+class SignedRows:
+    """The rows of a comparison. A row's place is its number among them."""
+
+    def __init__(
+        self,
+        numbers: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        signatures: Opener,
+        identities: Opener,
+        revisit: Callable[[str, Look, Sequence[NDArray[np.int64]]], Looked],
+        notes: Notes,
+        splits: Callable[[str], NDArray[np.bool_]],
+        origins: NDArray[np.int32],
+    ) -> None:
+        """Make the view.
+
+        Args:
+            numbers: the rows' numbers in the whole input, ascending; shape (rows,).
+            starts: number of the first row of each piece, and the number of all rows; shape (pieces + 1,).
+            signatures: the part that the step signed, by piece.
+            identities: ids and sources, by piece.
+            revisit: takes a name, a look, and the places within each piece.
+            notes: what the comparison said of the same rows before.
+            splits: which rows of the whole input are in a split.
+            origins: the dataset that each piece is from, shape (pieces,).
+        """
+        self.numbers, self.notes = numbers, notes
+        self._splits, self._origins = splits, origins
+        self._starts, self._signatures, self._identities, self._revisit = starts, signatures, identities, revisit
+        self._bounds = np.searchsorted(numbers, starts)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def only(self, places: NDArray[np.int64]) -> SignedRows:
+        """Some of the rows, by themselves; places ascend."""
+        return SignedRows(
+            self.numbers[places],
+            self._starts,
+            self._signatures,
+            self._identities,
+            self._revisit,
+            self.notes,
+            self._splits,
+            self._origins,
+        )
+
+    def _places(self, piece: int) -> NDArray[np.int64]:
+        """Which rows of a piece are among these, as places within the piece."""
+        places: NDArray[np.int64] = self.numbers[self._bounds[piece] : self._bounds[piece + 1]] - self._starts[piece]
+        return places
+
+    def _pieces(self) -> list[int]:
+        pieces: list[int] = np.flatnonzero(np.diff(self._bounds)).tolist()
+        return pieces
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A column of numbers, shape (rows,); of lists of one size, shape (rows, size)."""
+        made: NDArray[Any] | None = None
+        for piece in self._pieces():
+            values = _numbers_of(self._signatures(piece).column(name))
+            if made is None:
+                made = np.empty((len(self), *values.shape[1:]), dtype=values.dtype)
+            made[self._bounds[piece] : self._bounds[piece + 1]] = values[self._places(piece)]
+        return np.zeros(0, dtype=np.int64) if made is None else made
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of the signatures, or `id` or `source` of the rows."""
+        opener = self._identities if name in ("id", "source") else self._signatures
+        chunks = [opener(piece).column(name).take(pa.array(self._places(piece))) for piece in self._pieces()]
+        return pa.chunked_array(chunks, type=None if chunks else pa.string())
+
+    def in_split(self, split: str) -> NDArray[np.bool_]:
+        """Which rows are in a split, shape (rows,)."""
+        return self._splits(split)[self.numbers]
+
+    def origins(self) -> NDArray[np.int32]:
+        """Which of the datasets read each row is from, shape (rows,)."""
+        return np.repeat(self._origins, np.diff(self._bounds))
+
+    def ids(self, places: NDArray[np.int64]) -> list[str]:
+        """The ids of some rows, in any order and as often as they are asked for."""
+        ids: list[str] = self._texts("id", places).to_pylist()
+        return ids
+
+    def _texts(self, name: str, places: NDArray[np.int64]) -> pa.Array:
+        if not len(places):
+            return pa.array([], type=pa.string())
+        order = np.argsort(places, kind="stable")
+        ascending = places[order]
+        chunks = []
+        for piece in range(len(self._starts) - 1):
+            first, last = np.searchsorted(ascending, self._bounds[piece : piece + 2])
+            if first < last:
+                within = self.numbers[ascending[first:last]] - self._starts[piece]
+                chunks.append(self._identities(piece).column(name).take(pa.array(within)))
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return pa.concat_arrays(chunks).take(pa.array(back))
+
+    def ranks(self, *keys: NDArray[Any]) -> NDArray[np.int64]:
+        """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
+        high, low = self._id_keys()
+        sorting = (*keys, high, low)
+        order = np.lexsort(tuple(reversed(sorting)))
+        equal = np.ones(max(len(order) - 1, 0), dtype=bool)
+        for key in sorting:
+            equal &= key[order[1:]] == key[order[:-1]]
+        if equal.any():
+            self._order_by_source(order, equal)
+        ranks = np.empty(len(order), dtype=np.int64)
+        ranks[order] = np.arange(len(order))
+        return ranks
+
+    def _order_by_source(self, order: NDArray[np.int64], equal: NDArray[np.bool_]) -> None:
+        """Put runs of equal rows into the order of their sources, in place."""
+        group = np.concatenate(([0], np.cumsum(~equal)))
+        spots = np.flatnonzero(np.concatenate((equal, [False])) | np.concatenate(([False], equal)))
+        rows = order[spots]
+        texts = pc.fill_null(self._texts("source", rows), "")
+        table = pa.table({"group": group[spots], "source": texts, "place": rows})
+        order[spots] = rows[pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()]
+
+    def _id_keys(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        keys = np.zeros((len(self), 2), dtype=np.uint64)
+        for piece in self._pieces():
+            texts = self._identities(piece).column("id").take(pa.array(self._places(piece)))
+            keys[self._bounds[piece] : self._bounds[piece + 1]] = _leading(texts)
+        return keys[:, 0], keys[:, 1]
+
+    def revisit(self, name: str, look: Look, places: NDArray[np.int64]) -> Looked:
+        """What `look` sees in some rows: one row for each, in the order of the places.
+
+        Args:
+            name: of what is looked for; with the settings of the step it says what `look` does.
+            look: a pure and picklable function.
+            places: ascending.
+        """
+        numbers = self.numbers[places]
+        cuts = np.searchsorted(numbers, self._starts)
+        wanted = [
+            numbers[first:last] - start
+            for first, last, start in zip(cuts[:-1], cuts[1:], self._starts[:-1], strict=True)
+        ]
+        return self._revisit(name, look, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What comparisons of a dataset's rows keep for the next one.
+
+    Attributes:
+        found: what was kept before, by name.
+        kept: what this one keeps.
+    """
+
+    found: Callable[[str], pa.RecordBatch | None]
+    keep: Callable[[str, pa.RecordBatch], None]
+
+    @classmethod
+    def in_memory(cls, notes: dict[str, pa.RecordBatch] | None = None) -> Notes:
+        """Notes that last as long as the dict."""
+        held = {} if notes is None else notes
+        return cls(held.get, held.__setitem__)
+
+
+def _numbers_of(column: pa.Array) -> NDArray[Any]:
+    if isinstance(column.type, pa.FixedSizeListType):
+        flat: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(-1, column.type.list_size)
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _leading(ids: pa.Array) -> NDArray[np.uint64]:
+    """The first bytes of each id as two numbers that stand in the order of the bytes."""
+    padded = pc.utf8_slice_codeunits(pc.utf8_rpad(pc.fill_null(ids, ""), ID_BYTES, "\0"), 0, ID_BYTES)
+    fixed = pc.binary_slice(padded.cast(pa.binary()), 0, ID_BYTES).cast(pa.binary(ID_BYTES))
+    octets = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * ID_BYTES :][: len(ids) * ID_BYTES]
+    return octets.reshape(-1, 2, 8).view(">u8").reshape(-1, 2).astype(np.uint64)

@@ -1,0 +1,98 @@
+"""Where pieces are looked at: what is looked for, what was changed before, and the parts that were found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from anneal.curation.domain.pieces import (
+    Change,
+    Executor,
+    Look,
+    Shared,
+    Source,
+    Task,
+    Vault,
+    Work,
+    examine,
+    identify,
+    key_of,
+)
+
+Watch = Callable[[str, int, int], None]
+IDENTIFY, ROWS = "identify", "rows"
+
+
+class Workbench:
+    """The pieces of a run, and the changes that its steps have made to them so far.
+
+    Attributes:
+        pieces: all of them.
+        starts: number of the first row of each, and the number of all rows; shape (pieces + 1,).
+        count: rows in all.
+        looks: what can be looked for, by name.
+        depth: changes made so far, the same number in every piece.
+    """
+
+    def __init__(self, source: Source, vault: Vault, executor: Executor, watch: Watch) -> None:
+        self.pieces = source.pieces
+        self.count = sum(piece.rows for piece in self.pieces)
+        self.starts = np.array([*(piece.start for piece in self.pieces), self.count], dtype=np.int64)
+        self.looks: dict[str, Look] = {IDENTIFY: identify, ROWS: _same}
+        self.depth = 0
+        self.vault, self.executor, self.watch = vault, executor, watch
+        self._source = source
+        self._changes: list[list[Change]] = [[] for _ in self.pieces]
+        self._chains: list[list[str]] = [[""] for _ in self.pieces]
+
+    @property
+    def shared(self) -> Shared:
+        """What work on a piece needs besides the piece."""
+        return Shared(self._source, self.looks)
+
+    def changes(self, piece: int, depth: int) -> tuple[Change, ...]:
+        """The first changes made to a piece."""
+        return tuple(self._changes[piece][:depth])
+
+    def chain(self, piece: int, depth: int) -> str:
+        """Says what they are."""
+        return self._chains[piece][depth]
+
+    def change(self, changes: Sequence[Change], names: Sequence[str]) -> None:
+        """Change every piece once more, under a name that says how."""
+        for made, chain, one, name in zip(self._changes, self._chains, changes, names, strict=True):
+            made.append(one)
+            chain.append(key_of(chain[-1], name))
+        self.depth += 1
+
+    def key(self, piece: int, look: str, depth: int, *more: str | bytes) -> str:
+        """The key of a part."""
+        return key_of(self.pieces[piece].key, self._chains[piece][depth], look, *more)
+
+    def opener(self, look: str, depth: int) -> Callable[[int], pa.RecordBatch]:
+        """Opens a part by the number of its piece."""
+        return lambda piece: self.vault.open(self.key(piece, look, depth))
+
+    def examine(self, doing: str, tasks: Sequence[Sequence[Task]]) -> None:
+        """Do the tasks of each piece whose parts are not there yet."""
+        work = []
+        for number, (piece, wanted) in enumerate(zip(self.pieces, tasks, strict=True)):
+            missing = tuple(task for task in wanted if not self.vault.has(task.key))
+            if missing:
+                work.append(Work(piece, self.changes(number, max(task.depth for task in missing)), missing))
+        done = self.count - sum(item.piece.rows for item in work)
+        self.watch(doing, done, self.count)
+        for rows in self.executor.map(examine, self.shared, work, self._keep):
+            done += rows
+            self.watch(doing, done, self.count)
+
+    def _keep(self, work: Work, found: Sequence[tuple[str, pa.RecordBatch]]) -> int:
+        for key, part in found:
+            self.vault.put(key, part)
+        return work.piece.rows
+
+
+def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch

@@ -1,0 +1,130 @@
+"""The end of a run: files are planned from the fates of rows, and those that are not there yet are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from anneal.curation.domain.ledger import Ledger
+from anneal.curation.domain.output import File, Segment, assemble, cut
+from anneal.curation.domain.pieces import key_of
+from anneal.curation.domain.workbench import IDENTIFY, Workbench
+
+
+class Sink(Protocol):
+    """Where files go."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Most rows of a file, and bytes with which one ends."""
+        ...
+
+    def write(self, file: File, rows: pa.Table) -> Any:
+        """Write a file; called on several threads. Returns what `add` wants."""
+        ...
+
+    def add(self, file: File, written: Any) -> None:
+        """Take a written file, in the order of the output."""
+        ...
+
+    def note(self, written: Any) -> pa.RecordBatch:
+        """What was written, to be recalled."""
+        ...
+
+    def recall(self, file: File, note: pa.RecordBatch) -> Any:
+        """What was written before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of each row.
+
+    Attributes:
+        ledger: which rows are gone.
+        split_names: the splits.
+        splits: that of each row, by its place among the names; shape (rows,).
+        copies: how often each row is there; shape (rows,).
+        depths: how many changes each step saw, by the step's number.
+    """
+
+    ledger: Ledger
+    split_names: Sequence[str]
+    splits: NDArray[np.int16]
+    copies: NDArray[np.int32]
+    depths: Mapping[int, int]
+
+
+def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
+    """Write kept and removed rows; returns all files, also those that were there."""
+    files: list[File] = []
+    total, done = int(fates.copies.sum()), 0
+    bench.watch("write", done, total)
+
+    def fresh() -> Iterator[File]:
+        nonlocal done
+        for file in _files(bench, fates, sink):
+            files.append(file)
+            if bench.vault.has(file.key):
+                done += file.rows
+            else:
+                yield file
+
+    def keep(file: File, rows: pa.Table) -> int:
+        bench.vault.put(file.key, sink.note(sink.write(file, rows)))
+        return file.rows
+
+    for rows in bench.executor.map(assemble, bench.shared, fresh(), keep):
+        done += rows
+        bench.watch("write", done, total)
+    for file in files:
+        sink.add(file, sink.recall(file, bench.vault.open(file.key)))
+    return files
+
+
+def _files(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[File]:
+    sizes = np.zeros(bench.count, dtype=np.int64)
+    identities = bench.opener(IDENTIFY, bench.depth)
+    for index, piece in enumerate(bench.pieces):
+        sizes[piece.start : piece.start + piece.rows] = identities(index).column("bytes").to_numpy()
+    depths = np.full(bench.count, bench.depth, dtype=np.int16)
+    for step, depth in fates.depths.items():
+        depths[fates.ledger.fate == step] = depth
+    alive = fates.ledger.alive
+    chosen = [(split, alive & (fates.splits == code)) for code, split in enumerate(fates.split_names)]
+    for split, rows in [*sorted(chosen, key=lambda one: one[0]), (None, ~alive)]:
+        numbers = np.flatnonzero(rows)
+        numbers = np.repeat(numbers, fates.copies[numbers])
+        for run in cut(numbers, sizes[numbers], *sink.limits):
+            yield _file(bench, run, depths, fates.ledger, split)
+
+
+def _file(
+    bench: Workbench, numbers: NDArray[np.int64], depths: NDArray[np.int16], ledger: Ledger, split: str | None
+) -> File:
+    """The file of some rows, ascending; those without a split were removed."""
+    segments: list[Segment] = []
+    told: list[str | bytes] = []
+    cuts = np.searchsorted(numbers, bench.starts)
+    for index in np.flatnonzero(np.diff(cuts)).tolist():
+        rows = numbers[cuts[index] : cuts[index + 1]]
+        places, piece = rows - bench.starts[index], bench.pieces[index]
+        deepest = int(depths[rows].max())
+        segments.append(Segment(piece, bench.changes(index, deepest), places, depths[rows]))
+        told += [piece.key, bench.chain(index, deepest), places.tobytes(), depths[rows].tobytes()]
+    if split is not None:
+        return File(key_of("rows", split, *told), "rows", split, segments)
+    why = ledger.why(numbers)
+    return File(key_of("removed", *told, _bytes_of(why)), "removed", "", segments, why)
+
+
+def _bytes_of(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import random
+from collections import deque
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from anneal.curation.domain.candidates import NEIGHBOURS, candidate_pairs
+from anneal.curation.domain.components import walk_components
+from anneal.curation.domain.similarity import ShingleSets, jaccard
+from anneal.curation.domain.words import Ragged
+
+SETS = st.lists(
+    st.sets(st.one_of(st.integers(0, 12), st.integers((1 << 64) - 9, (1 << 64) - 1))), min_size=1, max_size=8
+)
+
+
+def ragged(sets: list[set[int]]) -> Ragged:
+    values = [value for one in sets for value in sorted(one)]
+    return Ragged(np.array(values, dtype=np.uint64), np.cumsum([0, *map(len, sets)]))
+
+
+def slow_jaccard(left: set[int], right: set[int], at_least: float) -> float:
+    similarity = len(left & right) / len(left | right) if left | right else 0.0
+    return similarity if similarity >= at_least else 0.0
+
+
+@given(SETS, st.sampled_from([0.1, 1 / 3, 0.5, 2 / 3, 0.8, 1.0]), st.data())
+def test_similarities_are_those_of_sets(sets: list[set[int]], at_least: float, data: st.DataObject) -> None:
+    pairs = np.array([(a, b) for a in range(len(sets)) for b in range(len(sets))])
+    expected = [slow_jaccard(sets[a], sets[b], at_least) for a, b in pairs]
+    whole = ragged(sets)
+    found = jaccard(whole.values, whole.offsets, pairs, at_least)
+    assert np.where(found >= at_least, found, 0).tolist() == expected
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sets)), max_size=3)))
+    pieces = [ragged(sets[a:b]) for a, b in zip([0, *cuts], [*cuts, len(sets)], strict=True)]
+    assert (ShingleSets(pieces).jaccard(pairs, at_least) == found).all()
+
+
+@pytest.mark.parametrize(("common", "own"), [(4, 1), (41, 1), (8, 2), (800, 200), (799, 200)])
+def test_a_similarity_at_its_own_threshold_is_reached(common: int, own: int) -> None:
+    sets = ragged([set(range(common)), set(range(common + own))])
+    similarity = common / (common + own)
+    for at_least in (np.nextafter(similarity, 0), similarity, 0.001):
+        assert jaccard(sets.values, sets.offsets, np.array([(0, 1), (1, 0)]), at_least).tolist() == [similarity] * 2
+
+
+def test_sets_that_cannot_be_similar_are_given_up() -> None:
+    sets = ragged([set(range(10)), set(range(5, 15)), set(range(100))])
+    assert jaccard(sets.values, sets.offsets, np.array([(0, 1), (0, 2)]), 0.8).tolist() == [0, 0]
+    assert jaccard(sets.values, sets.offsets, np.array([(0, 1), (0, 2)]), 0.05).tolist() == [1 / 3, 0.1]
+
+
+def test_sets_may_lie_in_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "values.npy", np.arange(8, dtype=np.uint64))
+    values = np.load(tmp_path / "values.npy", mmap_mode="r")
+    sets = ShingleSets([Ragged(values[:4], np.array([0, 4])), Ragged(values, np.array([0, 5]))])
+    assert sets.jaccard(np.array([(0, 1)]), 0.8).tolist() == [0.8]
+
+
+def slow_pairs(keys: NDArray[np.uint64], ranks: NDArray[np.int64]) -> list[tuple[int, int]]:
+    found = set()
+    for band in keys.tolist():
+        buckets: dict[int, list[int]] = {}
+        for row in np.argsort(ranks).tolist():
+            buckets.setdefault(band[row], []).append(row)
+        for bucket in buckets.values():
+            places = combinations(range(len(bucket)), 2)
+            found |= {(bucket[a], bucket[b]) for a, b in places if a == 0 or b - a <= NEIGHBOURS}
+    return sorted(found, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+
+
+@given(st.integers(0, 90), st.integers(1, 3), st.sampled_from([1, 2, 30, 1 << 60]), st.integers(0, 1 << 32))
+def test_candidates_are_the_first_and_the_next_of_each_bucket(rows: int, bands: int, keys: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(0, keys, (bands, rows), dtype=np.uint64)
+    ranks = rng.permutation(rows)
+    pairs = candidate_pairs(matrix, ranks)
+    assert list(map(tuple, pairs.tolist())) == slow_pairs(matrix, ranks)
+    # In another order the rows make the same pairs, in the same order.
+    order = rng.permutation(rows)
+    again = candidate_pairs((band[order] for band in matrix), ranks[order])
+    assert (order[again] == pairs).all()
+
+
+def test_a_bucket_makes_no_square() -> None:
+    rows = 100_000
+    pairs = candidate_pairs(np.zeros((2, rows), dtype=np.uint64), np.arange(rows)[::-1])
+    # The first meets all, and each other one those after it.
+    assert len(pairs) == rows - 1 + sum(min(NEIGHBOURS, rows - 1 - place) for place in range(1, rows))
+    assert pairs[0].tolist() == [rows - 1, rows - 2]
+
+
+def slow_walk(pairs: list[tuple[int, int]], ranks: list[int]) -> list[tuple[int, int, int]]:
+    near: dict[int, list[int]] = {}
+    for a, b in pairs:
+        near.setdefault(a, []).append(b)
+        near.setdefault(b, []).append(a)
+    seen: set[int] = set()
+    reached = []
+    for first in sorted(near, key=lambda row: ranks[row]):
+        if first in seen:
+            continue
+        seen.add(first)
+        waiting = deque([first])
+        while waiting:
+            row = waiting.popleft()
+            for other in sorted(near[row], key=lambda row: ranks[row]):
+                if other not in seen:
+                    seen.add(other)
+                    waiting.append(other)
+                    reached.append((other, row, first))
+    return reached
+
+
+@given(st.integers(2, 30), st.integers(0, 40), st.randoms())
+def test_components_are_walked_from_their_first(rows: int, count: int, chance: random.Random) -> None:
+    every = list(combinations(range(rows), 2))
+    chosen = [pair if chance.random() < 0.5 else pair[::-1] for pair in chance.sample(every, min(count, len(every)))]
+    ranks = chance.sample(range(rows), rows)
+    similarity = {frozenset(pair): chance.random() for pair in chosen}
+    pairs = np.array(chosen, dtype=np.int64).reshape(-1, 2)
+    reached = walk_components(pairs, np.array([similarity[frozenset(pair)] for pair in chosen]), np.array(ranks))
+    found = list(zip(reached.rows.tolist(), reached.by.tolist(), reached.firsts.tolist(), strict=True))
+    assert found == slow_walk(chosen, ranks)
+    assert reached.similarities.tolist() == [similarity[frozenset((row, by))] for row, by, _ in found]
+
+
+def test_a_million_rows_are_one_chain() -> None:
+    rows = 1_000_000
+    pairs = np.stack((np.arange(rows - 1), np.arange(1, rows)), axis=1)
+    reached = walk_components(pairs, np.full(rows - 1, 0.9), np.arange(rows))
+    assert (reached.rows == np.arange(1, rows)).all()
+    assert (reached.by == np.arange(rows - 1)).all()
+    assert not reached.firsts.any()
