@@ -74,5 +74,6 @@ def test_no_verdict_depends_on_the_batch(step: RowFilter, texts: list[tuple[str,
 
 
 def test_every_row_filter_is_here() -> None:
-    judging = {name for name, kind in STEPS.items() if hasattr(kind, "judge")}
+    judging = {name for name, kind in STEPS.items() if callable(getattr(kind, "judge", None))}
+    judging -= {"score_filter"}  # which reads no text
     assert judging == {name for name, kind in STEPS.items() if any(type(step) is kind for step in EVERY)}
