@@ -28,6 +28,8 @@ from tests.contract.curation.house import many_rows, step
 from tests.e2e.small_loop import EXAMPLE, small_recipe
 from tests.fixtures.local_system import System
 
+ROWS = 120_000
+
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(900)]
 
 
@@ -171,8 +173,10 @@ def rows(killed: Killed, pages: dataset_pb2.DatasetVersion, tmp_path_factory: py
 
 
 def test_curate(killed: Killed) -> None:
-    source = killed.publish("many", many_rows()).name
-    steps = [step(name) for name in ("exact_duplicates", "fuzzy_duplicates", "split")]
+    # Enough rows, and two steps slow enough, that the job can be met in the middle.
+    source = killed.publish("many", many_rows(ROWS)).name
+    steps = [step("language", allowed=["en"]), step("repetition")]
+    steps += [step(name) for name in ("exact_duplicates", "fuzzy_duplicates", "split")]
 
     def order(dataset: str) -> curation.CurateDatasetRequest:
         return curation.CurateDatasetRequest(
@@ -188,7 +192,7 @@ def test_curate(killed: Killed) -> None:
     assert disturbed.digest == calm.digest
     assert killed.versions("c-disturbed") == [disturbed.digest]
     left = sum(removal.row_count for removal in disturbed.removals)
-    assert disturbed.input_row_count == 30_000 == disturbed.row_count + left + disturbed.quarantined_row_count
+    assert disturbed.input_row_count == ROWS == disturbed.row_count + left + disturbed.quarantined_row_count
 
 
 def test_train(killed: Killed, rows: Any) -> None:

@@ -51,13 +51,11 @@ def order(*steps: pb.CurationStep, sources: Iterable[str], dataset: str = "curat
     return pb.CurateDatasetRequest(parent=PROJECT, dataset_id=dataset, sources=sources, steps=steps)
 
 
-def many_rows() -> list[dict[str, Any]]:
+def many_rows(count: int = 30_000) -> list[dict[str, Any]]:
     """Enough rows that a job can be met in the middle."""
     chance = random.Random(7)
     words = [f"w{n}" for n in range(400)]
-    return [
-        asked(f"What is {n}?", " ".join(chance.choices(words, k=60)), f"page-{n % 200}.html") for n in range(30_000)
-    ]
+    return [asked(f"What is {n}?", " ".join(chance.choices(words, k=60)), f"page-{n % 200}.html") for n in range(count)]
 
 
 @dataclass(slots=True)

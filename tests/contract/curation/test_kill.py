@@ -10,7 +10,10 @@ from pathlib import Path
 from tests.contract.curation.house import House, many_rows, metadata, order, running, step
 from tests.fixtures.processes import descendants
 
+# The first two take long enough that the job can be met in the middle.
 STEPS = [
+    step("language", allowed=["en"]),
+    step("repetition"),
     step("length", min_answer_words=1),
     step("exact_duplicates"),
     step("fuzzy_duplicates"),

@@ -38,7 +38,7 @@ def test_a_call_carries_rubric_schema_and_the_whole_row_and_no_key(tmp_path: Pat
     assert shown(sent, "prompt") == (
         '[tools]\n[{"name": "add"}]\n\n[system]\nBe short.\n\n[user]\nOne?\n\n[assistant]\n1\n\n[user]\nTwo?'
     )
-    assert shown(sent, "answer") == "2, hm 2"
+    assert shown(sent, "answer") == "2"
     schema = sent["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["score"]["enum"] == [1, 2, 3, 4]
     assert server.keys == ["Bearer unused"]
