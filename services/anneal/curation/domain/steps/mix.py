@@ -8,13 +8,13 @@ others, or that leave, are chosen by a keyed digest of their ids, so a larger mi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from anneal.curation.domain.chance import chance_of
 from anneal.curation.domain.steps.base import TRAIN, Copies, Signed, need
 
 MAX_SOURCES = 1_000
@@ -49,10 +49,8 @@ class Mix:
 
     def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The place of each row by chance."""
-        key = self.seed.encode()[:64]
-        ids = batch.column("id").to_pylist()
-        raw = b"".join(blake2b((row or "").encode(), key=key, digest_size=8).digest() for row in ids)
-        return pa.RecordBatch.from_arrays([pa.array(np.frombuffer(raw, dtype="<u8").astype(np.uint64))], ["chance"])
+        chance = chance_of(batch.column("id"), self.seed)
+        return pa.RecordBatch.from_arrays([chance], names=["chance"])
 
     def compare(self, signed: Signed) -> Copies:
         """How often each row is there."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from anneal.curation.domain.chance import chance_of
 from anneal.curation.domain.steps.base import TRAIN, Signed, Verdicts, need
 
 META = "meta."
@@ -55,10 +55,7 @@ class Sample:
 
     def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The stratum of each row, and its place by chance."""
-        key = self.seed.encode()[:64]
-        ids = batch.column("id").to_pylist()
-        raw = b"".join(blake2b((row or "").encode(), key=key, digest_size=8).digest() for row in ids)
-        chance = pa.array(np.frombuffer(raw, dtype="<u8").astype(np.uint64))
+        chance = chance_of(batch.column("id"), self.seed)
         return pa.RecordBatch.from_arrays([self._strata(batch), chance], names=["stratum", "chance"])
 
     def _strata(self, batch: pa.RecordBatch) -> pa.Array:
