@@ -73,6 +73,32 @@ async def test_a_change_that_a_crash_kept_from_the_store_goes_there_at_the_next_
     assert [codec.record_of_note(note) for _, note in store.records()] == [record]
 
 
+async def test_what_another_registry_notes_meanwhile_is_not_forgotten(settings: ServiceSettings) -> None:
+    """SQLite gives the id of the last row again once that row is gone, so an id alone does not name a note."""
+    here, there = (Catalog(settings.sql_url("registry")) for _ in range(2))
+    kept: list[str] = []
+
+    async def note(catalog: Catalog, record: Record) -> None:
+        async def unit(tx: Writer) -> None:
+            await tx.create(record, codec.note_of(record))
+
+        await catalog.change(unit)
+
+    async def keep(path: str, _: object) -> None:
+        kept.append(path)
+
+    async def keep_while_the_other_goes_on(path: str, value: object) -> None:
+        await there.flush(keep)
+        await note(there, dataset("second"))
+
+    await note(here, dataset("first"))
+    await here.flush(keep_while_the_other_goes_on)
+    await there.flush(keep)
+    assert [path.split("/")[-2] for path in kept] == ["first", "second"]
+    for catalog in (here, there):
+        await catalog.close()
+
+
 async def test_two_digests_with_the_same_first_digits_are_not_one_version(settings: ServiceSettings) -> None:
     catalog = Catalog(settings.sql_url("registry"))
     digests = [f"sha256:{'a' * 12}{last * 52}" for last in "bc"]

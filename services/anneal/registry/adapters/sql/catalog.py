@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -112,7 +112,11 @@ class Catalog:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def flush(self, hand_over: Callable[[str, Any], Awaitable[None]]) -> None:
-        """Hand over every waiting self-description, oldest first, and forget it once it was taken."""
+        """Hand over every waiting self-description, oldest first, and forget it once it was taken.
+
+        Forgotten is what has both the id and the path of what was taken: another registry may have handed the same over
+        and forgotten it first, and SQLite gives a free id to the next change.
+        """
         await self.prepare()
         async with self._flushing:
             async with AsyncSession(self._reading) as session:
@@ -120,5 +124,6 @@ class Catalog:
             for row in waiting:
                 await hand_over(row.path, json.loads(row.value))
             if waiting:
+                taken = tuple_(OutboxTable.id, OutboxTable.path).in_([(row.id, row.path) for row in waiting])
                 async with AsyncSession(self._writing) as session, session.begin():
-                    await session.execute(delete(OutboxTable).where(OutboxTable.id.in_([row.id for row in waiting])))
+                    await session.execute(delete(OutboxTable).where(taken))
