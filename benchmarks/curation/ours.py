@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from anneal.curation.adapters.executors.threads import Threads
+from anneal.curation.adapters.memory import use_malloc
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.adapters.vault import Index, ScratchVault
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
@@ -77,6 +78,7 @@ def run(
         index: digest of what is known of the rows.
         keeps: whether to keep what is known in the store.
     """
+    use_malloc()
     made = output or Store(str(scratch / "store"), scratch / "cache")
     start, start_cpu = time.perf_counter(), time.process_time()
     readers = [DatasetReader(store, digest) for digest in digests]

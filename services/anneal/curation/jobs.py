@@ -13,6 +13,7 @@ from anneal.curation.adapters.encoders import encoder_of
 from anneal.curation.adapters.executors.ray_data import RayData
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.judges import scorer_of
+from anneal.curation.adapters.memory import use_malloc
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.adapters.vault import Index, ScratchVault
 from anneal.curation.domain.contamination import Cover
@@ -47,6 +48,7 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
         AlreadySplit: the order would split rows that have splits.
         IndexIncomplete: a benchmark item cannot be indexed.
     """
+    use_malloc()
     steps = codec.decode_steps(codec.pipeline_of(request))
     inputs = pin_inputs(ctx, request, codec.benchmarks_of(steps))
     if any(isinstance(step, Decontaminate) for _, step in steps) and not inputs.benchmarks:

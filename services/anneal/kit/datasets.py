@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -181,6 +182,10 @@ class DatasetReader:
     def shard_bytes(self, shard: Shard) -> bytes:
         """One file, in Parquet."""
         return self._store.get_bytes(shard.digest)
+
+    def map_shard(self, shard: Shard, *, verified: bool = False) -> mmap.mmap | bytes:
+        """One file, in Parquet, mapped where the store is a folder; `verified` says that it was verified before."""
+        return self._store.map_bytes(shard.digest, verified=verified)
 
     def shard_batches(
         self, shard: Shard, *, columns: Sequence[str] | None = None, batch_rows: int = 8192

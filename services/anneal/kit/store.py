@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -162,6 +163,29 @@ class Store:
         except (FileNotFoundError, NotFoundError):
             raise BlobMissing(f"the store has nothing under {digest}", digest=digest) from None
         if digest_of_bytes(data) != digest:
+            raise BlobDamaged(f"the bytes stored under {digest} have another digest", digest=digest)
+        return data
+
+    def map_bytes(self, digest: str, *, verified: bool = False) -> mmap.mmap | bytes:
+        """The bytes with this digest, verified; mapped, not read, where the store is a folder.
+
+        Args:
+            digest: of the bytes.
+            verified: this process has verified them before, and mapping them need not do it again.
+
+        Raises:
+            BlobMissing: there are none.
+            BlobDamaged: the stored bytes have another digest.
+        """
+        if not isinstance(self._backend, LocalStore):
+            return self.get_bytes(digest)
+        path = Path(self.url.removeprefix("file://")) / self._key(digest)
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (FileNotFoundError, ValueError):  # an empty file cannot be mapped
+            return self.get_bytes(digest)
+        if not verified and digest_of_bytes(data) != digest:
             raise BlobDamaged(f"the bytes stored under {digest} have another digest", digest=digest)
         return data
 

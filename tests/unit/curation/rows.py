@@ -13,8 +13,8 @@ import pyarrow as pa
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.output import File
-from anneal.curation.domain.pieces import Piece, identify
-from anneal.curation.domain.signed import Looked, Notes, SignedRows
+from anneal.curation.domain.pieces import Piece, identify, measure
+from anneal.curation.domain.signed import Looked, Notes, Parts, SignedRows
 from anneal.curation.domain.steps.base import Assignment, Comparer, Copies, Removal, RowFilter, Runnable
 from anneal.kit.records import CONVERSATION, REMOVED_FIELDS, conversation
 
@@ -48,9 +48,8 @@ def signed(step: Comparer, batch: pa.RecordBatch) -> SignedRows:
     return SignedRows(
         np.arange(batch.num_rows),
         np.array([0, batch.num_rows]),
-        lambda _piece: step.sign(batch),
-        lambda _piece: identify(batch),
-        lambda _name, look, places: Looked(
+        Parts(lambda _: step.sign(batch), lambda _: identify(batch), lambda _: measure(batch), ["signed"], ["named"]),
+        lambda _name, look, places, _columns: Looked(
             np.array([0, len(places[0])]), lambda _piece: look(batch.take(pa.array(places[0])))
         ),
         Notes.in_memory(),
@@ -83,12 +82,15 @@ class Verdict:
     removal: Removal
 
 
-class Parts(dict[str, pa.RecordBatch]):
+class PartsInMemory(dict[str, pa.RecordBatch]):
     """A vault in memory."""
 
     has = dict.__contains__
     open = dict.__getitem__
     put = dict.__setitem__
+
+    def ready(self, keys: Sequence[str]) -> None:
+        pass
 
     def note(self, name: str) -> str | None:
         return None
@@ -113,7 +115,7 @@ class InMemory:
                 made.append(Piece(start, min(self.piece_rows, count - first), split, f"{split}:{first}"))
         return made
 
-    def load(self, piece: Piece) -> pa.RecordBatch:
+    def load(self, piece: Piece, columns: Sequence[str] = ()) -> pa.RecordBatch:
         first = int(piece.key.rpartition(":")[2])
         rows = [row for name, row in self.rows if name == piece.split]
         return batch_of(rows[first : first + piece.rows])
@@ -156,7 +158,7 @@ def run(
 def run_on(memory: InMemory, *steps: Runnable) -> tuple[InMemory, Outcome]:
     """Rows in memory through steps; the balance is checked."""
     named = [NamedStep(type(step).__name__, step) for step in steps]
-    outcome = curate(named, memory, Parts(), Threads(2), memory, lambda _doing, _done, _total: None)
+    outcome = curate(named, memory, PartsInMemory(), Threads(2), memory, lambda _doing, _done, _total: None)
     assert outcome.rows_in == len(memory.kept) + len(memory.removed)
     assert sum(outcome.kept.values()) == len(memory.kept)
     assert sum(outcome.removed.values()) == len(memory.removed)

@@ -18,7 +18,7 @@ from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
 from anneal.curation.domain.steps.length import Length
 from anneal.curation.domain.steps.score_filter import ScoreFilter
 from anneal.kit.records import conversation_id
-from tests.unit.curation.rows import InMemory, Parts, asked, run
+from tests.unit.curation.rows import InMemory, PartsInMemory, asked, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def test_scores_are_asked_for_the_rows_that_are_left_and_filtered_later(piece_ro
 
 
 def test_an_attempt_that_goes_on_counts_what_was_scored_before() -> None:
-    def attempt(parts: Parts, fails_at: int | None = None) -> tuple[Longest, Mapping[str, Any]]:
+    def attempt(parts: PartsInMemory, fails_at: int | None = None) -> tuple[Longest, Mapping[str, Any]]:
         memory = InMemory([("train", asked("q", "a" * n)) for n in range(6)], piece_rows=2)
         grader = Longest()
         calls = 0
@@ -107,7 +107,7 @@ def test_an_attempt_that_goes_on_counts_what_was_scored_before() -> None:
         outcome = curate(steps, memory, parts, Threads(1), memory, lambda *_: None)
         return grader, outcome.scorings[0]
 
-    parts = Parts()
+    parts = PartsInMemory()
     with pytest.raises(KeyboardInterrupt):
         attempt(parts, fails_at=3)
     grader, said = attempt(parts)

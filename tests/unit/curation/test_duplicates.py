@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anneal.curation.domain.candidates import NEIGHBOURS, Bands, candidate_pairs
+from anneal.curation.domain.candidates import NEIGHBOURS, Bands, candidate_pairs, ends_of
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
 from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
@@ -158,10 +158,10 @@ def test_one_word_repeated_is_one_shingle() -> None:
 
 def test_a_band_of_many_rows_is_bounded_work() -> None:
     count = 5_000
-    keys = np.zeros((count, 3), dtype=np.uint64)
-    pairs = candidate_pairs(keys.T, np.random.default_rng(1).permutation(count))
-    assert len(pairs) <= (NEIGHBOURS + 1) * count
-    assert len(np.unique(pairs)) == count
+    band = np.zeros(count, dtype=np.uint32), np.arange(count)
+    found = candidate_pairs([band] * 3, np.random.default_rng(1).permutation(count).astype(np.uint64))
+    assert len(found.codes) <= (NEIGHBOURS + 1) * count
+    assert len(np.unique(ends_of(found.codes))) == count
     base = " ".join(f"x{n}" for n in range(100))
     rows = [asked("q", f"{base} y{n}") for n in range(count)]
     start = time.process_time()

@@ -16,7 +16,7 @@ from anneal.curation.domain.steps.split import Split
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.records import to_table
 from anneal.kit.store import Store
-from tests.unit.curation.rows import Parts, asked, batch_of, run
+from tests.unit.curation.rows import PartsInMemory, asked, batch_of, run
 
 STEPS = [
     NamedStep("length", Length(min_answer_words=2)),
@@ -44,7 +44,7 @@ def test_the_same_bytes_however_rows_are_cut(store: Store) -> None:
     for piece_rows in (1, 37, 4096):
         writer = DatasetWriter(store, "conversation", shard_rows=100)
         rows = StoredRows([DatasetReader(store, source.digest)], piece_rows)
-        outcome = curate(STEPS, rows, Parts(), Threads(2), DatasetSink(writer), lambda *seen: told.append(seen))
+        outcome = curate(STEPS, rows, PartsInMemory(), Threads(2), DatasetSink(writer), lambda *seen: told.append(seen))
         manifest = writer.finish(rows_in=outcome.rows_in)
         assert dict(manifest.removed) == dict(outcome.removed)
         assert manifest.splits == dict(outcome.kept)
@@ -63,7 +63,7 @@ def test_a_job_can_be_stopped_after_every_batch() -> None:
 
     memory, _ = run([asked("q", "a")])
     with pytest.raises(Stopped):
-        curate(STEPS, memory, Parts(), Threads(2), memory, stop)
+        curate(STEPS, memory, PartsInMemory(), Threads(2), memory, stop)
 
 
 def test_a_pipeline_without_steps_keeps_everything() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from itertools import combinations
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import NEIGHBOURS, candidate_pairs
+from anneal.curation.domain.candidates import NEIGHBOURS, candidate_pairs, ends_of
 from anneal.curation.domain.components import walk_components
 from anneal.curation.domain.similarity import ShingleSets, jaccard
 from anneal.curation.domain.words import Ragged
@@ -64,37 +64,49 @@ def test_sets_may_lie_in_a_file(tmp_path: Path) -> None:
     assert sets.jaccard(np.array([(0, 1)]), 0.8).tolist() == [0.8]
 
 
-def slow_pairs(keys: NDArray[np.uint64], ranks: NDArray[np.int64]) -> list[tuple[int, int]]:
-    found = set()
+def slow_pairs(keys: NDArray[np.uint32], order: NDArray[np.uint64]) -> dict[tuple[int, int], int]:
+    """Every pair and in how many bands it is one."""
+    found: Counter[tuple[int, int]] = Counter()
     for band in keys.tolist():
         buckets: dict[int, list[int]] = {}
-        for row in np.argsort(ranks).tolist():
+        for row in np.argsort(order).tolist():
             buckets.setdefault(band[row], []).append(row)
         for bucket in buckets.values():
             places = combinations(range(len(bucket)), 2)
-            found |= {(bucket[a], bucket[b]) for a, b in places if a == 0 or b - a <= NEIGHBOURS}
-    return sorted(found, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+            near = ((bucket[a], bucket[b]) for a, b in places if a == 0 or b - a <= NEIGHBOURS)
+            found.update((min(pair), max(pair)) for pair in near)
+    return dict(found)
 
 
-@given(st.integers(0, 90), st.integers(1, 3), st.sampled_from([1, 2, 30, 1 << 60]), st.integers(0, 1 << 32))
+def fast_pairs(keys: NDArray[np.uint32], order: NDArray[np.uint64]) -> dict[tuple[int, int], int]:
+    found = candidate_pairs(((band, np.arange(len(band))) for band in keys), order)
+    assert (np.diff(found.codes.astype(object)) > 0).all()
+    ends = zip(*(rows.tolist() for rows in ends_of(found.codes)), strict=True)
+    return dict(zip(ends, found.bands.tolist(), strict=True))
+
+
+@given(st.integers(0, 90), st.integers(1, 3), st.sampled_from([1, 2, 30, 1 << 31]), st.integers(0, 1 << 32))
 def test_candidates_are_the_first_and_the_next_of_each_bucket(rows: int, bands: int, keys: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    matrix = rng.integers(0, keys, (bands, rows), dtype=np.uint64)
-    ranks = rng.permutation(rows)
-    pairs = candidate_pairs(matrix, ranks)
-    assert list(map(tuple, pairs.tolist())) == slow_pairs(matrix, ranks)
-    # In another order the rows make the same pairs, in the same order.
-    order = rng.permutation(rows)
-    again = candidate_pairs((band[order] for band in matrix), ranks[order])
-    assert (order[again] == pairs).all()
+    matrix = rng.integers(0, keys, (bands, rows), dtype=np.uint32)
+    order = rng.permutation(rows).astype(np.uint64)
+    pairs = fast_pairs(matrix, order)
+    assert pairs == slow_pairs(matrix, order)
+    # Numbered in another order the rows make the same pairs.
+    renumbered = rng.permutation(rows)
+    again = fast_pairs(matrix[:, renumbered], order[renumbered])
+    assert {tuple(sorted((renumbered[a], renumbered[b]))): n for (a, b), n in again.items()} == pairs
 
 
 def test_a_bucket_makes_no_square() -> None:
     rows = 100_000
-    pairs = candidate_pairs(np.zeros((2, rows), dtype=np.uint64), np.arange(rows)[::-1])
+    band = np.zeros(rows, dtype=np.uint32), np.arange(rows)
+    found = candidate_pairs([band] * 2, np.arange(rows, dtype=np.uint64)[::-1])
     # The first meets all, and each other one those after it.
-    assert len(pairs) == rows - 1 + sum(min(NEIGHBOURS, rows - 1 - place) for place in range(1, rows))
-    assert pairs[0].tolist() == [rows - 1, rows - 2]
+    assert len(found.codes) == rows - 1 + sum(min(NEIGHBOURS, rows - 1 - place) for place in range(1, rows))
+    left, right = ends_of(found.codes)
+    assert (np.sort(left[right == rows - 1]) == np.arange(rows - 1)).all()
+    assert (found.bands == 2).all()
 
 
 def slow_walk(pairs: list[tuple[int, int]], ranks: list[int]) -> list[tuple[int, int, int]]:

@@ -17,7 +17,7 @@ from anneal.curation.domain.steps.semantic_duplicates import SemanticComparison,
 from anneal.curation.settings import CurationOptions
 from anneal.kit.errors import Invalid
 from anneal.v1 import curation_service_pb2 as pb
-from tests.unit.curation.rows import InMemory, Parts, asked, batch_of
+from tests.unit.curation.rows import InMemory, PartsInMemory, asked, batch_of
 
 SYLLABLES = ["ba", "cor", "del", "fin", "gra", "hol", "lim", "mon", "nav", "per", "quan", "ris", "sol", "tam", "ver"]
 VOCABULARY = [first + second for first in SYLLABLES for second in SYLLABLES]
@@ -40,7 +40,7 @@ def run_pipeline(name: str, rows: list[dict[str, Any]], exam: list[dict[str, Any
             made = Decontamination(step=step, index=index)
         named.append(NamedStep(step_name, made))
     memory = InMemory([("train", row) for row in rows])
-    outcome = curate(named, memory, Parts(), Threads(2), memory, lambda *_: None)
+    outcome = curate(named, memory, PartsInMemory(), Threads(2), memory, lambda *_: None)
     assert outcome.rows_in == len(memory.kept) + len(memory.removed) == len(rows)
     return memory
 

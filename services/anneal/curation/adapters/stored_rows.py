@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,6 @@ from anneal.curation.domain.output import File
 from anneal.curation.domain.pieces import Piece
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.manifests import Shard
-from anneal.kit.records import REMOVED_FIELDS
 
 PIECE_ROWS = 16_384
 """Two row groups: enough that calls cost nothing beside rows, few enough that every core has some."""
@@ -52,8 +51,8 @@ class StoredRows:
         """All rows, in their order."""
         return self._pieces
 
-    def load(self, piece: Piece) -> pa.RecordBatch:
-        """The rows of a piece."""
+    def load(self, piece: Piece, columns: Sequence[str] = ()) -> pa.RecordBatch:
+        """The rows of a piece: all columns, or those of some names that there are."""
         reader, shard, first = self._where[self._places[piece.start]]
         held = self._loaded.get(piece.key)
         if held is not None:
@@ -67,9 +66,11 @@ class StoredRows:
                 begin = before if not groups else begin
                 groups.append(group)
             before += rows
-        table = file.read_row_groups(groups, use_threads=False).slice(first - begin, piece.rows)
+        chosen = [name for name in columns if name in file.schema_arrow.names] or None
+        table = file.read_row_groups(groups, chosen, use_threads=False).slice(first - begin, piece.rows)
         batch = table.combine_chunks().to_batches()[0]
-        self._loaded.put(piece.key, batch)
+        if not columns:
+            self._loaded.put(piece.key, batch)
         return batch
 
 
@@ -95,11 +96,12 @@ class _Loaded:
 
 
 class _Recent:
-    """The bytes of the shards that were read last, so that each is fetched and checked once; not pickled."""
+    """The bytes of the shards that were read last, so that each is fetched once and verified once; not pickled."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[str, pa.Buffer] = OrderedDict()
+        self._verified: set[str] = set()
 
     def __reduce__(self) -> Any:
         return _Recent, ()
@@ -107,7 +109,9 @@ class _Recent:
     def bytes_of(self, reader: DatasetReader, shard: Shard) -> pa.Buffer:
         with self._lock:
             if shard.digest not in self._held:
-                self._held[shard.digest] = pa.py_buffer(reader.shard_bytes(shard))
+                data = reader.map_shard(shard, verified=shard.digest in self._verified)
+                self._held[shard.digest] = pa.py_buffer(data)
+                self._verified.add(shard.digest)
                 if len(self._held) > RECENT_SHARDS:
                     self._held.popitem(last=False)
             self._held.move_to_end(shard.digest)
@@ -131,7 +135,7 @@ class DatasetSink:
 
     def add(self, file: File, written: Shard) -> None:
         """Take a written file."""
-        self._writer.take(written, {} if file.why is None else _removals(file.why))
+        self._writer.take(written, file.removals)
 
     def note(self, written: Shard) -> pa.RecordBatch:
         """What was written, to be recalled."""
@@ -144,10 +148,3 @@ class DatasetSink:
         (row,) = note.to_pylist()
         split = file.split if file.part == "rows" else ""
         return Shard(part=file.part, split=split, digest=row["digest"], rows=row["rows"], size_bytes=row["size"])
-
-
-def _removals(why: pa.Table) -> Mapping[tuple[str, str], int]:
-    """How many rows left by each step and reason."""
-    names = [field.name for field in REMOVED_FIELDS[:2]]
-    counted = why.group_by(names).aggregate([([], "count_all")])
-    return {(row[names[0]], row[names[1]]): row["count_all"] for row in counted.to_pylist()}

@@ -8,15 +8,20 @@ version of the same dataset takes from it what it can: parts of pieces that it h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from anneal.curation.domain.pieces import FORMAT
+from anneal.curation.domain.sides import side_by_side
 from anneal.kit.digests import canonical_json
 from anneal.kit.store import Store
+
+MAPPED_BYTES = 512 << 20
+"""Parts up to this size together stay open, because opening one costs more than reading a column of it."""
 
 
 class ScratchVault:
@@ -31,6 +36,9 @@ class ScratchVault:
             index: of the version before.
         """
         self._folder, self._store, self._index = folder, store, index or Index()
+        self._lock, self._room = threading.Lock(), MAPPED_BYTES
+        self._mapped: dict[str, pa.RecordBatch] = {}
+        self._verified: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def _path(self, key: str) -> Path:
@@ -50,12 +58,29 @@ class ScratchVault:
 
     def open(self, key: str) -> pa.RecordBatch:
         """A part, mapped."""
+        held = self._mapped.get(key)
+        if held is not None:
+            return held
+        part = pa.ipc.open_file(self._source(key)).get_batch(0)
+        with self._lock:
+            if part.nbytes <= self._room and key not in self._mapped:
+                self._room -= part.nbytes
+                self._mapped[key] = part
+        return part
+
+    def _source(self, key: str) -> pa.NativeFile:
         path = self._path(key)
-        if not path.exists() and self._store is not None and key in self._index.parts:
-            fresh = path.with_suffix(".fetched")
-            fresh.write_bytes(self._store.get_bytes(self._index.parts[key]))
-            fresh.replace(path)
-        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        if path.exists() or self._store is None or key not in self._index.parts:
+            return pa.memory_map(str(path))
+        data = self._store.map_bytes(self._index.parts[key], verified=key in self._verified)
+        self._verified.add(key)
+        return pa.BufferReader(pa.py_buffer(data))
+
+    def ready(self, keys: Sequence[str]) -> None:
+        """Fetch and verify parts of the index, several at once."""
+        wanted = [key for key in keys if key in self._index.parts and key not in self._verified]
+        for _ in side_by_side(self.open, wanted):
+            pass
 
     def note(self, name: str) -> str | None:
         """The key of what the version before kept under a name."""
@@ -63,7 +88,10 @@ class ScratchVault:
 
     def publish(self, keys: Iterable[str], notes: Mapping[str, str], store: Store) -> str:
         """Keep parts beyond the job; returns the digest of their index."""
-        parts = {key: self._index.parts.get(key) or store.put_file(self._path(key)) for key in sorted(keys)}
+        parts = {}
+        for key in sorted(keys):
+            path = self._path(key)
+            parts[key] = store.put_file(path) if path.exists() else self._index.parts[key]
         return store.put_bytes(canonical_json({"format": FORMAT, "parts": parts, "notes": dict(notes)}))
 
 

@@ -17,11 +17,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, log
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from anneal.curation.domain.sides import side_by_side
 from anneal.curation.domain.texts import bytes_of
 from anneal.curation.domain.words import Ragged, word_table
 
@@ -34,7 +36,10 @@ MAX_BAND_ROWS = 8
 _RANK = np.uint16(256)
 _SEED = 42
 
+HALF = np.uint64(32)
+
 Pairs = NDArray[np.int64]
+Members = tuple[NDArray[np.uint32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,41 @@ class Bands:
                 return cls(count, rows)
         raise ValueError(f"a threshold of {threshold} needs more than {MAX_HASHES} hashes")
 
-    def keys_of(self, shingles: Ragged) -> NDArray[np.uint64]:
-        """One key per band and row, shape (bands, rows); rows that share a key are candidates. 0 without shingles."""
+    def keys_of(self, shingles: Ragged) -> NDArray[np.uint32]:
+        """One key per band and row, shape (bands, rows); rows that share a key are candidates. 0 without shingles.
+
+        Of 32 bits: ten million rows share some 12,000 pairs of keys of a band by chance, which are told apart when
+        they are verified.
+        """
         from anneal.curation.domain.kernels import scan
 
         fillings = _fillings(self.count * self.rows)
-        keys: NDArray[np.uint64] = scan.band_keys(shingles.values, shingles.offsets, fillings, self.count)
+        keys: NDArray[np.uint32] = scan.band_keys(shingles.values, shingles.offsets, fillings, self.count)[0]
         return keys
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Pairs of rows that share a band.
+
+    Attributes:
+        codes: lower row << 32 | higher row, ascending and each once; shape (pairs,).
+        bands: in how many of the bands each is a pair, shape (pairs,).
+    """
+
+    codes: NDArray[np.uint64]
+    bands: NDArray[np.uint8]
+
+
+def ends_of(codes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The lower and the higher row of each pair."""
+    return (codes >> HALF).astype(np.int64), (codes & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def codes_of(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The codes of pairs, whichever row is named first."""
+    lower, higher = np.minimum(left, right).astype(np.uint64), np.maximum(left, right).astype(np.uint64)
+    return (lower << HALF) | higher
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +107,13 @@ class Signatures:
     Attributes:
         prints: 128 bits that are equal when the words are equal in their order, shape (rows, 2).
         keys: of each band and row, shape (bands, rows); each band's lie in one piece.
+        checks: eight bits more of each key, shape (rows, bands).
         words: how many each row has, shape (rows,).
     """
 
     prints: NDArray[np.uint64]
-    keys: NDArray[np.uint64]
+    keys: NDArray[np.uint32]
+    checks: NDArray[np.uint8]
     words: NDArray[np.int64]
 
 
@@ -94,33 +129,43 @@ def signatures(texts: pa.Array, ngram: int, bands: Bands) -> Signatures:
     return Signatures(*scan.sign(*bytes_of(texts), word_table(), ngram, fillings, bands.count))
 
 
-def candidate_pairs(keys: Iterable[NDArray[np.uint64]], ranks: NDArray[np.int64]) -> Pairs:
-    """The pairs to verify, shape (pairs, 2), each once, the row of lower rank first; ordered by rank.
+def bucket_order(words: NDArray[Any], prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The order of rows in a bucket: by their number of words, the most first, then by fingerprint; shape (rows,).
 
-    A row costs 20 bytes beyond its rank and one band's key, and 48 more while it shares a key in the band; a pair costs
-    16 bytes, and 40 on the way. So 10 million rows with 2 pairs each stay within 1.5 GB. No row has more than
+    It follows from the words alone. Two rows of a bucket with as many words have the same order by chance, of 48 bits.
+    """
+    counted = np.minimum(words, 0xFFFF).astype(np.uint64)
+    order: NDArray[np.uint64] = ((np.uint64(0xFFFF) - counted) << np.uint64(48)) | (prints >> np.uint64(16))
+    return order
+
+
+def candidate_pairs(keys: Iterable[Members], order: NDArray[np.uint64]) -> Candidates:
+    """The pairs to verify.
+
+    A row costs 8 bytes beyond its order, and 16 more on the way; a pair 9, and 26 on the way. No row has more than
     `NEIGHBOURS` + 1 new pairs in a band.
 
     Args:
-        keys: the keys of one band after the other, each of shape (rows,).
-        ranks: an order of the rows, a permutation of 0 to rows - 1; fewer than 2^32.
+        keys: of one band after the other the keys, and the rows that have them.
+        order: where each row stands in a bucket, shape (rows,): a bucket's pairs must not depend on where rows come
+            from. Rows of equal order stand as they are numbered.
     """
-    from anneal.curation.domain.kernels.pairs import in_buckets, sharing, united
+    from anneal.curation.domain.kernels.pairs import in_buckets, sharing, tallied
 
-    by_rank = np.empty(len(ranks), dtype=np.int64)
-    by_rank[ranks] = np.arange(len(ranks))
-    found = np.zeros(0, dtype=np.uint64)
-    for band in keys:
-        members = sharing(np.ascontiguousarray(band), by_rank)
-        shared = band[by_rank[members]]
-        order = np.argsort(shared)
-        new = in_buckets(shared[order], members[order], NEIGHBOURS)
-        new.sort()
-        found = united(found, new)
-    pairs = np.empty((len(found), 2), dtype=np.int64)
-    pairs[:, 0] = by_rank[(found >> np.uint64(32)).astype(np.int64)]
-    pairs[:, 1] = by_rank[(found & np.uint64(0xFFFFFFFF)).astype(np.int64)]
-    return pairs
+    order = np.ascontiguousarray(order)
+
+    def pairs_of(band: Members) -> NDArray[np.uint64]:
+        values, rows = band
+        members = sharing((values.astype(np.uint64) << HALF) | rows.astype(np.uint64))
+        members.sort()
+        found: NDArray[np.uint64] = in_buckets(members, order, NEIGHBOURS)
+        found.sort()
+        return found
+
+    codes, bands = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint8)
+    for found in side_by_side(pairs_of, keys):
+        codes, bands = tallied(codes, bands, found)
+    return Candidates(codes, bands)
 
 
 @cache

@@ -51,7 +51,7 @@ from anneal.curation.domain.steps.base import (
     Scorer,
     Verdicts,
 )
-from anneal.curation.domain.workbench import IDENTIFY, ROWS, Watch, Workbench
+from anneal.curation.domain.workbench import IDENTIFY, MEASURE, ROWS, Watch, Workbench
 from anneal.curation.domain.writing import Fates, Sink, write_files
 
 
@@ -136,13 +136,13 @@ class _Run:
         fates = Fates(self._ledger, self._split_names, self._splits, self._copies, self._depths)
         for file in write_files(self._bench, fates, sink):
             self.outcome.parts.add(file.key)
+            self.outcome.removed.update(file.removals)
             if file.part == "rows":
                 self.outcome.kept[file.split] += file.rows
-        self.outcome.removed = self._ledger.removed
 
     def decide(self, steps: Sequence[tuple[int, NamedStep]]) -> None:
         """Look for all steps at once, then decide one after the other; only the last may give scores."""
-        wanted: list[tuple[str, int]] = [(IDENTIFY, self._bench.depth)]
+        wanted = [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
         for number, step in steps:
             name = step.key or f"step {number}"
             self._depths[number] = self._bench.depth
@@ -153,13 +153,13 @@ class _Run:
             if isinstance(step.run, Rewriter):
                 pieces = len(self._bench.pieces)
                 self._bench.change([Change(rewrite=name)] * pieces, [name] * pieces)
-                wanted.append((IDENTIFY, self._bench.depth))
+                wanted += [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
             else:
                 wanted.append((name, self._bench.depth))
         bench = self._bench
         tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
         self._bench.examine("look", tasks)
-        memorable = {step.key for _, step in steps if step.key} | {IDENTIFY}
+        memorable = {step.key for _, step in steps if step.key} | {IDENTIFY, MEASURE}
         self.outcome.parts.update(task.key for each in tasks for task in each if task.look in memorable)
         for number, step in steps:
             self._decide(number, step)
@@ -235,12 +235,13 @@ class _Run:
         return self._split_names.index(split)
 
     def _signed(self, name: str, depth: int, *, is_kept: bool) -> SignedRows:
-        def revisit(what: str, look: Look, places: Sequence[NDArray[np.int64]]) -> Looked:
+        def revisit(what: str, look: Look, places: Sequence[NDArray[np.int64]], columns: Sequence[str]) -> Looked:
             self._bench.looks[f"{name}: {what}"] = look
             tasks: list[list[Task]] = []
             for piece, wanted in enumerate(places):
                 key = self._bench.key(piece, name, depth, what, wanted.tobytes())
-                tasks.append([Task(key, f"{name}: {what}", depth, wanted)] if len(wanted) else [])
+                task = Task(key, f"{name}: {what}", depth, wanted, tuple(columns))
+                tasks.append([task] if len(wanted) else [])
             self._bench.examine(what, tasks)
             keys = [each[0].key for each in tasks if each]
             bounds = np.concatenate(([0], np.cumsum([len(wanted) for wanted in places if len(wanted)])))
@@ -252,7 +253,7 @@ class _Run:
 
         def keep(what: str, part: pa.RecordBatch) -> None:
             if is_kept:
-                key = key_of(name, what, *(piece.key for piece in self._bench.pieces))
+                key = key_of(name, what, *self._bench.parts(name, depth).keys)
                 self._bench.vault.put(key, part)
                 self.outcome.parts.add(key)
                 self.outcome.notes[key_of(name, what)] = key
@@ -261,8 +262,7 @@ class _Run:
         return SignedRows(
             numbers,
             self._bench.starts,
-            self._bench.opener(name, depth),
-            self._bench.opener(IDENTIFY, depth),
+            self._bench.parts(name, depth),
             revisit,
             Notes(found, keep),
             lambda split: self._splits == self._code(split),

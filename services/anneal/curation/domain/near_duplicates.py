@@ -8,18 +8,17 @@ among those, and only pairs whose true Jaccard similarity reaches the threshold 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Bands, Pairs, candidate_pairs, signatures
-from anneal.curation.domain.known_pairs import KnownPairs, pair_keys
+from anneal.curation.domain.candidates import Bands, ends_of, signatures
+from anneal.curation.domain.matches import Matches, grown
 from anneal.curation.domain.similarity import ShingleSets
 from anneal.curation.domain.steps.base import Signed, need
-from anneal.curation.domain.texts import Part, text_of
+from anneal.curation.domain.texts import COLUMNS, Part, text_of
 from anneal.curation.domain.words import Ragged, shingle_sets
 
 MIN_THRESHOLD = 0.1
@@ -39,21 +38,23 @@ def check(threshold: float, ngram: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Similar:
-    """Rows that are nearly the same. Rows are places among those compared.
+    """Rows that are nearly the same. Rows are numbers in the whole input.
 
     Attributes:
-        ranks: the order of all rows: the longest first where nothing else is asked for, then by id; shape (rows,).
-        worded: the rows that have words, ascending.
-        heads: for each of them the row that stands for it: of those with the same words the first.
-        pairs: heads that are similar, shape (pairs, 2), the first in the order first.
+        classes: of each row the first one with the same words, -1 for rows that have left or have no words.
+        left: one class of each pair of similar ones, shape (pairs,).
+        right: the other.
         similarities: of the pairs.
+        changed: classes that are not as they were in the version before, or are in pairs that are not.
+        is_first: nothing was known before.
     """
 
-    ranks: NDArray[np.int64]
-    worded: NDArray[np.int64]
-    heads: NDArray[np.int64]
-    pairs: Pairs
+    classes: NDArray[np.int32]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
     similarities: NDArray[np.float64]
+    changed: NDArray[np.int64]
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ class NearDuplicates:
         return Bands.for_threshold(self.threshold)
 
     def sign(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Length, fingerprint and band keys of each row; a row without words has length -1."""
+        """Characters, words, fingerprint and band keys of each row."""
         texts = text_of(batch, self.part)
         found = signatures(texts, self.ngram, self._bands)
-        lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
-        columns = {"length": np.where(found.words > 0, lengths, -1)}
+        columns = {"length": pc.utf8_length(texts).cast(pa.int32()), "words": found.words.astype(np.int32)}
         columns |= {f"print_{half}": np.ascontiguousarray(found.prints[:, half]) for half in range(2)}
         columns |= {f"band_{band}": found.keys[band] for band in range(self._bands.count)}
+        columns |= {"checks": pa.FixedSizeListArray.from_arrays(found.checks.ravel(), self._bands.count)}
         return pa.RecordBatch.from_pydict(columns)
 
     def shingles(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -90,57 +91,46 @@ class NearDuplicates:
         lists = pa.LargeListArray.from_arrays(pa.array(sets.offsets), pa.array(sets.values))
         return pa.RecordBatch.from_arrays([lists], names=["shingles"])
 
-    def find(self, signed: Signed, *first: NDArray[Any]) -> Similar:
-        """The similar rows among those signed.
+    def find(self, signed: Signed) -> Similar:
+        """The similar rows among those signed."""
+        before = Matches.of(signed.notes, signed.parts.keys)
+        matches, changed = grown(before, signed, self._bands.count)
+        left, right = ends_of(matches.codes)
+        unknown = np.flatnonzero(np.isnan(matches.similarities))
+        matches.similarities[unknown] = 0
+        if len(before.classes):
+            # A few pairs by chance would let the texts of all pieces be read.
+            unknown = unknown[self._share(signed, left[unknown], right[unknown])]
+        similarities = self._jaccard(signed, left[unknown], right[unknown])
+        matches.similarities[unknown] = np.where(similarities >= self.threshold, similarities, 0)
+        matches.keep(signed.notes, signed.parts.keys)
+        similar = matches.similarities > 0
+        found = left[similar], right[similar], matches.similarities[similar]
+        return Similar(matches.classes, *found, changed, is_first=not len(before.classes))
 
-        Args:
-            signed: the rows.
-            first: what their order goes by before all else, smallest first.
-        """
-        lengths = signed.array("length")
-        ranks = signed.ranks(*first, -lengths)
-        worded = np.flatnonzero(lengths >= 0)
-        prints = np.stack([signed.array(f"print_{half}") for half in range(2)], axis=1)
-        heads = worded[_heads(prints[worded], ranks[worded])]
-        alone = np.unique(heads)
-        places = np.empty(len(alone), dtype=np.int64)
-        places[np.argsort(ranks[alone])] = np.arange(len(alone))
-        keys = (signed.array(f"band_{band}")[alone] for band in range(self._bands.count))
-        pairs = alone[candidate_pairs(keys, places)]
-        similarities = self._verified(signed, prints, pairs)
-        similar = similarities >= self.threshold
-        return Similar(ranks, worded, heads, pairs[similar], similarities[similar])
+    def _share(self, signed: Signed, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which pairs share a band in all bits that are known of it, shape (pairs,)."""
+        rows = np.union1d(left, right)
+        view = signed.numbered(rows)
+        left, right = np.searchsorted(rows, left), np.searchsorted(rows, right)
+        checks = view.array("checks")
+        share = np.zeros(len(left), dtype=bool)
+        for band in range(self._bands.count):
+            keys = view.array(f"band_{band}")
+            share |= (keys[left] == keys[right]) & (checks[left, band] == checks[right, band])
+        return share
 
-    def _verified(self, signed: Signed, prints: NDArray[np.uint64], pairs: Pairs) -> NDArray[np.float64]:
-        """The similarity of each pair; what was verified for the version before is not verified again."""
-        keys = pair_keys(prints, pairs)
-        similarities = KnownPairs.of(signed.notes.found("pairs")).find(keys)
-        unknown = np.isnan(similarities)
-        similarities[unknown] = self._jaccard(signed, pairs[unknown])
-        signed.notes.keep("pairs", KnownPairs(keys, similarities).part())
-        return similarities
-
-    def _jaccard(self, signed: Signed, pairs: Pairs) -> NDArray[np.float64]:
-        wanted = np.unique(pairs)
+    def _jaccard(self, signed: Signed, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
+        wanted = np.union1d(left, right)
         if not len(wanted):
             return np.zeros(0)
-        looked = signed.revisit("verify", self.shingles, wanted)
+        looked = signed.numbered(wanted).revisit("verify", self.shingles, np.arange(len(wanted)), COLUMNS)
         chunks = [looked.open(piece).column("shingles") for piece in range(len(looked.bounds) - 1)]
-        return ShingleSets([_ragged(chunk) for chunk in chunks]).jaccard(np.searchsorted(wanted, pairs), self.threshold)
+        pairs = np.stack((np.searchsorted(wanted, left), np.searchsorted(wanted, right)), axis=1)
+        return ShingleSets([_ragged(chunk) for chunk in chunks]).jaccard(pairs, self.threshold)
 
 
 def _ragged(lists: pa.LargeListArray) -> Ragged:
     """The lists, where they lie."""
     offsets = lists.offsets.to_numpy()
     return Ragged(lists.values.to_numpy(), offsets)
-
-
-def _heads(prints: NDArray[np.uint64], ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each row the first of those with the same fingerprint, shape (rows,)."""
-    order = np.lexsort((ranks, prints[:, 1], prints[:, 0]))
-    ordered = prints[order]
-    opens = np.ones(len(order), dtype=bool)
-    opens[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    heads = np.empty(len(order), dtype=np.int64)
-    heads[order] = order[opens][np.cumsum(opens) - 1] if len(order) else order
-    return heads

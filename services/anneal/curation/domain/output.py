@@ -5,7 +5,7 @@ So files can be written anywhere and in any order, and one that would be as it w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,39 +39,45 @@ class File:
         key: equal keys have equal content.
         part: kept or removed rows.
         split: of kept rows; empty for removed ones.
+        rows: how many rows it holds.
         segments: its rows, in their order.
+        removals: how many of them left by which step and for which reason.
         why: columns to add to removed rows.
     """
 
     key: str
     part: Part
     split: str
-    segments: Sequence[Segment]
+    rows: int
+    segments: Sequence[Segment] = ()
+    removals: Mapping[tuple[str, str], int] = field(default_factory=dict)
     why: pa.Table | None = field(default=None)
-
-    @property
-    def rows(self) -> int:
-        """How many rows it holds."""
-        return sum(len(segment.places) for segment in self.segments)
 
 
 def cut(
-    numbers: NDArray[np.int64], sizes: NDArray[np.int64], max_rows: int, max_bytes: int
-) -> Iterator[NDArray[np.int64]]:
-    """Rows in runs of one file each: a run ends with the row that makes it `max_rows`, or at least `max_bytes`.
+    sizes: NDArray[np.int64], marks: NDArray[np.uint64], max_rows: int, max_bytes: int
+) -> Iterator[tuple[int, int]]:
+    """Where the files of some rows begin and end.
+
+    A file ends with the row that makes it `max_rows`, or at least `max_bytes`. From 1/32 of either on it ends with the
+    first row whose mark has its last bits 0, which is one in a third of `max_rows` or somewhat fewer. So where rows
+    came or left, the files around them change and soon end where they did before, and the others stay as they are.
 
     Args:
-        numbers: of the rows, ascending.
-        sizes: of each in bytes.
+        sizes: of each row in bytes, shape (rows,).
+        marks: random bits that follow from the row, shape (rows,).
         max_rows: most rows of a file.
         max_bytes: see above.
     """
     ends = np.cumsum(sizes)
+    marked = np.flatnonzero(marks & np.uint64((1 << (max_rows // 3).bit_length() >> 1) - 1) == 0)
     start, before = 0, 0
-    while start < len(numbers):
-        filling = int(np.searchsorted(ends, before + max_bytes)) + 1
-        stop = min(filling, start + max_rows, len(numbers))
-        yield numbers[start:stop]
+    while start < len(sizes):
+        few, full = (int(np.searchsorted(ends, before + size)) + 1 for size in (max_bytes // 32, max_bytes))
+        few, full = min(few, start + max_rows // 32), min(full, start + max_rows, len(sizes))
+        at = int(np.searchsorted(marked, few - 1))
+        stop = min(full, int(marked[at]) + 1) if at < len(marked) else full
+        yield start, stop
         start, before = stop, int(ends[stop - 1])
 
 

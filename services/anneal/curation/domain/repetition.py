@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from anneal.curation.domain.candidates import Bands, candidate_pairs, signatures
-from anneal.curation.domain.components import walk_components
+from anneal.curation.domain.candidates import Bands, bucket_order, candidate_pairs, ends_of, signatures
 from anneal.curation.domain.similarity import ShingleSets
 from anneal.curation.domain.words import shingle_sets
 
@@ -22,6 +21,8 @@ def count_repetitions(texts: Sequence[str]) -> int:
     Args:
         texts: in any order.
     """
+    from anneal.curation.domain.kernels.pairs import roots
+
     column = pa.array(texts, pa.large_string())
     bands = Bands.for_threshold(THRESHOLD)
     found = signatures(column, NGRAM, bands)
@@ -29,10 +30,11 @@ def count_repetitions(texts: Sequence[str]) -> int:
     # Texts of the same words stand behind the first of them.
     _, opens = np.unique(found.prints[worded], axis=0, return_index=True)
     alone = worded[np.sort(opens)]
-    places = np.arange(len(alone))
-    pairs = candidate_pairs((found.keys[band][alone] for band in range(bands.count)), places)
+    everyone = np.arange(len(alone))
+    order = bucket_order(found.words[alone], found.prints[alone, 0])
+    pairs = candidate_pairs(((keys[alone], everyone) for keys in found.keys), order)
+    left, right = ends_of(pairs.codes)
     shingles = shingle_sets(column.take(pa.array(alone)), NGRAM)
-    similarities = ShingleSets([shingles]).jaccard(pairs, THRESHOLD)
-    similar = similarities >= THRESHOLD
-    reached = walk_components(pairs[similar], similarities[similar], places)
-    return len(worded) - len(alone) + len(reached.rows)
+    similar = ShingleSets([shingles]).jaccard(np.stack((left, right), axis=1), THRESHOLD) >= THRESHOLD
+    first = roots(left[similar], right[similar], len(alone))
+    return int(len(worded) - np.count_nonzero(first == everyone))

@@ -6,7 +6,7 @@ rows holds what it works on and no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 Look = Callable[[pa.RecordBatch], pa.RecordBatch]
 Opener = Callable[[int], pa.RecordBatch]
-ID_BYTES = 16
-"""So much of an id decides its place in an order: 64 bits of a digest in hex, which two of ten million share by chance
-once in 300,000 datasets; their sources decide then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,25 @@ class Looked:
         return pa.Table.from_batches([self.open(piece) for piece in range(len(self.bounds) - 1)])
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is known of the rows of each piece, by the number of the piece.
+
+    Attributes:
+        signatures: what the step signed.
+        identities: id and source.
+        measures: size, and the id as two numbers.
+        keys: of the signatures; equal keys have equal rows and signatures.
+        names: of the identities; equal names have equal ids.
+    """
+
+    signatures: Opener
+    identities: Opener
+    measures: Opener
+    keys: Sequence[str]
+    names: Sequence[str]
+
+
 class SignedRows:
     """The rows of a comparison. A row's place is its number among them."""
 
@@ -46,9 +62,8 @@ class SignedRows:
         self,
         numbers: NDArray[np.int64],
         starts: NDArray[np.int64],
-        signatures: Opener,
-        identities: Opener,
-        revisit: Callable[[str, Look, Sequence[NDArray[np.int64]]], Looked],
+        parts: Parts,
+        revisit: Callable[[str, Look, Sequence[NDArray[np.int64]], Sequence[str]], Looked],
         notes: Notes,
         splits: Callable[[str], NDArray[np.bool_]],
         origins: NDArray[np.int32],
@@ -58,16 +73,14 @@ class SignedRows:
         Args:
             numbers: the rows' numbers in the whole input, ascending; shape (rows,).
             starts: number of the first row of each piece, and the number of all rows; shape (pieces + 1,).
-            signatures: the part that the step signed, by piece.
-            identities: ids and sources, by piece.
-            revisit: takes a name, a look, and the places within each piece.
+            parts: what is known of the rows of each piece.
+            revisit: takes a name, a look, the places within each piece, and the columns that the look reads.
             notes: what the comparison said of the same rows before.
             splits: which rows of the whole input are in a split.
             origins: the dataset that each piece is from, shape (pieces,).
         """
-        self.numbers, self.notes = numbers, notes
-        self._splits, self._origins = splits, origins
-        self._starts, self._signatures, self._identities, self._revisit = starts, signatures, identities, revisit
+        self.numbers, self.notes, self.starts, self.parts = numbers, notes, starts, parts
+        self._splits, self._origins, self._revisit = splits, origins, revisit
         self._bounds = np.searchsorted(numbers, starts)
 
     def __len__(self) -> int:
@@ -75,20 +88,27 @@ class SignedRows:
 
     def only(self, places: NDArray[np.int64]) -> SignedRows:
         """Some of the rows, by themselves; places ascend."""
+        return self.numbered(self.numbers[places])
+
+    def numbered(self, numbers: NDArray[np.int64]) -> SignedRows:
+        """Rows by their numbers in the whole input, ascending; also such as are not left."""
         return SignedRows(
-            self.numbers[places],
-            self._starts,
-            self._signatures,
-            self._identities,
+            numbers,
+            self.starts,
+            self.parts,
             self._revisit,
             self.notes,
             self._splits,
             self._origins,
         )
 
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of rows by their numbers; all are among these."""
+        return numbers if len(self) == self.starts[-1] else np.searchsorted(self.numbers, numbers)
+
     def _places(self, piece: int) -> NDArray[np.int64]:
         """Which rows of a piece are among these, as places within the piece."""
-        places: NDArray[np.int64] = self.numbers[self._bounds[piece] : self._bounds[piece + 1]] - self._starts[piece]
+        places: NDArray[np.int64] = self.numbers[self._bounds[piece] : self._bounds[piece + 1]] - self.starts[piece]
         return places
 
     def _pieces(self) -> list[int]:
@@ -97,17 +117,18 @@ class SignedRows:
 
     def array(self, name: str) -> NDArray[Any]:
         """A column of numbers, shape (rows,); of lists of one size, shape (rows, size)."""
-        made: NDArray[Any] | None = None
-        for piece in self._pieces():
-            values = _numbers_of(self._signatures(piece).column(name))
-            if made is None:
-                made = np.empty((len(self), *values.shape[1:]), dtype=values.dtype)
-            made[self._bounds[piece] : self._bounds[piece + 1]] = values[self._places(piece)]
-        return np.zeros(0, dtype=np.int64) if made is None else made
+        chosen = self._pieces()
+        values = _numbers_of(self.parts.signatures(chosen[0] if chosen else 0).column(name))
+        made = np.empty((len(self), *values.shape[1:]), dtype=values.dtype)
+        for piece in chosen:
+            values = _numbers_of(self.parts.signatures(piece).column(name))
+            first, last = self._bounds[piece : piece + 2]
+            made[first:last] = values if last - first == len(values) else values[self._places(piece)]
+        return made
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the signatures, or `id` or `source` of the rows."""
-        opener = self._identities if name in ("id", "source") else self._signatures
+        opener = self.parts.identities if name in ("id", "source") else self.parts.signatures
         chunks = [opener(piece).column(name).take(pa.array(self._places(piece))) for piece in self._pieces()]
         return pa.chunked_array(chunks, type=None if chunks else pa.string())
 
@@ -119,10 +140,16 @@ class SignedRows:
         """Which of the datasets read each row is from, shape (rows,)."""
         return np.repeat(self._origins, np.diff(self._bounds))
 
-    def ids(self, places: NDArray[np.int64]) -> list[str]:
-        """The ids of some rows, in any order and as often as they are asked for."""
-        ids: list[str] = self._texts("id", places).to_pylist()
-        return ids
+    def id_texts(self, places: NDArray[np.int64]) -> pa.Array:
+        """The ids of some rows, in any order and as often as they are asked for, as an array of texts."""
+        return self._texts("id", places)
+
+    def naming(self, places: NDArray[np.int64]) -> Iterator[bytes | str]:
+        """What the ids of some rows follow from: where it is equal, so are they."""
+        numbers = self.numbers[places]
+        yield numbers.tobytes()
+        for piece in np.unique(np.searchsorted(self.starts, numbers, side="right") - 1).tolist():
+            yield self.parts.names[piece]
 
     def _texts(self, name: str, places: NDArray[np.int64]) -> pa.Array:
         if not len(places):
@@ -130,11 +157,11 @@ class SignedRows:
         order = np.argsort(places, kind="stable")
         ascending = places[order]
         chunks = []
-        for piece in range(len(self._starts) - 1):
+        for piece in range(len(self.starts) - 1):
             first, last = np.searchsorted(ascending, self._bounds[piece : piece + 2])
             if first < last:
-                within = self.numbers[ascending[first:last]] - self._starts[piece]
-                chunks.append(self._identities(piece).column(name).take(pa.array(within)))
+                within = self.numbers[ascending[first:last]] - self.starts[piece]
+                chunks.append(self.parts.identities(piece).column(name).take(pa.array(within)))
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
         return pa.concat_arrays(chunks).take(pa.array(back))
@@ -165,25 +192,27 @@ class SignedRows:
     def _id_keys(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         keys = np.zeros((len(self), 2), dtype=np.uint64)
         for piece in self._pieces():
-            texts = self._identities(piece).column("id").take(pa.array(self._places(piece)))
-            keys[self._bounds[piece] : self._bounds[piece + 1]] = _leading(texts)
+            part, places = self.parts.measures(piece), self._places(piece)
+            for half, name in enumerate(("high", "low")):
+                keys[self._bounds[piece] : self._bounds[piece + 1], half] = part.column(name).to_numpy()[places]
         return keys[:, 0], keys[:, 1]
 
-    def revisit(self, name: str, look: Look, places: NDArray[np.int64]) -> Looked:
+    def revisit(self, name: str, look: Look, places: NDArray[np.int64], columns: Sequence[str] = ()) -> Looked:
         """What `look` sees in some rows: one row for each, in the order of the places.
 
         Args:
             name: of what is looked for; with the settings of the step it says what `look` does.
             look: a pure and picklable function.
             places: ascending.
+            columns: that it reads; none where it may read all.
         """
         numbers = self.numbers[places]
-        cuts = np.searchsorted(numbers, self._starts)
+        cuts = np.searchsorted(numbers, self.starts)
         wanted = [
             numbers[first:last] - start
-            for first, last, start in zip(cuts[:-1], cuts[1:], self._starts[:-1], strict=True)
+            for first, last, start in zip(cuts[:-1], cuts[1:], self.starts[:-1], strict=True)
         ]
-        return self._revisit(name, look, wanted)
+        return self._revisit(name, look, wanted, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +240,3 @@ def _numbers_of(column: pa.Array) -> NDArray[Any]:
         return flat.reshape(-1, column.type.list_size)
     values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return values
-
-
-def _leading(ids: pa.Array) -> NDArray[np.uint64]:
-    """The first bytes of each id as two numbers that stand in the order of the bytes."""
-    padded = pc.utf8_slice_codeunits(pc.utf8_rpad(pc.fill_null(ids, ""), ID_BYTES, "\0"), 0, ID_BYTES)
-    fixed = pc.binary_slice(padded.cast(pa.binary()), 0, ID_BYTES).cast(pa.binary(ID_BYTES))
-    octets = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * ID_BYTES :][: len(ids) * ID_BYTES]
-    return octets.reshape(-1, 2, 8).view(">u8").reshape(-1, 2).astype(np.uint64)

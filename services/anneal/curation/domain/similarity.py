@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from anneal.curation.domain.sides import side_by_side
 from anneal.curation.domain.words import Ragged
 
 
@@ -53,7 +54,11 @@ class ShingleSets:
         # Pairs of the same two pieces are compared in one go.
         groups = parts[:, 0] * len(self._parts) + parts[:, 1]
         order = np.argsort(groups, kind="stable")
-        for chosen in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+
+        def compare(chosen: NDArray[np.int64]) -> None:
             (left, left_offsets), (right, right_offsets) = (self._parts[part] for part in parts[chosen[0]])
             similarities[chosen] = jaccard(left, left_offsets, right, right_offsets, places[chosen], at_least)
+
+        for _ in side_by_side(compare, np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)):
+            pass
         return similarities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 Part = Literal["prompt", "answer", "conversation"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
+COLUMNS = ("text", "messages")
+"""Where texts stand: of documents, and of conversations."""
 ASSISTANT = "assistant"
 
 # White space that NFKC leaves alone and that is not ASCII: next line, ogham space, line and paragraph separator.
@@ -152,11 +155,16 @@ def _composed(texts: pa.Array) -> pa.Array:
     """Texts in NFKC and lower case with no white space outside ASCII; those all in ASCII as they are."""
     if pc.all(pc.string_is_ascii(texts), min_count=0).as_py():
         return texts
-    lowered = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
+    return pc.utf8_lower(pa.array([_plain(text) for text in texts.to_pylist()], pa.large_string()))
+
+
+def _plain(text: str) -> str:
+    """A text in NFKC, and spaces for white space that NFKC leaves alone. Python sees first whether it is so already."""
+    text = unicodedata.normalize("NFKC", text)
     for space in _RARE_SPACES:
-        if pc.any(pc.match_substring(lowered, space), min_count=0).as_py():
-            lowered = pc.replace_substring(lowered, space, " ")
-    return lowered
+        if space in text:
+            text = text.replace(space, " ")
+    return text
 
 
 def bytes_of(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -19,10 +19,12 @@ from anneal.curation.domain.pieces import (
     examine,
     identify,
     key_of,
+    measure,
 )
+from anneal.curation.domain.signed import Parts
 
 Watch = Callable[[str, int, int], None]
-IDENTIFY, ROWS = "identify", "rows"
+IDENTIFY, MEASURE, ROWS = "identify", "measure", "rows"
 
 
 class Workbench:
@@ -40,11 +42,12 @@ class Workbench:
         self.pieces = source.pieces
         self.count = sum(piece.rows for piece in self.pieces)
         self.starts = np.array([*(piece.start for piece in self.pieces), self.count], dtype=np.int64)
-        self.looks: dict[str, Look] = {IDENTIFY: identify, ROWS: _same}
+        self.looks: dict[str, Look] = {IDENTIFY: identify, MEASURE: measure, ROWS: _same}
         self.depth = 0
         self.vault, self.executor, self.watch = vault, executor, watch
         self._source = source
         self._changes: list[list[Change]] = [[] for _ in self.pieces]
+        self._keys: dict[tuple[str | bytes, ...], str] = {}
         self._chains: list[list[str]] = [[""] for _ in self.pieces]
 
     @property
@@ -69,11 +72,23 @@ class Workbench:
 
     def key(self, piece: int, look: str, depth: int, *more: str | bytes) -> str:
         """The key of a part."""
-        return key_of(self.pieces[piece].key, self._chains[piece][depth], look, *more)
+        told = self.pieces[piece].key, self._chains[piece][depth], look, *more
+        if more:
+            return key_of(*told)
+        if told not in self._keys:
+            self._keys[told] = key_of(*told)
+        return self._keys[told]
 
     def opener(self, look: str, depth: int) -> Callable[[int], pa.RecordBatch]:
         """Opens a part by the number of its piece."""
         return lambda piece: self.vault.open(self.key(piece, look, depth))
+
+    def parts(self, look: str, depth: int) -> Parts:
+        """What a comparison opens: what it looked for, and what every run knows of the rows."""
+        keys, names = ([self.key(n, one, depth) for n in range(len(self.pieces))] for one in (look, IDENTIFY))
+        self.vault.ready([*keys, *(self.key(n, MEASURE, depth) for n in range(len(self.pieces)))])
+        signatures, identities, measures = (self.opener(one, depth) for one in (look, IDENTIFY, MEASURE))
+        return Parts(signatures, identities, measures, keys, names)
 
     def examine(self, doing: str, tasks: Sequence[Sequence[Task]]) -> None:
         """Do the tasks of each piece whose parts are not there yet."""

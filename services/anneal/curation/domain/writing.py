@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from anneal.curation.domain.ledger import Ledger
 from anneal.curation.domain.output import File, Segment, assemble, cut
 from anneal.curation.domain.pieces import key_of
-from anneal.curation.domain.workbench import IDENTIFY, Workbench
+from anneal.curation.domain.workbench import MEASURE, Workbench
+
+# Ids are texts, of whose bits few are random; those in the middle of a product are.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Sink(Protocol):
@@ -61,19 +64,19 @@ class Fates:
 
 
 def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
-    """Write kept and removed rows; returns all files, also those that were there."""
+    """Write kept and removed rows; returns all files, also those that were there, without their rows."""
     files: list[File] = []
     total, done = int(fates.copies.sum()), 0
     bench.watch("write", done, total)
 
     def fresh() -> Iterator[File]:
         nonlocal done
-        for file in _files(bench, fates, sink):
-            files.append(file)
+        for file, numbers in _files(bench, fates, sink):
+            files.append(replace(file, segments=()))
             if bench.vault.has(file.key):
                 done += file.rows
             else:
-                yield file
+                yield file if file.part == "rows" else replace(file, why=fates.ledger.why(numbers))
 
     def keep(file: File, rows: pa.Table) -> int:
         bench.vault.put(file.key, sink.note(sink.write(file, rows)))
@@ -87,11 +90,15 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     return files
 
 
-def _files(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[File]:
+def _files(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[tuple[File, NDArray[np.int64]]]:
+    """The files, and the numbers of their rows."""
     sizes = np.zeros(bench.count, dtype=np.int64)
-    identities = bench.opener(IDENTIFY, bench.depth)
+    marks = np.zeros(bench.count, dtype=np.uint64)
+    measures = bench.opener(MEASURE, bench.depth)
     for index, piece in enumerate(bench.pieces):
-        sizes[piece.start : piece.start + piece.rows] = identities(index).column("bytes").to_numpy()
+        part = measures(index)
+        for values, name in ((sizes, "bytes"), (marks, "low")):
+            values[piece.start : piece.start + piece.rows] = part.column(name).to_numpy()
     depths = np.full(bench.count, bench.depth, dtype=np.int16)
     for step, depth in fates.depths.items():
         depths[fates.ledger.fate == step] = depth
@@ -100,8 +107,9 @@ def _files(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[File]:
     for split, rows in [*sorted(chosen, key=lambda one: one[0]), (None, ~alive)]:
         numbers = np.flatnonzero(rows)
         numbers = np.repeat(numbers, fates.copies[numbers])
-        for run in cut(numbers, sizes[numbers], *sink.limits):
-            yield _file(bench, run, depths, fates.ledger, split)
+        for start, stop in cut(sizes[numbers], (marks[numbers] * _SPREAD) >> np.uint64(32), *sink.limits):
+            run = numbers[start:stop]
+            yield _file(bench, run, depths, fates.ledger, split), run
 
 
 def _file(
@@ -109,7 +117,7 @@ def _file(
 ) -> File:
     """The file of some rows, ascending; those without a split were removed."""
     segments: list[Segment] = []
-    told: list[str | bytes] = []
+    told: list[str | bytes | pa.Buffer] = []
     cuts = np.searchsorted(numbers, bench.starts)
     for index in np.flatnonzero(np.diff(cuts)).tolist():
         rows = numbers[cuts[index] : cuts[index + 1]]
@@ -118,13 +126,6 @@ def _file(
         segments.append(Segment(piece, bench.changes(index, deepest), places, depths[rows]))
         told += [piece.key, bench.chain(index, deepest), places.tobytes(), depths[rows].tobytes()]
     if split is not None:
-        return File(key_of("rows", split, *told), "rows", split, segments)
-    why = ledger.why(numbers)
-    return File(key_of("removed", *told, _bytes_of(why)), "removed", "", segments, why)
-
-
-def _bytes_of(table: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+        return File(key_of("rows", split, *told), "rows", split, len(numbers), segments)
+    key = key_of("removed", *told, *ledger.told(numbers))
+    return File(key, "removed", "", len(numbers), segments, ledger.reasons(numbers))

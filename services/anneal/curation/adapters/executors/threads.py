@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from anneal.curation.domain.sides import side_by_side
 
 Result = TypeVar("Result")
 
@@ -20,7 +19,7 @@ class Threads:
         Args:
             count: threads; 0 takes one for each core that this process may use.
         """
-        self._count = count or len(os.sched_getaffinity(0))
+        self._count = count
 
     def map(
         self,
@@ -30,19 +29,4 @@ class Threads:
         then: Callable[[Any, Any], Result],
     ) -> Iterator[Result]:
         """`then(item, function(shared, item))` for every item, in their order."""
-
-        def work(item: Any) -> Result:
-            return then(item, function(shared, item))
-
-        with ThreadPoolExecutor(self._count, thread_name_prefix="curation") as pool:
-            under_way: deque[Future[Result]] = deque()
-            try:
-                for item in items:
-                    under_way.append(pool.submit(work, item))
-                    if len(under_way) > self._count:
-                        yield under_way.popleft().result()
-                while under_way:
-                    yield under_way.popleft().result()
-            finally:
-                for future in under_way:
-                    future.cancel()
+        return side_by_side(lambda item: then(item, function(shared, item)), items, self._count)

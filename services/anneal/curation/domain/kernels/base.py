@@ -90,6 +90,20 @@ def load8(_context: Any, octets: Any, _at: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store8(_context: Any, octets: Any, _at: Any, _value: Any) -> Any:
+    """Write eight bytes at a place, as one little-endian number; the caller sees to it that they exist."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        number = context.get_value_type(types.uint64)
+        place = builder.bitcast(builder.gep(array.data, [args[1]]), number.as_pointer())
+        builder.store(args[2], place).align = 1
+        return context.get_dummy_value()
+
+    return types.void(octets, types.int64, types.uint64), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def trailing_zeros(_context: Any, _bits: Any) -> Any:
     """How many zeros stand below the lowest one of a number that is not 0."""
 

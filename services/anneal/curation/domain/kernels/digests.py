@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from anneal.curation.domain.kernels.base import I64, INT, U8, UINT, helper, kernel, load8
+from anneal.curation.domain.kernels.base import I64, INT, U8, UINT, helper, kernel, load8, store8
 
 _BLOCK = 128
 _IV = np.array(
@@ -51,20 +51,42 @@ _PARAMETERS = np.uint64(0x01010010)
 _COLLAPSED = np.arange(256, dtype=np.uint8)
 _COLLAPSED[65:91] += 32
 _COLLAPSED[[9, 10, 11, 12, 13, 28, 29, 30, 31]] = 32
+# Added to each of eight ASCII bytes, these set its top bit where it is at least a space, an A, or what follows Z.
+_TO_SPACE, _TO_A, _BEYOND_Z = (np.uint64((128 - octet) * 0x0101010101010101) for octet in (32, 65, 91))
+_SPACES, _BELOW_128, _TOPS = (np.uint64(octet * 0x0101010101010101) for octet in (32, 127, 128))
+_0, _2, _7, _8 = (np.uint64(n) for n in (0, 2, 7, 8))
 _1, _16, _24, _32, _40, _48, _63 = (np.uint64(n) for n in (1, 16, 24, 32, 40, 48, 63))
 
 
 @helper
 def _collapse(octets: Any, start: Any, end: Any, out: Any, at: Any) -> Any:
-    """Append a row with ASCII in lower case and white space collapsed, and return the new end."""
+    """Append a row with ASCII in lower case and white space collapsed, and return the new end.
+
+    Eight bytes are taken at once where they are ASCII without a control character or two spaces in a row.
+    """
     first = at
     after_space = np.uint8(1)
-    for i in range(start, end):
-        octet = _COLLAPSED[octets[i]]
-        is_space = np.uint8(octet == np.uint8(32))
-        out[at] = octet
-        at += np.int64(is_space & after_space ^ np.uint8(1))
-        after_space = is_space
+    i = start
+    while i < end:
+        stop = min(i + 8, end)
+        if stop - i == 8:
+            eight = load8(octets, i)
+            spaces = ~((eight ^ _SPACES) + _BELOW_128) & _TOPS
+            again = spaces & ((spaces << _8) | (np.uint64(after_space) << _7))
+            if ((eight | ~(eight + _TO_SPACE)) & _TOPS) | again == _0:
+                upper = (eight + _TO_A) & ~(eight + _BEYOND_Z) & _TOPS
+                store8(out, at, eight | (upper >> _2))
+                at += 8
+                i = stop
+                after_space = np.uint8(spaces >> _63)
+                continue
+        while i < stop:
+            octet = _COLLAPSED[octets[i]]
+            is_space = np.uint8(octet == np.uint8(32))
+            out[at] = octet
+            at += np.int64(is_space & after_space ^ np.uint8(1))
+            after_space = is_space
+            i += 1
     return at - 1 if at > first and after_space else at
 
 
@@ -153,10 +175,14 @@ def ascii_rows(octets: Any, offsets: Any) -> Any:
     rows = len(offsets) - 1
     found = np.empty(rows, np.uint8)
     for row in range(rows):
-        seen = np.uint8(0)
-        for i in range(offsets[row], offsets[row + 1]):
-            seen |= octets[i]
-        found[row] = seen < 128
+        seen, i, end = _0, offsets[row], offsets[row + 1]
+        while i + 8 <= end:
+            seen |= load8(octets, i)
+            i += 8
+        while i < end:
+            seen |= np.uint64(octets[i])
+            i += 1
+        found[row] = seen & _TOPS == _0
     return found
 
 

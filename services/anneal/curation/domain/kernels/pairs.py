@@ -6,92 +6,134 @@ from typing import Any
 
 import numpy as np
 
-from anneal.curation.domain.kernels.base import F64, FLOAT, I64, I64_2D, INT, U64, helper, kernel
+from anneal.curation.domain.kernels.base import F64, FLOAT, I64, I64_2D, INT, U8, U64, helper, kernel
 
 _ONE, _6, _32, _63 = np.uint64(1), np.uint64(6), np.uint64(32), np.uint64(63)
 _LOW_32 = np.uint64(0xFFFFFFFF)
 _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 
 
-@kernel(U64, I64)
-def sharing(keys: Any, by_rank: Any) -> Any:
-    """Ranks of the rows whose key another row may have, ascending: all that share one, and some that do not.
+@kernel(U64)
+def sharing(members: Any) -> Any:
+    """Of key << 32 | row those whose key another may have, in their order: all that share one, and some that do not.
 
-    A key sets one of eight bits or more per row; a row whose bit two rows set is among them.
+    A key sets one of eight bits or more per member; a member whose bit two members set is among them.
     """
-    rows = len(keys)
+    count = len(members)
     width = 6
-    while (1 << width) < 8 * rows:
+    while (1 << width) < 8 * count:
         width += 1
     shift = np.uint64(64 - width)
     once, twice = np.zeros(1 << (width - 6), np.uint64), np.zeros(1 << (width - 6), np.uint64)
-    for row in range(rows):
-        place = (keys[row] * _SPREAD) >> shift
+    for i in range(count):
+        place = ((members[i] >> _32) * _SPREAD) >> shift
         bit = _ONE << (place & _63)
         twice[place >> _6] |= once[place >> _6] & bit
         once[place >> _6] |= bit
-    ranks = np.empty(rows, np.int64)
-    count = 0
-    for rank in range(rows):
-        place = (keys[by_rank[rank]] * _SPREAD) >> shift
-        ranks[count] = rank
-        count += int((twice[place >> _6] >> (place & _63)) & _ONE)
-    return ranks[:count].copy()
+    found = np.empty(count, np.uint64)
+    kept = 0
+    for i in range(count):
+        place = ((members[i] >> _32) * _SPREAD) >> shift
+        found[kept] = members[i]
+        kept += int((twice[place >> _6] >> (place & _63)) & _ONE)
+    return found[:kept].copy()
 
 
-@kernel(U64, I64, INT)
-def in_buckets(keys: Any, ranks: Any, neighbours: Any) -> Any:
-    """The pairs of rows of equal key: each row with its bucket's first and the last few before it, in rank order.
+@kernel(U64, U64, INT)
+def in_buckets(members: Any, order: Any, neighbours: Any) -> Any:
+    """The pairs of rows of equal key: each row with its bucket's first and the last few before it.
 
     Args:
-        keys: ascending.
-        ranks: of the row of each key.
+        members: key << 32 | row, ascending.
+        order: of the rows; the order of a bucket.
         neighbours: how many before it.
 
     Returns:
-        Lower rank << 32 | higher rank, each once, shape (pairs,).
+        Lower row << 32 | higher row, each once, shape (pairs,).
     """
-    count = len(keys)
-    members = ranks.copy()
+    count = len(members)
     total, start = 0, 0
     for i in range(1, count + 1):
-        if i == count or keys[i] != keys[start]:
-            members[start:i].sort()
+        if i == count or members[i] >> _32 != members[start] >> _32:
             for size in range(1, i - start):
                 total += 1 + min(size - 1, neighbours)
             start = i
     pairs = np.empty(total, np.uint64)
     at, start = 0, 0
-    for i in range(1, count):
-        if keys[i] != keys[start]:
-            start = i
+    for i in range(1, count + 1):
+        if i < count and members[i] >> _32 == members[start] >> _32:
             continue
-        pairs[at] = (np.uint64(members[start]) << _32) | np.uint64(members[i])
-        at += 1
-        for near in range(max(start + 1, i - neighbours), i):
-            pairs[at] = (np.uint64(members[near]) << _32) | np.uint64(members[i])
+        rows = members[start:i] & _LOW_32
+        if i - start > neighbours + 2:
+            # Of fewer every pair is one, whatever their order.
+            rows = rows[np.argsort(order[rows], kind="mergesort")]
+        for later in range(1, i - start):
+            row = rows[later]
+            pairs[at] = (min(rows[0], row) << _32) | max(rows[0], row)
             at += 1
+            for near in range(max(1, later - neighbours), later):
+                pairs[at] = (min(rows[near], row) << _32) | max(rows[near], row)
+                at += 1
+        start = i
     return pairs
 
 
-@kernel(U64, U64)
-def united(left: Any, right: Any) -> Any:
-    """Two ascending arrays without repetition as one."""
-    out = np.empty(len(left) + len(right), np.uint64)
+@kernel(U64, U8, U64)
+def tallied(codes: Any, counts: Any, more: Any) -> Any:
+    """Ascending codes and how often each was met, after some more, ascending and each once."""
+    out, times = np.empty(len(codes) + len(more), np.uint64), np.empty(len(codes) + len(more), np.uint8)
     i, j, at = 0, 0, 0
-    while i < len(left) and j < len(right):
-        a, b = left[i], right[j]
+    while i < len(codes) and j < len(more):
+        a, b = codes[i], more[j]
         out[at] = min(a, b)
+        times[at] = int(a <= b) * counts[i] + int(b <= a)
         i += int(a <= b)
         j += int(b <= a)
         at += 1
-    while i < len(left):
-        out[at] = left[i]
+    while i < len(codes):
+        out[at], times[at] = codes[i], counts[i]
         i, at = i + 1, at + 1
-    while j < len(right):
-        out[at] = right[j]
+    while j < len(more):
+        out[at], times[at] = more[j], 1
         j, at = j + 1, at + 1
-    return out[:at].copy() if at < len(out) else out
+    return out[:at].copy(), times[:at].copy()
+
+
+@kernel(U64, U64)
+def firsts_of_equals(left: Any, right: Any) -> Any:
+    """For each row the first one with the same two numbers, shape (rows,)."""
+    rows = len(left)
+    slots = 64
+    while slots < 2 * rows:
+        slots *= 2
+    table = np.full(slots, -1, np.int32)
+    firsts = np.empty(rows, np.int64)
+    for row in range(rows):
+        slot = np.int64((left[row] * _SPREAD) >> _32) & (slots - 1)
+        while table[slot] >= 0 and (left[table[slot]] != left[row] or right[table[slot]] != right[row]):
+            slot = (slot + 1) & (slots - 1)
+        if table[slot] < 0:
+            table[slot] = row
+        firsts[row] = table[slot]
+    return firsts
+
+
+@kernel(I64, I64, INT)
+def roots(left: Any, right: Any, rows: Any) -> Any:
+    """For each row the least row that pairs connect it with, shape (rows,)."""
+    root = np.arange(rows)
+    for pair in range(len(left)):
+        a, b = left[pair], right[pair]
+        while root[a] != a:
+            root[a] = root[root[a]]
+            a = root[a]
+        while root[b] != b:
+            root[b] = root[root[b]]
+            b = root[b]
+        root[max(a, b)] = min(a, b)
+    for row in range(rows):
+        root[row] = root[root[row]]
+    return root
 
 
 @helper

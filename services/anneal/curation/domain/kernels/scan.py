@@ -29,6 +29,7 @@ from anneal.curation.domain.kernels.base import (
 _ZERO, _ONE, _ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 _LOW_7, _TOP_BITS = np.uint64(0x7F7F7F7F7F7F7F7F), np.uint64(0x8080808080808080)
 _GATHER, _SECOND = np.uint64(0x0102040810204080), np.uint64(0xD6E8FEB86659FD93)
+_LOW_8 = np.uint64(0xFF)
 _7, _29, _32, _56, _63 = (np.uint64(n) for n in (7, 29, 32, 56, 63))
 # Zeros behind a folded row close its last word, and let eight bytes be loaded anywhere in it.
 _BLOCK, _MARGIN = 64, 128
@@ -183,7 +184,7 @@ def _fingerprint(words: Any, first: Any, last: Any, prints: Any, row: Any) -> An
 
 
 @helper
-def _band_keys(bins: Any, fillings: Any, chosen: Any, keys: Any, row: Any) -> Any:
+def _band_keys(bins: Any, fillings: Any, chosen: Any, keys: Any, checks: Any, row: Any) -> Any:
     """Turn the least hash of each bin into keys; empty bins borrow from the filled one that is first in their order."""
     bands = keys.shape[0]
     width = len(bins) // bands
@@ -199,7 +200,8 @@ def _band_keys(bins: Any, fillings: Any, chosen: Any, keys: Any, row: Any) -> An
             key = (key ^ bins[chosen[at] & np.uint16(0xFF)]) * GOLDEN
             key ^= key >> _29
             at += 1
-        keys[band, row] = key
+        keys[band, row] = np.uint32(key >> _32)
+        checks[row, band] = np.uint8(key & _LOW_8)
 
 
 @helper
@@ -251,33 +253,34 @@ def fingerprints(words: Any, offsets: Any) -> Any:
 
 @kernel(U64, I64, U16_2D, INT)
 def band_keys(shingles: Any, offsets: Any, fillings: Any, bands: Any) -> Any:
-    """The band keys of sets of shingles, shape (bands, rows); 0 for an empty set."""
+    """The band keys of sets of shingles, shape (bands, rows), and a byte more of each, (rows, bands); 0 for none."""
     bins, chosen = np.empty(len(fillings), np.uint64), np.empty(len(fillings), np.uint16)
-    keys = np.zeros((bands, len(offsets) - 1), np.uint64)
+    keys = np.zeros((bands, len(offsets) - 1), np.uint32)
+    checks = np.zeros((len(offsets) - 1, bands), np.uint8)
     for row in range(len(offsets) - 1):
         if offsets[row] < offsets[row + 1]:
             _least(shingles, offsets[row], offsets[row + 1], bins)
-            _band_keys(bins, fillings, chosen, keys, row)
-    return keys
+            _band_keys(bins, fillings, chosen, keys, checks, row)
+    return keys, checks
 
 
 @kernel(U8, I64, U32, INT, U16_2D, INT)
 def sign(octets: Any, offsets: Any, table: Any, n: Any, fillings: Any, bands: Any) -> Any:
-    """Fingerprints (rows, 2), band keys of n-grams (bands, rows) and numbers of words (rows,), all in one pass."""
+    """Fingerprints (rows, 2), band keys of n-grams (bands, rows), a byte more of each, and numbers of words."""
     rows = len(offsets) - 1
     folded, words = _scratch(offsets)
     grams = np.empty_like(words)
     bins, chosen = np.empty(len(fillings), np.uint64), np.empty(len(fillings), np.uint16)
-    prints, keys = np.empty((rows, 2), np.uint64), np.zeros((bands, rows), np.uint64)
-    counts = np.empty(rows, np.int64)
+    prints, keys = np.empty((rows, 2), np.uint64), np.zeros((bands, rows), np.uint32)
+    checks, counts = np.zeros((rows, bands), np.uint8), np.empty(rows, np.int64)
     for row in range(rows):
         size = _fold(octets, offsets[row], offsets[row + 1], table, folded)
         counts[row] = _hash_words(folded, size, words, 0)
         _fingerprint(words, 0, counts[row], prints, row)
         if counts[row]:
             _least(grams, 0, _ngrams(words, 0, counts[row], n, grams, 0), bins)
-            _band_keys(bins, fillings, chosen, keys, row)
-    return prints, keys, counts
+            _band_keys(bins, fillings, chosen, keys, checks, row)
+    return prints, keys, checks, counts
 
 
 @kernel(U8, I64, U32, INT)

@@ -136,6 +136,20 @@ class Notes(Protocol):
         ...
 
 
+class Parts(Protocol):
+    """What is known of the rows of each piece, by the number of the piece."""
+
+    @property
+    def signatures(self) -> Callable[[int], pa.RecordBatch]:
+        """What the step signed."""
+        ...
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Of the signatures; equal keys have equal rows and signatures."""
+        ...
+
+
 class Signed(Protocol):
     """The rows that a comparison sees, by what its step signed of each. A row's place is its number among them.
 
@@ -147,8 +161,31 @@ class Signed(Protocol):
         """What was known before."""
         ...
 
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The rows' numbers in the whole input, ascending; shape (rows,)."""
+        ...
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Number of the first row of each piece, and the number of all rows; shape (pieces + 1,)."""
+        ...
+
+    @property
+    def parts(self) -> Parts:
+        """What is known of the rows of each piece, also of rows that are not among these."""
+        ...
+
     def __len__(self) -> int:
         """How many rows."""
+        ...
+
+    def numbered(self, numbers: NDArray[np.int64]) -> Signed:
+        """Rows by their numbers in the whole input, ascending; also such as are not left."""
+        ...
+
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of rows by their numbers; all are among these."""
         ...
 
     def only(self, places: NDArray[np.int64]) -> Signed:
@@ -175,13 +212,20 @@ class Signed(Protocol):
         """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
         ...
 
-    def revisit(self, name: str, look: Callable[[pa.RecordBatch], pa.RecordBatch], places: NDArray[np.int64]) -> Looked:
+    def revisit(
+        self,
+        name: str,
+        look: Callable[[pa.RecordBatch], pa.RecordBatch],
+        places: NDArray[np.int64],
+        columns: Sequence[str] = (),
+    ) -> Looked:
         """What `look`, a pure and picklable function, sees in some rows: one row each, in the order of the places.
 
         Args:
             name: of what is looked for; with the settings of the step it says what `look` does.
             look: called with batches of rows.
             places: ascending.
+            columns: that it reads; none where it may read all.
         """
         ...
 

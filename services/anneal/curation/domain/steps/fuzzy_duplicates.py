@@ -17,9 +17,54 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anneal.curation.domain.components import walk_components
-from anneal.curation.domain.near_duplicates import NearDuplicates, check
+from anneal.curation.domain.near_duplicates import NearDuplicates, Similar, check
 from anneal.curation.domain.steps.base import Signed, Verdicts, need
 from anneal.curation.domain.texts import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Rows that stand behind others, by their numbers in the whole input; each of shape (rows,).
+
+    Attributes:
+        rows: the rows, ascending.
+        by: the row that each is similar to.
+        kept: the row that stays.
+        similarities: to the second.
+    """
+
+    rows: NDArray[np.int64]
+    by: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, part: pa.RecordBatch | None) -> Behind:
+        """Those of a part; none where there is none."""
+        if part is None:
+            none = np.zeros(0, dtype=np.int64)
+            return cls(none, none, none, np.zeros(0))
+        row, by, kept = (part.column(name).to_numpy() for name in ("row", "by", "kept"))
+        return cls(row, by, kept, part.column("similarity").to_numpy())
+
+    def part(self) -> pa.RecordBatch:
+        """The rows as a part."""
+        arrays = [pa.array(values) for values in (self.rows, self.by, self.kept, self.similarities)]
+        return pa.RecordBatch.from_arrays(arrays, names=["row", "by", "kept", "similarity"])
+
+    def only(self, chosen: NDArray[np.bool_]) -> Behind:
+        """Some of them."""
+        return Behind(self.rows[chosen], self.by[chosen], self.kept[chosen], self.similarities[chosen])
+
+    def joined(self, more: Behind) -> Behind:
+        """These and others."""
+        at = np.searchsorted(self.rows, more.rows)
+        return Behind(
+            np.insert(self.rows, at, more.rows),
+            np.insert(self.by, at, more.by),
+            np.insert(self.kept, at, more.kept),
+            np.insert(self.similarities, at, more.similarities),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +107,70 @@ class FuzzyDuplicates:
         return signed.append_column("score", found)
 
     def _order(self, signed: Signed) -> Sequence[NDArray[Any]]:
-        """What the order of rows goes by before their length."""
+        """What the order of rows goes by before their ids."""
+        longest = -signed.array("length").astype(np.int64)
         if self.keep == "longest":
-            return ()
+            return (longest,)
         if self.keep == "first":
             return (np.arange(len(signed)),)
         scores = signed.array("score")
-        return (np.where(np.isnan(scores), np.inf, -scores),)
+        return np.where(np.isnan(scores), np.inf, -scores), longest
 
     def compare(self, signed: Signed) -> Sequence[Verdicts]:
         """Every row but the longest of each component leaves, and every row with the words of another."""
+        from anneal.curation.domain.kernels.pairs import roots
+
         if not len(signed):
             return []
-        similar = self._pairs.find(signed, *self._order(signed))
-        reached = walk_components(similar.pairs, similar.similarities, similar.ranks)
-        first = np.arange(len(signed))
+        similar = self._pairs.find(signed)
+        component = roots(similar.left, similar.right, len(similar.classes))
+        is_new = np.zeros(len(component), dtype=bool)
+        is_new[component[similar.changed]] = True
+        is_new = is_new[component]
+        before = Behind.of(None if similar.is_first else signed.notes.found("behind"))
+        of_rows = similar.classes[before.rows]
+        before = before.only((of_rows >= 0) & ~is_new[of_rows])
+        behind = before.joined(self._behind(signed, similar, is_new))
+        signed.notes.keep("behind", behind.part())
+        return [self._said(signed, behind)]
+
+    def _behind(self, signed: Signed, similar: Similar, is_new: NDArray[np.bool_]) -> Behind:
+        """The rows that leave, of the classes that are in a new component."""
+        chosen = is_new[similar.left]
+        left, right = similar.left[chosen], similar.right[chosen]
+        rows = np.flatnonzero(similar.classes >= 0)
+        of_rows = similar.classes[rows]
+        matters = np.bincount(of_rows, minlength=len(is_new)) > 1
+        matters[left] = matters[right] = True
+        rows = rows[(matters & is_new)[of_rows]]
+        of_rows = similar.classes[rows]
+        view = signed.numbered(rows)
+        ranks = view.ranks(*self._order(view))
+        # From here on rows are their places in the view, until the end.
+        from_last = np.empty(len(rows), dtype=np.int64)
+        from_last[len(rows) - 1 - ranks] = np.arange(len(rows))
+        head_of = np.zeros(len(is_new), dtype=np.int64)
+        head_of[of_rows[from_last]] = from_last
+        reached = walk_components(
+            np.stack((head_of[left], head_of[right]), axis=1), similar.similarities[chosen], ranks
+        )
+        first = np.arange(len(rows))
         first[reached.rows] = reached.firsts
-        behind = similar.worded[similar.worded != similar.heads]
-        heads = similar.heads[similar.worded != similar.heads]
-        places = np.concatenate((reached.rows, behind))
+        heads = head_of[of_rows]
+        others = np.flatnonzero(heads != np.arange(len(rows)))
+        places = np.concatenate((reached.rows, others))
+        by = np.concatenate((reached.by, heads[others]))
+        kept = np.concatenate((reached.firsts, first[heads[others]]))
+        similarities = np.concatenate((reached.similarities, np.ones(len(others))))
         order = np.argsort(places)
-        by = np.concatenate((reached.by, heads))[order]
-        kept = np.concatenate((reached.firsts, first[heads]))[order]
-        similarity = np.concatenate((reached.similarities, np.ones(len(behind))))[order]
-        said = Verdicts(
-            places=places[order],
+        return Behind(rows[places[order]], rows[by[order]], rows[kept[order]], similarities[order])
+
+    def _said(self, signed: Signed, behind: Behind) -> Verdicts:
+        by, kept = signed.places(behind.by), signed.places(behind.kept)
+        return Verdicts(
+            places=signed.places(behind.rows),
             reason="fuzzy_duplicate",
-            numbers={"similarity": similarity.round(6), "threshold": self.threshold},
+            numbers={"similarity": behind.similarities.round(6), "threshold": self.threshold},
             duplicate_of=by,
             related={"kept": np.where(kept == by, -1, kept)},
         )
-        return [said]

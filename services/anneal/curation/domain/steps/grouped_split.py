@@ -71,8 +71,9 @@ class GroupedSplit:
         named = sources.dictionary.to_pylist()
         codes = sources.indices.to_numpy().astype(np.int64)
         # Sources are the nodes: rows of one source are linked by being it.
-        left = codes[np.concatenate((similar.worded, similar.pairs[:, 0]))]
-        right = codes[np.concatenate((similar.heads, similar.pairs[:, 1]))]
+        worded = np.flatnonzero(similar.classes >= 0)
+        left = codes[signed.places(np.concatenate((worded, similar.left)))]
+        right = codes[signed.places(np.concatenate((similar.classes[worded], similar.right)))]
         links = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(len(named), len(named)))
         count, group_of = connected_components(links, directed=False)
         first: list[str | None] = [None] * count
