@@ -40,7 +40,7 @@ def test_similarities_are_those_of_sets(sets: list[set[int]], at_least: float, d
     assert np.where(found >= at_least, found, 0).tolist() == expected
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sets)), max_size=3)))
     pieces = [ragged(sets[a:b]) for a, b in zip([0, *cuts], [*cuts, len(sets)], strict=True)]
-    assert (ShingleSets(pieces).jaccard(pairs, at_least) == found).all()
+    assert (ShingleSets.of(pieces).jaccard(pairs[:, 0], pairs[:, 1], at_least) == found).all()
 
 
 @pytest.mark.parametrize(("common", "own"), [(4, 1), (41, 1), (8, 2), (800, 200), (799, 200)])
@@ -60,8 +60,8 @@ def test_sets_that_cannot_be_similar_are_given_up() -> None:
 def test_sets_may_lie_in_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "values.npy", np.arange(8, dtype=np.uint64))
     values = np.load(tmp_path / "values.npy", mmap_mode="r")
-    sets = ShingleSets([Ragged(values[:4], np.array([0, 4])), Ragged(values, np.array([0, 5]))])
-    assert sets.jaccard(np.array([(0, 1)]), 0.8).tolist() == [0.8]
+    sets = ShingleSets.of([Ragged(values[:4], np.array([0, 4])), Ragged(values, np.array([0, 5]))])
+    assert sets.jaccard(np.array([0]), np.array([1]), 0.8).tolist() == [0.8]
 
 
 def slow_pairs(keys: NDArray[np.uint32], order: NDArray[np.uint64]) -> dict[tuple[int, int], int]:

@@ -15,8 +15,8 @@ from anneal.curation.domain.pieces import Piece
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.manifests import Shard
 
-PIECE_ROWS = 16_384
-"""Two row groups: enough that calls cost nothing beside rows, few enough that every core has some."""
+PIECE_ROWS = 8192
+"""A row group: enough that calls cost nothing beside rows, and rows are not copied to lie in one piece."""
 RECENT_SHARDS = 4
 LOADED_BYTES = 256 << 20
 

@@ -2,12 +2,14 @@
 
 A part is an Arrow file below the job's scratch folder, named by its key and mapped when it is read: signatures of all
 rows never are in memory together. The index of a dataset version is a blob that maps keys to blobs of parts. The next
-version of the same dataset takes from it what it can: parts of pieces that it has in common with this one.
+version of the same dataset takes from it what it can: parts of pieces that it has in common with this one. They are
+mapped where they lie in a store that is a folder, and fetched once from any other.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +22,10 @@ from anneal.curation.domain.sides import side_by_side
 from anneal.kit.digests import canonical_json
 from anneal.kit.store import Store
 
-MAPPED_BYTES = 512 << 20
-"""Parts up to this size together stay open, because opening one costs more than reading a column of it."""
+HELD_BYTES, HELD_PARTS = 512 << 20, 640
+"""Parts up to this size and number stay open, because opening one costs more than reading a column of it."""
+SMALL_BYTES = 64 << 10
+"""Smaller parts are read, not mapped: a mapped file is an open one, of which a process may have some 1,000."""
 
 
 class ScratchVault:
@@ -36,8 +40,8 @@ class ScratchVault:
             index: of the version before.
         """
         self._folder, self._store, self._index = folder, store, index or Index()
-        self._lock, self._room = threading.Lock(), MAPPED_BYTES
-        self._mapped: dict[str, pa.RecordBatch] = {}
+        self._lock, self._room = threading.Lock(), HELD_BYTES
+        self._held: dict[str, pa.RecordBatch] = {}
         self._verified: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -58,23 +62,30 @@ class ScratchVault:
 
     def open(self, key: str) -> pa.RecordBatch:
         """A part, mapped."""
-        held = self._mapped.get(key)
+        held = self._held.get(key)
         if held is not None:
             return held
         part = pa.ipc.open_file(self._source(key)).get_batch(0)
         with self._lock:
-            if part.nbytes <= self._room and key not in self._mapped:
+            if part.nbytes <= self._room and len(self._held) < HELD_PARTS and key not in self._held:
                 self._room -= part.nbytes
-                self._mapped[key] = part
+                self._held[key] = part
         return part
 
     def _source(self, key: str) -> pa.NativeFile:
         path = self._path(key)
-        if path.exists() or self._store is None or key not in self._index.parts:
-            return pa.memory_map(str(path))
-        data = self._store.map_bytes(self._index.parts[key], verified=key in self._verified)
-        self._verified.add(key)
-        return pa.BufferReader(pa.py_buffer(data))
+        if self._store is not None and key in self._index.parts and not path.exists():
+            path = self._folder / "fetched" / path.name
+            if not path.exists():
+                data = self._store.map_bytes(self._index.parts[key], verified=key in self._verified)
+                self._verified.add(key)
+                if isinstance(data, mmap.mmap):
+                    return pa.BufferReader(pa.py_buffer(data))
+                path.parent.mkdir(exist_ok=True)
+                fresh = path.with_suffix(f".{id(data):x}.new")
+                fresh.write_bytes(data)
+                fresh.replace(path)
+        return pa.memory_map(str(path)) if path.stat().st_size > SMALL_BYTES else pa.BufferReader(path.read_bytes())
 
     def ready(self, keys: Sequence[str]) -> None:
         """Fetch and verify parts of the index, several at once."""

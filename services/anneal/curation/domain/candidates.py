@@ -150,20 +150,21 @@ def candidate_pairs(keys: Iterable[Members], order: NDArray[np.uint64]) -> Candi
         order: where each row stands in a bucket, shape (rows,): a bucket's pairs must not depend on where rows come
             from. Rows of equal order stand as they are numbered.
     """
-    from anneal.curation.domain.kernels.pairs import in_buckets, sharing, tallied
+    from anneal.curation.domain.kernels.pairs import in_buckets, repeated, tallied
 
     order = np.ascontiguousarray(order)
 
     def pairs_of(band: Members) -> NDArray[np.uint64]:
-        values, rows = band
-        members = sharing((values.astype(np.uint64) << HALF) | rows.astype(np.uint64))
+        keys, rows = band[0].astype(np.uint64), band[1]
+        some = repeated(keys)
+        members = (keys[some] << HALF) | rows[some].astype(np.uint64)
         members.sort()
         found: NDArray[np.uint64] = in_buckets(members, order, NEIGHBOURS)
         found.sort()
         return found
 
     codes, bands = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint8)
-    for found in side_by_side(pairs_of, keys):
+    for found in side_by_side(pairs_of, keys, waiting=1):
         codes, bands = tallied(codes, bands, found)
     return Candidates(codes, bands)
 

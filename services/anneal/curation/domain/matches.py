@@ -190,6 +190,9 @@ def _candidates(before: Matches, signed: Signed, classes: _Classes, band_count: 
             places = np.searchsorted(members, numbers)
             left = stays[places]
             own = came.array(f"band_{band}")
+            if not len(keys):
+                yield own, here
+                continue
             yield np.concatenate((own, keys[left])), np.concatenate((here, places[left]))
 
     def then() -> Iterator[Members]:

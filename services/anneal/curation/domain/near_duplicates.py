@@ -125,9 +125,8 @@ class NearDuplicates:
         if not len(wanted):
             return np.zeros(0)
         looked = signed.numbered(wanted).revisit("verify", self.shingles, np.arange(len(wanted)), COLUMNS)
-        chunks = [looked.open(piece).column("shingles") for piece in range(len(looked.bounds) - 1)]
-        pairs = np.stack((np.searchsorted(wanted, left), np.searchsorted(wanted, right)), axis=1)
-        return ShingleSets([_ragged(chunk) for chunk in chunks]).jaccard(pairs, self.threshold)
+        sets = ShingleSets(looked.bounds, lambda part: _ragged(looked.open(part).column("shingles")))
+        return sets.jaccard(np.searchsorted(wanted, left), np.searchsorted(wanted, right), self.threshold)
 
 
 def _ragged(lists: pa.LargeListArray) -> Ragged:

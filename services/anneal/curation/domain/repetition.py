@@ -35,6 +35,6 @@ def count_repetitions(texts: Sequence[str]) -> int:
     pairs = candidate_pairs(((keys[alone], everyone) for keys in found.keys), order)
     left, right = ends_of(pairs.codes)
     shingles = shingle_sets(column.take(pa.array(alone)), NGRAM)
-    similar = ShingleSets([shingles]).jaccard(np.stack((left, right), axis=1), THRESHOLD) >= THRESHOLD
+    similar = ShingleSets.of([shingles]).jaccard(left, right, THRESHOLD) >= THRESHOLD
     first = roots(left[similar], right[similar], len(alone))
     return int(len(worded) - np.count_nonzero(first == everyone))

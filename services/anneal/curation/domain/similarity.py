@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anneal.curation.domain.sides import side_by_side
 from anneal.curation.domain.words import Ragged
+
+Numbers = NDArray[np.int64]
+TILE = 64
 
 
 def jaccard(
@@ -24,41 +27,60 @@ def jaccard(
         pairs: two sets each, shape (pairs, 2).
         at_least: the similarity that matters, above 0.
     """
-    return ShingleSets([Ragged(values, offsets)]).jaccard(pairs, at_least)
+    return ShingleSets.of([Ragged(values, offsets)]).jaccard(pairs[:, 0], pairs[:, 1], at_least)
 
 
 class ShingleSets:
-    """Sets of shingles in several pieces, to be compared in pairs.
+    """Sets of shingles in several parts, to be compared in pairs.
 
     A shingle is known by 64 bits: two of 10^8 different ones are equal by chance in fewer than 1 of 1,000 data sets.
     """
 
-    def __init__(self, parts: Sequence[Ragged]) -> None:
-        """Keep the sets, without copying them; set s is the s-th of all parts.
+    def __init__(self, bounds: NDArray[np.int64], open_part: Callable[[int], Ragged]) -> None:
+        """Keep where the sets are.
 
         Args:
-            parts: within each row ascending and each once, as `shingle_sets` has them. May be mapped from files.
+            bounds: the sets of part i are those from `bounds[i]` to before `bounds[i + 1]`.
+            open_part: the sets of a part, within each ascending and each once, as `shingle_sets` has them. They may be
+                mapped from a file: no more than `2 * TILE` parts are open at a time.
         """
-        self._parts = [(np.asarray(part.values), np.asarray(part.offsets)) for part in parts]
-        self._firsts = np.cumsum([0, *(len(offsets) - 1 for _, offsets in self._parts)])
+        self._bounds, self._open = bounds, open_part
 
-    def jaccard(self, pairs: NDArray[np.int64], at_least: float) -> NDArray[np.float64]:
-        """The similarity of each pair of sets, shape (pairs,); 0 for pairs that cannot reach `at_least`."""
+    @classmethod
+    def of(cls, parts: Sequence[Ragged]) -> ShingleSets:
+        """Sets in memory."""
+        return cls(np.cumsum([0, *(len(part.offsets) - 1 for part in parts)]), parts.__getitem__)
+
+    def jaccard(self, left: Numbers, right: Numbers, at_least: float) -> NDArray[np.float64]:
+        """The similarity of each pair of a left and a right set, shape (pairs,); 0 where it cannot reach `at_least`."""
+        similarities = np.zeros(len(left))
+        tiles = self._part_of(left) // TILE * len(self._bounds) + self._part_of(right) // TILE
+        order = np.argsort(tiles, kind="stable")
+        for chosen in np.split(order, np.flatnonzero(np.diff(tiles[order])) + 1):
+            similarities[chosen] = self._in_tile(left[chosen], right[chosen], at_least)
+        return similarities
+
+    def _part_of(self, sets: Numbers) -> NDArray[np.int32]:
+        return (np.searchsorted(self._bounds, sets, side="right") - 1).astype(np.int32)
+
+    def _in_tile(self, left: Numbers, right: Numbers, at_least: float) -> NDArray[np.float64]:
         from anneal.curation.domain.kernels.pairs import jaccard
 
-        similarities = np.zeros(len(pairs))
-        if not len(pairs):
-            return similarities
-        parts = np.searchsorted(self._firsts, pairs, side="right") - 1
-        places = pairs - self._firsts[parts]
-        # Pairs of the same two pieces are compared in one go.
-        groups = parts[:, 0] * len(self._parts) + parts[:, 1]
+        similarities = np.zeros(len(left))
+        parts = np.stack((self._part_of(left), self._part_of(right)), axis=1)
+        places = np.stack((left, right), axis=1) - self._bounds[parts]
+        opened = {part: self._open(part) for part in np.unique(parts).tolist()}
+        # Pairs of the same two parts are compared in one go.
+        groups = parts[:, 0].astype(np.int64) * len(self._bounds) + parts[:, 1]
         order = np.argsort(groups, kind="stable")
 
-        def compare(chosen: NDArray[np.int64]) -> None:
-            (left, left_offsets), (right, right_offsets) = (self._parts[part] for part in parts[chosen[0]])
-            similarities[chosen] = jaccard(left, left_offsets, right, right_offsets, places[chosen], at_least)
+        def compare(chosen: Numbers) -> None:
+            one, other = (opened[part] for part in parts[chosen[0]].tolist())
+            similarities[chosen] = jaccard(
+                one.values, one.offsets, other.values, other.offsets, places[chosen], at_least
+            )
 
-        for _ in side_by_side(compare, np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)):
+        cuts = np.flatnonzero(np.diff(groups[order])) + 1
+        for _ in side_by_side(compare, np.split(order, cuts) if len(order) else []):
             pass
         return similarities

@@ -14,27 +14,27 @@ _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 
 
 @kernel(U64)
-def sharing(members: Any) -> Any:
-    """Of key << 32 | row those whose key another may have, in their order: all that share one, and some that do not.
+def repeated(values: Any) -> Any:
+    """Places, ascending, of the values that another place may have: all that share one, and some that do not.
 
-    A key sets one of eight bits or more per member; a member whose bit two members set is among them.
+    A value sets one of eight bits or more per place; a place whose bit two places set is among them.
     """
-    count = len(members)
+    count = len(values)
     width = 6
     while (1 << width) < 8 * count:
         width += 1
     shift = np.uint64(64 - width)
     once, twice = np.zeros(1 << (width - 6), np.uint64), np.zeros(1 << (width - 6), np.uint64)
     for i in range(count):
-        place = ((members[i] >> _32) * _SPREAD) >> shift
+        place = (values[i] * _SPREAD) >> shift
         bit = _ONE << (place & _63)
         twice[place >> _6] |= once[place >> _6] & bit
         once[place >> _6] |= bit
-    found = np.empty(count, np.uint64)
+    found = np.empty(count, np.int64)
     kept = 0
     for i in range(count):
-        place = ((members[i] >> _32) * _SPREAD) >> shift
-        found[kept] = members[i]
+        place = (values[i] * _SPREAD) >> shift
+        found[kept] = i
         kept += int((twice[place >> _6] >> (place & _63)) & _ONE)
     return found[:kept].copy()
 
