@@ -111,12 +111,11 @@ def grown(folder: Path, name: str, made: Made, times: int) -> Made:
     if record.exists():
         return Made(**json.loads(record.read_text(encoding="utf-8")))
     writer = DatasetWriter(store_of(folder), "document")
-    small, large = string.ascii_lowercase, string.ascii_uppercase
     found, size = 0, 0
     for time in range(times):
-        other = str.maketrans(small + large, small[time:] + small[:time] + large[time:] + large[:time])
         for batch in DatasetReader(store_of(folder), made.digest).batches():
-            texts = [text.translate(other) for text in batch.column("text").to_pylist()]
+            named = zip(batch.column("uri").to_pylist(), batch.column("text").to_pylist(), strict=True)
+            texts = [text for _, text in in_alphabet(named, time)]
             columns = {name: batch.column(name) for name in batch.schema.names}
             columns |= {"text": pa.array(texts), "id": pa.array([document_id(text) for text in texts])}
             writer.add(pa.table(columns))
@@ -127,6 +126,14 @@ def grown(folder: Path, name: str, made: Made, times: int) -> Made:
     grown = Made("", writer.finish(rows_in=found).digest, "", found, size)
     record.write_text(json.dumps(asdict(grown)), encoding="utf-8")
     return grown
+
+
+def in_alphabet(rows: Iterable[tuple[str, str]], number: int) -> Iterator[tuple[str, str]]:
+    """Files and texts in another alphabet: one of 26, in which a to z stand that many places on."""
+    small, large = string.ascii_lowercase, string.ascii_uppercase
+    other = str.maketrans(small + large, "".join(case[number:] + case[:number] for case in (small, large)))
+    for file, text in rows:
+        yield file, text.translate(other)
 
 
 def held_out(folder: Path, made: Made, count: int) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -19,10 +19,26 @@ from anneal.kit.store import Store
 
 SHARD_ROWS = 50_000
 SHARD_BYTES = 64 << 20
+_DIFFERENT = {"id", "text", "messages.list.element.content", "raw"}
+"""Columns, by their paths in Parquet, whose values seldom repeat: a dictionary of them costs time and saves nothing."""
 
 
 def _schema(kind: RecordKind, part: Part) -> pa.Schema:
     return {"rows": SCHEMAS[kind], "removed": removed_schema(kind), "quarantined": QUARANTINE}[part]
+
+
+def _leaves(fields: Iterable[pa.Field], before: str = "") -> Iterator[str]:
+    """The paths in Parquet of columns and of what is in them."""
+    for field in fields:
+        path = before + field.name
+        if pa.types.is_list(field.type):
+            yield from _leaves([field.type.value_field.with_name("element")], f"{path}.list.")
+        elif pa.types.is_map(field.type):
+            yield from _leaves([field.type.key_field, field.type.item_field], f"{path}.key_value.")
+        elif pa.types.is_struct(field.type):
+            yield from _leaves(field.type, f"{path}.")
+        else:
+            yield path
 
 
 class DatasetWriter:
@@ -79,7 +95,9 @@ class DatasetWriter:
             pyarrow.ArrowInvalid: the columns are not those of the part.
         """
         sink = pa.BufferOutputStream()
-        pq.write_table(self._cast(table, part), sink, compression="zstd", row_group_size=8192)
+        table = self._cast(table, part)
+        repeating = [path for path in _leaves(table.schema) if path not in _DIFFERENT]
+        pq.write_table(table, sink, compression="zstd", row_group_size=8192, use_dictionary=repeating)
         data = sink.getvalue().to_pybytes()
         digest = self._store.put_bytes(data)
         named = split if part == "rows" else ""

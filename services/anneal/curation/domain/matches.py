@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import Candidates, Members, bucket_order, candidate_pairs, codes_of, ends_of
+from anneal.curation.domain.sides import side_by_side
 
 if TYPE_CHECKING:
     from anneal.curation.domain.steps.base import Notes, Signed
@@ -177,7 +178,8 @@ def _candidates(before: Matches, signed: Signed, classes: _Classes, band_count: 
     """The pairs of the buckets that classes came to or left: as they are now, and as they were."""
     touched = np.sort(np.concatenate((classes.added, classes.removed)))
     view, came = signed.numbered(touched), signed.numbered(classes.added)
-    others = [_others(before, signed, f"band_{band}", view) for band in range(band_count)]
+    named_bands = [f"band_{band}" for band in range(band_count)]
+    others = list(side_by_side(lambda band: _others(before, signed, band, view), named_bands))
     members = np.unique(np.concatenate((classes.added, *(numbers for _, numbers in others))))
     stays = np.ones(len(members), dtype=bool)
     stays[np.searchsorted(members, classes.removed)] = False

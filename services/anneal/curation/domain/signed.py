@@ -185,9 +185,10 @@ class SignedRows:
         group = np.concatenate(([0], np.cumsum(~equal)))
         spots = np.flatnonzero(np.concatenate((equal, [False])) | np.concatenate(([False], equal)))
         rows = order[spots]
-        texts = pc.fill_null(self._texts("source", rows), "")
-        table = pa.table({"group": group[spots], "source": texts, "place": rows})
-        order[spots] = rows[pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()]
+        sources = pc.fill_null(self._texts("source", rows), "").dictionary_encode()
+        places = np.empty(len(sources.dictionary), dtype=np.int64)
+        places[pc.sort_indices(sources.dictionary).to_numpy()] = np.arange(len(places))
+        order[spots] = rows[np.lexsort((rows, places[sources.indices.to_numpy()], group[spots]))]
 
     def _id_keys(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         keys = np.zeros((len(self), 2), dtype=np.uint64)
