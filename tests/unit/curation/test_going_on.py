@@ -134,6 +134,29 @@ def test_a_dataset_that_grew_is_as_if_curated_from_scratch(store: Store, tmp_pat
     assert counting.rows("assemble") <= 300
 
 
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_a_dataset_that_grows_again_and_again_is_as_if_curated_from_scratch(
+    store: Store, tmp_path: Path, seed: int
+) -> None:
+    """New rows take the place of old ones, exactly and nearly, join their components, and are taken away by others."""
+    chance = random.Random(seed)
+    rows, readers, index = some_rows(200, seed), [], None
+    for version in range(4):
+        readers.append(publish(store, rows))
+        vault = ScratchVault(tmp_path / f"grown-{version}", store, index)
+        grown, _ = finish(store, readers, vault)
+        scratch, _ = finish(store, readers, ScratchVault(tmp_path / f"scratch-{version}"))
+        assert grown.digest == scratch.digest
+        index = Index.read(store, grown.statistics["index"])
+        old = chance.sample(rows, 30)
+        texts = [row["messages"][1]["content"] for row in old]
+        rows = [
+            asked("q", text + chance.choice([" indeed", "!", "  ", " again and again"]), f"new-{version}")
+            for text in texts
+        ]
+        rows += [asked("q", texts[0], "elsewhere"), *some_rows(20, 100 * seed + version)]
+
+
 def test_an_index_of_another_version_of_the_code_is_left_alone(store: Store) -> None:
     digest = store.put_bytes(b'{"format": "something/9", "parts": {"a": "b"}}')
     assert Index.read(store, digest) == Index()

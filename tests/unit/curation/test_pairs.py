@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import NEIGHBOURS, candidate_pairs, ends_of
 from anneal.curation.domain.components import walk_components
+from anneal.curation.domain.kernels.pairs import firsts_of_equals, repeated, roots
 from anneal.curation.domain.similarity import ShingleSets, jaccard
 from anneal.curation.domain.words import Ragged
 
@@ -151,3 +152,31 @@ def test_a_million_rows_are_one_chain() -> None:
     assert (reached.rows == np.arange(1, rows)).all()
     assert (reached.by == np.arange(rows - 1)).all()
     assert not reached.firsts.any()
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_repeated_values_are_found(values: list[int]) -> None:
+    found = set(repeated(np.array(values, dtype=np.uint64)).tolist())
+    assert {place for place, value in enumerate(values) if values.count(value) > 1} <= found
+
+
+def test_of_different_values_few_are_taken_for_repeated() -> None:
+    values = np.random.default_rng(1).integers(0, 1 << 64, 100_000, dtype=np.uint64)
+    assert len(repeated(values)) < 20_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=60))
+def test_rows_of_equal_numbers_have_one_first(rows: list[tuple[int, int]]) -> None:
+    left, right = (np.array([row[half] for row in rows], dtype=np.uint64) for half in (0, 1))
+    assert firsts_of_equals(left, right).tolist() == [rows.index(row) for row in rows]
+
+
+@given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=30))
+def test_roots_are_the_least_of_what_is_connected(rows: int, pairs: list[tuple[int, int]]) -> None:
+    pairs = [(a % rows, b % rows) for a, b in pairs]
+    left, right = (np.array([pair[end] for pair in pairs], dtype=np.int64) for end in (0, 1))
+    least = list(range(rows))
+    for _ in range(rows):
+        for a, b in pairs:
+            least[a] = least[b] = min(least[a], least[b])
+    assert roots(left, right, rows).tolist() == least

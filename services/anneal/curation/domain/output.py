@@ -70,12 +70,13 @@ def cut(
         max_bytes: see above.
     """
     ends = np.cumsum(sizes)
-    marked = np.flatnonzero(marks & np.uint64((1 << (max_rows // 3).bit_length() >> 1) - 1) == 0)
+    rare = max(1 << (max_rows // 3).bit_length() >> 1, 1)
+    marked = np.flatnonzero(marks & np.uint64(rare - 1) == 0)
     start, before = 0, 0
     while start < len(sizes):
         few, full = (int(np.searchsorted(ends, before + size)) + 1 for size in (max_bytes // 32, max_bytes))
         few, full = min(few, start + max_rows // 32), min(full, start + max_rows, len(sizes))
-        at = int(np.searchsorted(marked, few - 1))
+        at = int(np.searchsorted(marked, max(few - 1, start)))
         stop = min(full, int(marked[at]) + 1) if at < len(marked) else full
         yield start, stop
         start, before = stop, int(ends[stop - 1])
