@@ -18,8 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from anneal.curation.domain.pieces import FORMAT
-from anneal.curation.domain.sides import side_by_side
 from anneal.kit.digests import canonical_json
+from anneal.kit.sides import side_by_side
 from anneal.kit.store import Store
 
 HELD_BYTES, HELD_PARTS = 512 << 20, 640

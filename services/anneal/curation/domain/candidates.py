@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anneal.curation.domain.sides import side_by_side
 from anneal.curation.domain.texts import bytes_of
 from anneal.curation.domain.words import Ragged, word_table
+from anneal.kit.sides import side_by_side
 
 NEIGHBOURS = 32
 # The share of pairs exactly at the threshold that may share no band, and the signature's most bins.

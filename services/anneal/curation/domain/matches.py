@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import Candidates, Members, bucket_order, candidate_pairs, codes_of, ends_of
-from anneal.curation.domain.sides import side_by_side
+from anneal.kit.sides import side_by_side
 
 if TYPE_CHECKING:
     from anneal.curation.domain.steps.base import Notes, Signed

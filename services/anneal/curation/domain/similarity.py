@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal.curation.domain.sides import side_by_side
 from anneal.curation.domain.words import Ragged
+from anneal.kit.sides import side_by_side
 
 Numbers = NDArray[np.int64]
 TILE = 64

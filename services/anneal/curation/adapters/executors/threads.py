@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from anneal.curation.domain.sides import side_by_side
+from anneal.kit.sides import side_by_side
 
 Result = TypeVar("Result")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from anneal.curation.domain.sides import side_by_side
+from anneal.kit.sides import side_by_side
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
