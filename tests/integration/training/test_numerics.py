@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from anneal.training.domain.errors import CheckpointForeign, NotFinite
 from anneal.training.domain.world import Alone, ProcessGroup
+from anneal.training.order import RunOrder
 from anneal.training.run import train_run
 from tests.fixtures.tiny_model import write_base
 from tests.unit.training.runs import order, run
@@ -51,16 +52,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert not same(undisturbed, run(tmp_path / "other", base, seed=1))
 
 
-def _train(folder: str, base: str) -> None:
+def _train(made: RunOrder) -> None:
     torch.set_num_threads(1)
-    train_run(order(Path(folder), Path(base)), Alone(), torch.device("cpu"))
+    train_run(made, Alone(), torch.device("cpu"))
 
 
 def test_a_killed_process_goes_on_bit_for_bit(base: Path, tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    whole = spawn.Process(target=_train, args=(str(tmp_path / "whole"), str(base)))
+    whole = spawn.Process(target=_train, args=(order(tmp_path / "whole", base),))
     whole.start()
-    killed = spawn.Process(target=_train, args=(str(tmp_path / "killed"), str(base)))
+    made = order(tmp_path / "killed", base)
+    killed = spawn.Process(target=_train, args=(made,))
     killed.start()
     checkpoints = tmp_path / "killed" / "run" / "checkpoints"
     deadline = time.monotonic() + 200
@@ -70,7 +72,7 @@ def test_a_killed_process_goes_on_bit_for_bit(base: Path, tmp_path: Path) -> Non
     os.kill(killed.pid, signal.SIGKILL)
     killed.join()
     assert not (tmp_path / "killed" / "run" / "result.json").exists()
-    again = spawn.Process(target=_train, args=(str(tmp_path / "killed"), str(base)))
+    again = spawn.Process(target=_train, args=(made,))
     again.start()
     for process in (whole, again):
         process.join()
@@ -78,10 +80,9 @@ def test_a_killed_process_goes_on_bit_for_bit(base: Path, tmp_path: Path) -> Non
     assert same(tmp_path / "whole" / "run", tmp_path / "killed" / "run")
 
 
-def _train_with(rank: int, port: int, folder: str, base: str) -> None:
+def _train_with(rank: int, port: int, made: RunOrder) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    made = order(Path(folder), Path(base), lora={"rank": 4, "alpha": 8})
     train_run(made, ProcessGroup(), torch.device("cpu"))
     dist.destroy_process_group()
 
@@ -89,9 +90,10 @@ def _train_with(rank: int, port: int, folder: str, base: str) -> None:
 def test_two_workers_learn_what_one_does(base: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    order(tmp_path / "two", base)  # writes the rows, so that the workers do not race
+    # Made here, because it writes the rows: workers that each wrote them would read what the other has just begun.
+    made = order(tmp_path / "two", base, lora={"rank": 4, "alpha": 8})
     spawn = multiprocessing.get_context("spawn")
-    both = [spawn.Process(target=_train_with, args=(r, port, str(tmp_path / "two"), str(base))) for r in (0, 1)]
+    both = [spawn.Process(target=_train_with, args=(r, port, made)) for r in (0, 1)]
     for process in both:
         process.start()
     for process in both:
