@@ -138,16 +138,18 @@ def digests_of(batch: pa.RecordBatch, part: Part, *, normalize: bool) -> NDArray
 
 def _digested(texts: pa.Array, person: np.uint64, *, normalize: bool) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """128 bits of each text, shape (rows, 2), and how many bytes it has once normalised."""
-    from anneal.curation.domain.kernels.digests import ascii_rows, digest
+    from anneal.curation.domain.kernels.digests import ascii_rows, blake2b, collapse
 
-    octets = bytes_of(texts)
-    hashed = ascii_rows(*octets) if normalize else np.ones(len(texts), dtype=np.uint8)
-    digests, sizes = digest(*octets, hashed, int(normalize), person)
+    octets, bounds = bytes_of(texts)
+    hashed = ascii_rows(octets, bounds) if normalize else np.ones(len(texts), dtype=np.uint8)
+    if normalize:
+        octets, bounds = collapse(octets, bounds)
+    digests, sizes = blake2b(octets, bounds, hashed, person), np.diff(bounds)
     if not hashed.all():
         rest = hashed == 0
-        others = _composed(texts.filter(pa.array(rest)))
-        every = np.ones(len(others), dtype=np.uint8)
-        digests[rest], sizes[rest] = digest(*bytes_of(others), every, 1, person)
+        octets, bounds = collapse(*bytes_of(_composed(texts.filter(pa.array(rest)))))
+        digests[rest] = blake2b(octets, bounds, np.ones(len(bounds) - 1, dtype=np.uint8), person)
+        sizes[rest] = np.diff(bounds)
     return digests, sizes
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-from anneal.curation.domain.kernels.base import I64, INT, U8, UINT, helper, kernel, load8, store8
+from anneal.curation.domain.kernels.base import I64, U8, UINT, helper, kernel, load8, store8
 
 _BLOCK = 128
+_LANES = 4
 _IV = np.array(
     [
         0x6A09E667F3BCC908,
@@ -27,24 +31,31 @@ _IV = np.array(
     dtype=np.uint64,
 )
 # RFC 7693, section 2.7; rounds 10 and 11 are 0 and 1 again.
-_SIGMA = np.array(
-    [
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-        [11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4],
-        [7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8],
-        [9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13],
-        [2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9],
-        [12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11],
-        [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
-        [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
-        [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
-    ],
-    dtype=np.int64,
+_SIGMA = (
+    (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+    (14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3),
+    (11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4),
+    (7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8),
+    (9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13),
+    (2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9),
+    (12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11),
+    (13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10),
+    (6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5),
+    (10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0),
+    (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+    (14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3),
 )
-_SIGMA *= 8  # where each word of a block begins
+# Which numbers of the state are mixed: columns, then diagonals.
+_MIXES = (
+    (0, 4, 8, 12),
+    (1, 5, 9, 13),
+    (2, 6, 10, 14),
+    (3, 7, 11, 15),
+    (0, 5, 10, 15),
+    (1, 6, 11, 12),
+    (2, 7, 8, 13),
+    (3, 4, 9, 14),
+)
 # Digest of 16 bytes, no key, fan-out and depth 1.
 _PARAMETERS = np.uint64(0x01010010)
 # ASCII in lower case, its white space (as `str.isspace` has it) as a space.
@@ -54,8 +65,7 @@ _COLLAPSED[[9, 10, 11, 12, 13, 28, 29, 30, 31]] = 32
 # Added to each of eight ASCII bytes, these set its top bit where it is at least a space, an A, or what follows Z.
 _TO_SPACE, _TO_A, _BEYOND_Z = (np.uint64((128 - octet) * 0x0101010101010101) for octet in (32, 65, 91))
 _SPACES, _BELOW_128, _TOPS = (np.uint64(octet * 0x0101010101010101) for octet in (32, 127, 128))
-_0, _2, _7, _8 = (np.uint64(n) for n in (0, 2, 7, 8))
-_1, _16, _24, _32, _40, _48, _63 = (np.uint64(n) for n in (1, 16, 24, 32, 40, 48, 63))
+_0, _2, _7, _8, _63 = (np.uint64(n) for n in (0, 2, 7, 8, 63))
 
 
 @helper
@@ -90,72 +100,83 @@ def _collapse(octets: Any, start: Any, end: Any, out: Any, at: Any) -> Any:
     return at - 1 if at > first and after_space else at
 
 
-@helper
-def _mix(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
-    a += b + x
-    d ^= a
-    d = (d >> _32) | (d << _32)
-    c += d
-    b ^= c
-    b = (b >> _24) | (b << _40)
-    a += b + y
-    d ^= a
-    d = (d >> _16) | (d << _48)
-    c += d
-    b ^= c
-    b = (b >> _63) | (b << _1)
-    return a, b, c, d
+@intrinsic  # type: ignore[untyped-decorator]
+def _compress(_context: Any, states: Any, blocks: Any, counts: Any, lasts: Any) -> Any:
+    """Take a block into each of `_LANES` states, all at once: every number below is a vector with one of each.
+
+    Args:
+        states: shape (8, lanes).
+        blocks: where the block of each is in memory, shape (lanes,).
+        counts: bytes taken in with it, shape (lanes,).
+        lasts: all bits set where it is the last, else 0; shape (lanes,).
+    """
+    word, vector = ir.IntType(64), ir.VectorType(ir.IntType(64), _LANES)
+
+    def every(number: int) -> Any:
+        return ir.Constant(vector, [number] * _LANES)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = [
+            context.make_array(kind)(context, builder, one).data for kind, one in zip(signature.args, args, strict=True)
+        ]
+
+        def spot(array: int, row: int) -> Any:
+            first = builder.gep(data[array], [ir.Constant(word, row * _LANES)])
+            return builder.bitcast(first, vector.as_pointer())
+
+        def load(array: int, row: int = 0) -> Any:
+            value = builder.load(spot(array, row))
+            value.align = 8
+            return value
+
+        def message(place: int) -> Any:
+            made = ir.Constant(vector, ir.Undefined)
+            for lane, block in enumerate(starts):
+                value = builder.load(builder.gep(block, [ir.Constant(word, place)]))
+                value.align = 1
+                made = builder.insert_element(made, value, ir.Constant(ir.IntType(32), lane))
+            return made
+
+        def turned(value: Any, bits: int) -> Any:
+            return builder.or_(builder.lshr(value, every(bits)), builder.shl(value, every(64 - bits)))
+
+        def mix(a: int, b: int, c: int, d: int, x: Any, y: Any) -> None:
+            for more, first, second in ((x, 32, 24), (y, 16, 63)):
+                v[a] = builder.add(builder.add(v[a], v[b]), more)
+                v[d] = turned(builder.xor(v[d], v[a]), first)
+                v[c] = builder.add(v[c], v[d])
+                v[b] = turned(builder.xor(v[b], v[c]), second)
+
+        begins = load(1)
+        lanes = [builder.extract_element(begins, ir.Constant(ir.IntType(32), lane)) for lane in range(_LANES)]
+        starts = [builder.inttoptr(begin, word.as_pointer()) for begin in lanes]
+        words = [message(place) for place in range(16)]
+        before = [load(0, row) for row in range(8)]
+        v = [*before, *(every(int(number)) for number in _IV)]
+        v[12] = builder.xor(v[12], load(2))
+        v[14] = builder.xor(v[14], load(3))
+        for order in _SIGMA:
+            for n, (a, b, c, d) in enumerate(_MIXES):
+                mix(a, b, c, d, words[order[2 * n]], words[order[2 * n + 1]])
+        for row in range(8):
+            after = builder.xor(before[row], builder.xor(v[row], v[row + 8]))
+            builder.store(after, spot(0, row)).align = 8
+        return context.get_dummy_value()
+
+    return types.void(states, blocks, counts, lasts), code
 
 
 @helper
-def _compress(h: Any, octets: Any, at: Any, count: Any, is_last: Any) -> Any:
-    """Take in a block. The state is in variables of its own, not in an array, so that it stays in registers."""
-    v0, v1, v2, v3, v4, v5, v6, v7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
-    v8, v9, v10, v11, v12, v13, v14, v15 = _IV[0], _IV[1], _IV[2], _IV[3], _IV[4], _IV[5], _IV[6], _IV[7]
-    v12 ^= np.uint64(count)
-    if is_last:
-        v14 = ~v14
-    for r in range(12):
-        s = _SIGMA[r]
-        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, load8(octets, at + s[0]), load8(octets, at + s[1]))
-        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, load8(octets, at + s[2]), load8(octets, at + s[3]))
-        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, load8(octets, at + s[4]), load8(octets, at + s[5]))
-        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, load8(octets, at + s[6]), load8(octets, at + s[7]))
-        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, load8(octets, at + s[8]), load8(octets, at + s[9]))
-        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, load8(octets, at + s[10]), load8(octets, at + s[11]))
-        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, load8(octets, at + s[12]), load8(octets, at + s[13]))
-        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, load8(octets, at + s[14]), load8(octets, at + s[15]))
-    h[0] ^= v0 ^ v8
-    h[1] ^= v1 ^ v9
-    h[2] ^= v2 ^ v10
-    h[3] ^= v3 ^ v11
-    h[4] ^= v4 ^ v12
-    h[5] ^= v5 ^ v13
-    h[6] ^= v6 ^ v14
-    h[7] ^= v7 ^ v15
-
-
-@helper
-def _digest(octets: Any, start: Any, end: Any, person: Any, room: Any, out: Any, row: Any) -> Any:
-    h, tail = room
-    for i in range(8):
-        h[i] = _IV[i]
-    h[0] ^= _PARAMETERS
-    h[6] ^= person
-    at = start
-    while end - at > _BLOCK:
-        _compress(h, octets, at, at + _BLOCK - start, False)
-        at += _BLOCK
-    tail[:] = 0
-    for i in range(end - at):
-        tail[i] = octets[at + i]
-    _compress(h, tail, 0, end - start, True)
-    out[row, 0], out[row, 1] = h[0], h[1]
-
-
-@helper
-def _room() -> Any:
-    return np.empty(8, np.uint64), np.empty(_BLOCK, np.uint8)
+def _tail(octets: Any, start: Any, end: Any, out: Any, lane: Any) -> None:
+    """Copy the rest of a row, at most a block, and fill the block with zeros."""
+    out[lane, :] = 0
+    at = 0
+    while start + 8 <= end:
+        store8(out, lane * _BLOCK + at, load8(octets, start))
+        start, at = start + 8, at + 8
+    while start < end:
+        out[lane, at] = octets[start]
+        start, at = start + 1, at + 1
 
 
 @kernel(U8, I64)
@@ -186,29 +207,51 @@ def ascii_rows(octets: Any, offsets: Any) -> Any:
     return found
 
 
-@kernel(U8, I64, U8, INT, UINT)
-def digest(octets: Any, offsets: Any, chosen: Any, collapsed: Any, person: Any) -> Any:
-    """128 bits of BLAKE2b of each row, shape (rows, 2), and its size in bytes: as it stands, or as `collapse` has it.
+@kernel(U8, I64, U8, UINT)
+def blake2b(octets: Any, offsets: Any, chosen: Any, person: Any) -> Any:
+    """128 bits of BLAKE2b of each row, shape (rows, 2); of rows where `chosen`, shape (rows,), is 0 they mean nothing.
 
-    Only of rows where `chosen`, shape (rows,), is not 0; what is said of the others means nothing.
+    Several rows are hashed at once, each in a lane; where one ends, the next one begins.
 
     The person is the first eight bytes of BLAKE2b's personalisation, little-endian.
     """
     rows = len(offsets) - 1
-    longest = 0
-    for row in range(rows):
-        longest = max(longest, offsets[row + 1] - offsets[row])
-    text = np.empty(longest + 1, np.uint8)
-    room = _room()
-    digests, sizes = np.empty((rows, 2), np.uint64), np.empty(rows, np.int64)
-    for row in range(rows):
-        if not chosen[row]:
-            continue
-        start, end = offsets[row], offsets[row + 1]
-        if collapsed:
-            sizes[row] = _collapse(octets, start, end, text, 0)
-            _digest(text, 0, sizes[row], person, room, digests, row)
-        else:
-            sizes[row] = end - start
-            _digest(octets, start, end, person, room, digests, row)
-    return digests, sizes
+    digests = np.empty((rows, 2), np.uint64)
+    states, tails = np.empty((8, _LANES), np.uint64), np.zeros((_LANES, _BLOCK), np.uint8)
+    blocks, counts, lasts = np.zeros(_LANES, np.uint64), np.zeros(_LANES, np.uint64), np.zeros(_LANES, np.uint64)
+    row_of, at = np.full(_LANES, -1, np.int64), np.zeros(_LANES, np.int64)
+    first, following = np.uint64(octets.ctypes.data), 0
+    while True:
+        is_busy = False
+        for lane in range(_LANES):
+            if row_of[lane] < 0:
+                while following < rows and not chosen[following]:
+                    following += 1
+                blocks[lane] = np.uint64(tails.ctypes.data)
+                if following == rows:
+                    continue
+                row_of[lane], at[lane] = following, offsets[following]
+                for i in range(8):
+                    states[i, lane] = _IV[i]
+                states[0, lane] ^= _PARAMETERS
+                states[6, lane] ^= person
+                following += 1
+            is_busy = True
+            start, end = offsets[row_of[lane]], offsets[row_of[lane] + 1]
+            if end - at[lane] > _BLOCK:
+                blocks[lane] = first + np.uint64(at[lane])
+                at[lane] += _BLOCK
+                lasts[lane] = _0
+            else:
+                _tail(octets, at[lane], end, tails, lane)
+                blocks[lane] = np.uint64(tails.ctypes.data) + np.uint64(lane * _BLOCK)
+                at[lane] = end
+                lasts[lane] = ~_0
+            counts[lane] = np.uint64(at[lane] - start)
+        if not is_busy:
+            return digests
+        _compress(states, blocks, counts, lasts)
+        for lane in range(_LANES):
+            if row_of[lane] >= 0 and lasts[lane] != _0:
+                digests[row_of[lane], 0], digests[row_of[lane], 1] = states[0, lane], states[1, lane]
+                row_of[lane] = -1
