@@ -98,7 +98,7 @@ class DatasetWriter:
         table = self._cast(table, part)
         repeating = [path for path in _leaves(table.schema) if path not in _DIFFERENT]
         pq.write_table(table, sink, compression="zstd", row_group_size=8192, use_dictionary=repeating)
-        data = sink.getvalue().to_pybytes()
+        data = memoryview(sink.getvalue()).cast("B")
         digest = self._store.put_bytes(data)
         named = split if part == "rows" else ""
         return Shard(part=part, split=named, digest=digest, rows=table.num_rows, size_bytes=len(data))

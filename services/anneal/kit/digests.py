@@ -15,12 +15,12 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _BLOCK_BYTES = 1 << 20
 
 
-def sha256_hex(data: bytes | mmap.mmap) -> str:
+def sha256_hex(data: bytes | memoryview | mmap.mmap) -> str:
     """SHA-256 of bytes, as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_of_bytes(data: bytes | mmap.mmap) -> str:
+def digest_of_bytes(data: bytes | memoryview | mmap.mmap) -> str:
     """`sha256:<hex>` of bytes."""
     return "sha256:" + sha256_hex(data)
 

@@ -98,7 +98,7 @@ class Store:
 
     # -- blobs ---------------------------------------------------------------------------------------------------
 
-    def put_bytes(self, data: bytes) -> str:
+    def put_bytes(self, data: bytes | memoryview) -> str:
         """Store bytes; returns their digest."""
         digest = digest_of_bytes(data)
         self._create(self._key(digest), data)
@@ -110,16 +110,16 @@ class Store:
         self._create(self._key(digest), path)
         return digest
 
-    def _create(self, key: str, data: bytes | Path) -> None:
+    def _create(self, key: str, data: bytes | memoryview | Path) -> None:
         try:
-            if isinstance(self._backend, LocalStore) or isinstance(data, bytes):
+            if isinstance(self._backend, LocalStore) or not isinstance(data, Path):
                 self._put(key, data, mode="create")
             elif not self._has(key):
                 self._put(key, data)  # multipart uploads know no `create`; the name is the content
         except AlreadyExistsError:
             return
 
-    def _put(self, key: str, data: bytes | Path, **options: Any) -> None:
+    def _put(self, key: str, data: bytes | memoryview | Path, **options: Any) -> None:
         try:
             obstore.put(self._backend, key, data, **options)
         except GenericError as error:

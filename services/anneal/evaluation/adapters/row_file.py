@@ -57,7 +57,7 @@ def write(store: Store, rows: Iterable[ScoredRow]) -> str:
     sink = pa.BufferOutputStream()
     table = pa.Table.from_pylist([_line(row) for row in rows], schema=SCHEMA)
     pq.write_table(table, sink, compression="zstd")
-    return store.put_bytes(sink.getvalue().to_pybytes())
+    return store.put_bytes(memoryview(sink.getvalue()).cast("B"))
 
 
 def read_scores(store: Store, digest: str, side: Side = "target") -> ScoresByBenchmark:
