@@ -15,7 +15,7 @@ from anneal.curation.domain.candidates import NEIGHBOURS, Bands, candidate_pairs
 from anneal.curation.domain.steps.base import WrongSetting
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
 from anneal.curation.domain.steps.fuzzy_duplicates import FuzzyDuplicates
-from tests.unit.curation.rows import asked, run, said
+from tests.unit.curation.rows import asked, batch_of, run, said, signed
 
 WORDS = [f"w{n}" for n in range(30)]
 # Texts that are often equal or nearly so: a few bases, one of them with a word changed, cut or repeated.
@@ -71,6 +71,17 @@ def test_roles_tell_conversations_apart() -> None:
 def test_rows_without_a_prompt_are_not_all_the_same() -> None:
     rows = [asked("", "a"), asked(" ", "b"), asked("", "A")]
     assert len(run(rows, ExactDuplicates(part="prompt"))[0].kept) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=1, max_size=30))
+def test_the_first_of_each_group_is_the_first_in_the_order_of_all(chosen: list[tuple[str, str]]) -> None:
+    rows = [asked("q", answer, source=source) for answer, source in chosen]
+    view = signed(ExactDuplicates(), batch_of(rows))
+    groups = [answer == "a" for answer, _ in chosen]
+    firsts = np.array([groups.index(group) for group in groups], dtype=np.int64)
+    ranks = view.ranks().tolist()
+    first = {group: min((ranks[at], at) for at in range(len(rows)) if groups[at] == group)[1] for group in groups}
+    assert view.first_of_each(firsts).tolist() == [first[group] for group in groups]
 
 
 def test_emoji_are_compared_exactly_and_not_fuzzily() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import NEIGHBOURS, candidate_pairs, ends_of
 from anneal.curation.domain.components import walk_components
-from anneal.curation.domain.kernels.pairs import firsts_of_equals, repeated, roots
+from anneal.curation.domain.kernels.pairs import firsts_of_equals, least_of_each, repeated, roots
 from anneal.curation.domain.similarity import ShingleSets, jaccard
 from anneal.curation.domain.words import Ragged
 
@@ -169,6 +169,16 @@ def test_of_different_values_few_are_taken_for_repeated() -> None:
 def test_rows_of_equal_numbers_have_one_first(rows: list[tuple[int, int]]) -> None:
     left, right = (np.array([row[half] for row in rows], dtype=np.uint64) for half in (0, 1))
     assert firsts_of_equals(left, right).tolist() == [rows.index(row) for row in rows]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 2)), max_size=60))
+def test_the_least_of_each_group_is_its_first_such(rows: list[tuple[int, int, int]]) -> None:
+    groups = [group for group, *_ in rows]
+    firsts = np.array([groups.index(group) for group in groups], dtype=np.int64)
+    left, right = (np.array([row[half] for row in rows], dtype=np.uint64) for half in (1, 2))
+    assert least_of_each(firsts, left, right).tolist() == [
+        rows.index(min(r for r in rows if r[0] == g)) for g in groups
+    ]
 
 
 @given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=30))

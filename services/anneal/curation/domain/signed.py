@@ -180,23 +180,47 @@ class SignedRows:
         ranks[order] = np.arange(len(order))
         return ranks
 
+    def first_of_each(self, firsts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each row the one of its group that `ranks` without a key puts first, shape (rows,).
+
+        Args:
+            firsts: for each row the place of the first one of its group.
+        """
+        from anneal.curation.domain.kernels.pairs import least_of_each
+
+        high, low = self._id_keys()
+        chosen: NDArray[np.int64] = least_of_each(firsts, high, low)
+        tied = (high == high[chosen]) & (low == low[chosen])
+        rows = np.flatnonzero(tied & (np.bincount(firsts[tied], minlength=len(self))[firsts] > 1))
+        if len(rows):
+            ranks = np.full(len(self), ~np.uint64(0))
+            ranks[chosen] = 0
+            ranks[rows] = self._source_ranks(rows)
+            chosen = least_of_each(firsts, ranks, ranks)
+        return chosen
+
+    def _source_ranks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers in the order of the sources of some rows, equal where they are."""
+        sources = pc.fill_null(self._texts("source", rows), "").dictionary_encode()
+        ranks = np.empty(len(sources.dictionary), dtype=np.int64)
+        ranks[pc.sort_indices(sources.dictionary).to_numpy()] = np.arange(len(ranks))
+        found: NDArray[np.int64] = ranks[sources.indices.to_numpy()]
+        return found
+
     def _order_by_source(self, order: NDArray[np.int64], equal: NDArray[np.bool_]) -> None:
         """Put runs of equal rows into the order of their sources, in place."""
         group = np.concatenate(([0], np.cumsum(~equal)))
         spots = np.flatnonzero(np.concatenate((equal, [False])) | np.concatenate(([False], equal)))
         rows = order[spots]
-        sources = pc.fill_null(self._texts("source", rows), "").dictionary_encode()
-        places = np.empty(len(sources.dictionary), dtype=np.int64)
-        places[pc.sort_indices(sources.dictionary).to_numpy()] = np.arange(len(places))
-        order[spots] = rows[np.lexsort((rows, places[sources.indices.to_numpy()], group[spots]))]
+        order[spots] = rows[np.lexsort((rows, self._source_ranks(rows), group[spots]))]
 
     def _id_keys(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        keys = np.zeros((len(self), 2), dtype=np.uint64)
+        high, low = (np.zeros(len(self), dtype=np.uint64) for _ in range(2))
         for piece in self._pieces():
             part, places = self.parts.measures(piece), self._places(piece)
-            for half, name in enumerate(("high", "low")):
-                keys[self._bounds[piece] : self._bounds[piece + 1], half] = part.column(name).to_numpy()[places]
-        return keys[:, 0], keys[:, 1]
+            for half, name in ((high, "high"), (low, "low")):
+                half[self._bounds[piece] : self._bounds[piece + 1]] = part.column(name).to_numpy()[places]
+        return high, low
 
     def revisit(self, name: str, look: Look, places: NDArray[np.int64], columns: Sequence[str] = ()) -> Looked:
         """What `look` sees in some rows: one row for each, in the order of the places.

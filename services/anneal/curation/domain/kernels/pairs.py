@@ -118,6 +118,23 @@ def firsts_of_equals(left: Any, right: Any) -> Any:
     return firsts
 
 
+@kernel(I64, U64, U64)
+def least_of_each(firsts: Any, left: Any, right: Any) -> Any:
+    """For each row the first one of its group whose two numbers are the least, shape (rows,).
+
+    Args:
+        firsts: for each row the first one of its group.
+        left: the number that decides.
+        right: that which decides between equals.
+    """
+    least = firsts.copy()
+    for row in range(len(firsts)):
+        best = least[firsts[row]]
+        if left[row] < left[best] or (left[row] == left[best] and right[row] < right[best]):
+            least[firsts[row]] = row
+    return least[firsts]
+
+
 @kernel(I64, I64, INT)
 def roots(left: Any, right: Any, rows: Any) -> Any:
     """For each row the least row that pairs connect it with, shape (rows,)."""

@@ -212,6 +212,14 @@ class Signed(Protocol):
         """The place of each row in their order by the keys (smallest first), then id, then source, then place."""
         ...
 
+    def first_of_each(self, firsts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each row the one of its group that `ranks` without a key puts first, shape (rows,).
+
+        Args:
+            firsts: for each row the place of the first one of its group.
+        """
+        ...
+
     def revisit(
         self,
         name: str,

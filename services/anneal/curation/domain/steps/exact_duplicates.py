@@ -37,7 +37,7 @@ class ExactDuplicates:
 
     def compare(self, signed: Signed) -> Sequence[Verdicts]:
         """Every row but the first of each group of equals leaves."""
-        from anneal.curation.domain.kernels.pairs import repeated
+        from anneal.curation.domain.kernels.pairs import firsts_of_equals, repeated
 
         if not len(signed):
             return []
@@ -45,15 +45,15 @@ class ExactDuplicates:
         some = repeated(everyone)
         # From here on only of rows that may have an equal: most have none.
         few = signed.only(some)
-        high, low = everyone[some], few.array("low")
-        order = np.empty(len(some), dtype=np.int64)
-        order[few.ranks(high, low)] = np.arange(len(some))
-        opens = np.ones(len(order), dtype=bool)
-        opens[1:] = (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]])
-        group = np.cumsum(opens) - 1
-        gone = ~opens
-        places, firsts, copies = some[order[gone]], some[order[opens][group[gone]]], np.bincount(group)[group[gone]]
-        back = np.argsort(places)
-        numbers = {"copies": copies[back]}
-        said = Verdicts(places=places[back], reason="exact_duplicate", numbers=numbers, duplicate_of=firsts[back])
-        return [said]
+        firsts = firsts_of_equals(everyone[some], few.array("low"))
+        kept = few.first_of_each(firsts)
+        gone = np.flatnonzero(kept != np.arange(len(some)))
+        copies = np.bincount(firsts, minlength=len(some))[firsts[gone]] if len(gone) else gone
+        return [
+            Verdicts(
+                places=some[gone],
+                reason="exact_duplicate",
+                numbers={"copies": copies},
+                duplicate_of=some[kept[gone]],
+            )
+        ]
