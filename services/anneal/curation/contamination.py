@@ -14,7 +14,8 @@ from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.stored_rows import StoredRows
 from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.contamination_report import Tally, shared, tally
-from anneal.curation.domain.pieces import Judging, Task
+from anneal.curation.domain.looks import Judging
+from anneal.curation.domain.pieces import Task
 from anneal.curation.domain.steps.base import TEST
 from anneal.curation.domain.steps.decontaminate import ALL, Decontaminate
 from anneal.curation.domain.texts import text_of

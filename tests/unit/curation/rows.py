@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
+from anneal.curation.domain.looks import identify, measure
 from anneal.curation.domain.output import File
-from anneal.curation.domain.pieces import Piece, identify, measure
+from anneal.curation.domain.pieces import Piece
 from anneal.curation.domain.signed import Looked, Notes, Parts, SignedRows
 from anneal.curation.domain.steps.base import Assignment, Comparer, Copies, Removal, RowFilter, Runnable
 from anneal.kit.records import CONVERSATION, REMOVED_FIELDS, conversation

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from anneal.curation.domain.ledger import Compared, Found, Ledger
+from anneal.curation.domain.looks import Assigning, Judging, Rewriting
 from anneal.curation.domain.pieces import (
-    Assigning,
     Change,
     Executor,
-    Judging,
     Look,
     Piece,
-    Rewriting,
     Source,
     Task,
     Vault,
@@ -150,12 +149,10 @@ class _Run:
             if look is None:
                 continue
             self._bench.looks[name] = look
+            wanted.append((name, self._bench.depth))
             if isinstance(step.run, Rewriter):
-                pieces = len(self._bench.pieces)
-                self._bench.change([Change(rewrite=name)] * pieces, [name] * pieces)
+                self._bench.rewrite(name)
                 wanted += [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
-            else:
-                wanted.append((name, self._bench.depth))
         bench = self._bench
         tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
         self._bench.examine("look", tasks)
@@ -198,7 +195,12 @@ class _Run:
     def _score(self, look: str, step: NamedStep, scorer: Scorer) -> None:
         """Ask for the scores of the rows that are left; what was answered in an attempt before is not asked again."""
         depth, alive = self._bench.depth, self._ledger.alive
-        changes, names = [], []
+        changes: list[Callable[[], Change]] = []
+        names = []
+
+        def made(places: NDArray[np.int64], key: str) -> Change:
+            return Change(Scoring(scorer.name, places, self._bench.vault.open(key)))
+
         for index, piece in enumerate(self._bench.pieces):
             self._bench.watch(step.name, piece.start, self._bench.count)
             places = np.flatnonzero(alive[piece.start : piece.start + piece.rows])
@@ -209,9 +211,8 @@ class _Run:
                 work = Work(piece, self._bench.changes(index, depth), (Task(key, ROWS, depth, places),))
                 ((_, rows),) = examine(self._bench.shared, work)
                 self._bench.vault.put(key, part_of(scorer.score(rows)))
-            part = self._bench.vault.open(key)
-            changes.append(Change(scores=Scoring(scorer.name, places, part)))
-            names.append(key_of(look, repr(part.to_pylist())))
+            changes.append(partial(made, places, key))
+            names.append(key_of(look, repr(self._bench.vault.open(key).to_pylist())))
         self._bench.change(changes, names)
         self.outcome.scorings.append(dict(scorer.finish()))
 

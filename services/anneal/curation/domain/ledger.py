@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.pieces import VERDICTS
+from anneal.curation.domain.looks import VERDICTS
 from anneal.curation.domain.signed import SignedRows
 from anneal.curation.domain.steps.base import Verdicts
 from anneal.kit.records import REMOVED_FIELDS

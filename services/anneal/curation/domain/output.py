@@ -92,17 +92,26 @@ def assemble(shared: Shared, file: File) -> pa.Table:
 
 
 def _rows_of(shared: Shared, segment: Segment) -> pa.RecordBatch:
-    found: list[pa.RecordBatch] = []
+    """The rows of a segment. A change is made to those alone that were still seen after it."""
+    places, spots = np.unique(segment.places, return_inverse=True)
+    depths = np.zeros(len(places), dtype=np.int16)
+    depths[spots] = segment.depths
+    rows = shared.source.load(segment.piece)
+    if len(places) < segment.piece.rows:
+        rows = rows.take(pa.array(places))
+    done: list[pa.RecordBatch] = []
     order: list[NDArray[np.int64]] = []
-    last = int(segment.depths.max())
-    for depth, batch in changed(shared, segment.piece, segment.changes[:last]):
-        here = np.flatnonzero(segment.depths == depth)
-        if len(here) == len(segment.places) and np.array_equal(segment.places, np.arange(batch.num_rows)):
-            return batch
-        if len(here):
-            found.append(batch.take(pa.array(segment.places[here])))
-            order.append(here)
-    if len(found) == 1:
-        return found[0]
-    back = np.argsort(np.concatenate(order))
-    return pa.Table.from_batches(found).take(pa.array(back)).combine_chunks().to_batches()[0]
+    left = np.arange(len(places))
+    for depth in range(int(depths.max()) + 1):
+        if depth:
+            rows = changed(shared, segment.changes[depth - 1], rows, places[left])
+        ready = depths[left] == depth
+        if ready.any():
+            everyone = bool(ready.all())
+            done.append(rows if everyone else rows.filter(pa.array(ready)))
+            order.append(left[ready])
+            rows, left = rows if everyone else rows.filter(pa.array(~ready)), left[~ready]
+    if len(done) == 1 and len(spots) == len(places):
+        return done[0]
+    back = np.argsort(np.concatenate(order))[spots]
+    return pa.Table.from_batches(done).take(pa.array(back)).combine_chunks().to_batches()[0]

@@ -1,4 +1,4 @@
-"""Rows that are worked on together, and what is looked at in them, wherever that happens.
+"""Rows that are worked on together, wherever that happens, and what is done to them on the way.
 
 A piece is a run of rows of one shard. What a step finds in it is a *part*: a small table that follows from the rows,
 the changes made to them before, and the step alone. So parts can be made on any thread or machine, kept, and found
@@ -7,7 +7,6 @@ again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,24 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-
-from anneal.curation.domain.steps.base import Assigner, Rewriter, RowFilter
-from anneal.curation.domain.texts import whole_of
-from anneal.kit.records import conversation_id, document_id
-from anneal.kit.shards import row_bytes
 
 Look = Callable[[pa.RecordBatch], pa.RecordBatch]
 Result = TypeVar("Result")
 
 FORMAT = "anneal-curation-part/2"
-DIGEST_LETTERS, ID_BYTES = 64, 16
-"""So much of an id decides its place in an order: 64 bits of a digest in hex, which two of ten million share by chance
-once in 300,000 datasets; their sources decide then."""
-VERDICTS = pa.schema(
-    [("place", pa.int32()), ("reason", pa.string()), ("numbers", pa.string()), ("duplicate_of", pa.string())]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +99,23 @@ class Executor(Protocol):
         ...
 
 
+Edit = Callable[[pa.RecordBatch, NDArray[np.int64]], pa.RecordBatch]
+"""Takes rows of a piece, and which they are (their places in it, ascending); returns them changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is done to the rows of a piece before some looks: a rewrite by its name, or scores given to some rows."""
+    """What is done to the rows of a piece before some looks.
 
-    rewrite: str = ""
-    scores: Look | None = None
+    Attributes:
+        edit: does it; None where the part of a rewrite, which says what becomes of which row, is still to be made.
+        look: makes that part, as the name of a look.
+        key: of that part.
+    """
+
+    edit: Edit | None = None
+    look: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,125 +156,53 @@ class Shared:
 
 def examine(shared: Shared, work: Work) -> list[tuple[str, pa.RecordBatch]]:
     """Do the tasks of a piece: the key of each part, and the part."""
-    found = []
+    found: dict[str, pa.RecordBatch] = {}
     named = [task.columns for task in work.tasks]
     columns = sorted({name for names in named for name in names}) if all(named) and not work.changes else ()
-    versions = changed(shared, work.piece, work.changes, columns)
-    depth, batch = next(versions)
+    depth, batch, everyone = 0, shared.source.load(work.piece, columns), np.arange(work.piece.rows)
     for task in sorted(work.tasks, key=lambda task: task.depth):
         while depth < task.depth:
-            depth, batch = next(versions)
+            change = work.changes[depth]
+            part = found.get(change.key)
+            batch = changed(shared, change, batch, everyone) if part is None else Patch(part)(batch, everyone)
+            depth += 1
         rows = batch if task.places is None else batch.take(pa.array(task.places))
-        found.append((task.key, shared.looks[task.look](rows)))
-    return found
+        found[task.key] = shared.looks[task.look](rows)
+    return list(found.items())
 
 
-def changed(
-    shared: Shared, piece: Piece, changes: Sequence[Change], columns: Sequence[str] = ()
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The rows of a piece as they came, then after each change, with the number of changes made."""
-    batch = shared.source.load(piece, columns)
-    yield 0, batch
-    for depth, change in enumerate(changes, 1):
-        batch = change.scores(batch) if change.scores is not None else shared.looks[change.rewrite](batch)
-        yield depth, batch
+def changed(shared: Shared, change: Change, rows: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
+    """Rows of a piece, by their places in it, ascending, after a change."""
+    if change.edit is not None:
+        return change.edit(rows, places)
+    return Patch(shared.looks[change.look](rows))(rows, np.arange(rows.num_rows))
 
 
-# -- looks ---------------------------------------------------------------------------------------------------------
-
-
-def identify(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Id and source of each row, which every run needs of some rows."""
-    return batch.select(["id", "source"])
-
-
-def measure(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Size of each row in bytes, and the first half of its id as two numbers, which every run needs of all rows."""
-    size = row_bytes(pa.Table.from_batches([batch])).cast(pa.int64())
-    halves = leading(batch.column("id"))
-    columns = [size, *(pa.array(np.ascontiguousarray(halves[:, half])) for half in range(2))]
-    return pa.RecordBatch.from_arrays(columns, names=["bytes", "high", "low"])
-
-
-def leading(ids: pa.Array) -> NDArray[np.uint64]:
-    """The first `ID_BYTES` of each id as two numbers that stand in the order of the bytes, shape (rows, 2)."""
-    if pc.all(pc.equal(pc.fill_null(pc.binary_length(ids), 0), DIGEST_LETTERS), min_count=0).as_py():
-        _, bounds, data = ids.buffers()
-        first = np.frombuffer(bounds, dtype=np.int32)[ids.offset] if len(ids) else 0
-        octets = np.frombuffer(data, dtype=np.uint8)[first:] if len(ids) else np.zeros(0, dtype=np.uint8)
-        octets = octets[: len(ids) * DIGEST_LETTERS].reshape(-1, DIGEST_LETTERS)[:, :ID_BYTES]
-        return np.ascontiguousarray(octets).view(">u8").astype(np.uint64)
-    padded = pc.utf8_slice_codeunits(pc.utf8_rpad(pc.fill_null(ids, ""), ID_BYTES, "\0"), 0, ID_BYTES)
-    fixed = pc.binary_slice(padded.cast(pa.binary()), 0, ID_BYTES).cast(pa.binary(ID_BYTES))
-    octets = np.frombuffer(fixed.buffers()[1], dtype=np.uint8)[fixed.offset * ID_BYTES :][: len(ids) * ID_BYTES]
-    return octets.reshape(-1, 2, 8).view(">u8").reshape(-1, 2).astype(np.uint64)
+def replaced(rows: pa.RecordBatch, at: NDArray[np.int64], fresh: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with others in some places, ascending."""
+    if not len(at):
+        return rows
+    order = np.arange(rows.num_rows)
+    order[at] = rows.num_rows + np.arange(len(at))
+    return pa.Table.from_batches([rows, fresh]).take(pa.array(order)).combine_chunks().to_batches()[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """The verdicts of a filter, one row for each row that leaves."""
+class Patch:
+    """Puts what a rewrite made of some rows in their places.
 
-    step: RowFilter
+    Attributes:
+        part: those rows, and in `place` where in the piece they stand, ascending.
+    """
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Judge rows."""
-        removals = sorted(self.step.judge(batch).items())
-        numbers = [json.dumps(dict(why.numbers), sort_keys=True, ensure_ascii=False) for _, why in removals]
-        columns = [
-            [place for place, _ in removals],
-            [why.reason for _, why in removals],
-            numbers,
-            [why.duplicate_of for _, why in removals],
-        ]
-        arrays = [pa.array(values, type=field.type) for values, field in zip(columns, VERDICTS, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=VERDICTS)
+    part: pa.RecordBatch
 
-
-@dataclass(frozen=True, slots=True)
-class Assigning:
-    """The split of each row."""
-
-    step: Assigner
-
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Assign rows."""
-        splits = pa.array(list(self.step.assign(batch)), type=pa.string()).dictionary_encode()
-        return pa.RecordBatch.from_arrays([splits], names=["split"])
-
-
-@dataclass(frozen=True, slots=True)
-class Rewriting:
-    """Rows after a rewrite: those whose content is another have a new id, and the old one among their parents."""
-
-    step: Rewriter
-
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Rewrite rows."""
-        fresh = self.step.rewrite(batch)
-        differs = pc.indices_nonzero(pc.not_equal(whole_of(fresh), whole_of(batch))).to_numpy()
-        if not len(differs):
-            return fresh
-        rows = fresh.take(pa.array(differs)).to_pylist()
-        for row in rows:
-            _give_id(row)
-        table = pa.Table.from_batches([fresh, pa.RecordBatch.from_pylist(rows, schema=fresh.schema)])
-        order = np.arange(batch.num_rows)
-        order[differs] = batch.num_rows + np.arange(len(differs))
-        return table.take(pa.array(order)).combine_chunks().to_batches()[0]
-
-
-def _give_id(row: dict[str, Any]) -> None:
-    old = row["id"]
-    if "messages" in row:
-        row["id"] = conversation_id(row["messages"], row["tools"])
-        row["parents"] = [*(row["parents"] or []), old]
-        return
-    row["id"] = document_id(row["text"])
-    meta = json.loads(row["meta"] or "{}")
-    row["meta"] = json.dumps({**meta, "rewritten_from": old}, sort_keys=True, ensure_ascii=False)
-
-
-# -- keys ----------------------------------------------------------------------------------------------------------
+    def __call__(self, batch: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
+        """Rows, by their places in the piece, after the rewrite."""
+        known = self.part.column("place").to_numpy()
+        here = np.flatnonzero(np.isin(places, known))
+        fresh = self.part.take(pa.array(np.searchsorted(known, places[here])))
+        return replaced(batch, here, fresh.select(batch.schema.names))
 
 
 def key_of(*parts: str | bytes | pa.Buffer) -> str:

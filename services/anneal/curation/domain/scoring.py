@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from anneal.curation.domain.pieces import replaced
 from anneal.curation.domain.scores import scored
 from anneal.curation.domain.steps.base import Scores
 
@@ -46,12 +47,10 @@ class Scoring:
     places: NDArray[np.int64]
     part: pa.RecordBatch
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows with their scores."""
-        if not len(self.places):
+    def __call__(self, batch: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
+        """Rows, by their places in the piece, with their scores."""
+        here = np.flatnonzero(np.isin(places, self.places))
+        if not len(here):
             return batch
-        fresh = scored(batch.take(pa.array(self.places)), scores_of(self.part), self.step)
-        order = np.arange(batch.num_rows)
-        order[self.places] = batch.num_rows + np.arange(len(self.places))
-        table = pa.Table.from_batches([batch, fresh]).take(pa.array(order)).combine_chunks()
-        return table.to_batches()[0]
+        part = self.part.take(pa.array(np.searchsorted(self.places, places[here])))
+        return replaced(batch, here, scored(batch.take(pa.array(here)), scores_of(part), self.step))

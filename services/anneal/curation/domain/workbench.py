@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
+from anneal.curation.domain.looks import identify, measure
 from anneal.curation.domain.pieces import (
     Change,
     Executor,
     Look,
+    Patch,
     Shared,
     Source,
     Task,
     Vault,
     Work,
     examine,
-    identify,
     key_of,
-    measure,
 )
 from anneal.curation.domain.signed import Parts
 
@@ -46,7 +47,7 @@ class Workbench:
         self.depth = 0
         self.vault, self.executor, self.watch = vault, executor, watch
         self._source = source
-        self._changes: list[list[Change]] = [[] for _ in self.pieces]
+        self._changes: list[list[Callable[[], Change]]] = [[] for _ in self.pieces]
         self._keys: dict[tuple[str | bytes, ...], str] = {}
         self._chains: list[list[str]] = [[""] for _ in self.pieces]
 
@@ -56,15 +57,24 @@ class Workbench:
         return Shared(self._source, self.looks)
 
     def changes(self, piece: int, depth: int) -> tuple[Change, ...]:
-        """The first changes made to a piece."""
-        return tuple(self._changes[piece][:depth])
+        """The first changes made to a piece, whose parts are opened for it."""
+        return tuple(made() for made in self._changes[piece][:depth])
 
     def chain(self, piece: int, depth: int) -> str:
         """Says what they are."""
         return self._chains[piece][depth]
 
-    def change(self, changes: Sequence[Change], names: Sequence[str]) -> None:
-        """Change every piece once more, under a name that says how."""
+    def rewrite(self, look: str) -> None:
+        """Change every piece by a rewrite, whose parts are made by a look."""
+
+        def made(key: str) -> Change:
+            return Change(Patch(self.vault.open(key))) if self.vault.has(key) else Change(look=look, key=key)
+
+        keys = [self.key(piece, look, self.depth) for piece in range(len(self.pieces))]
+        self.change([partial(made, key) for key in keys], [look] * len(keys))
+
+    def change(self, changes: Sequence[Callable[[], Change]], names: Sequence[str]) -> None:
+        """Change every piece once more, under a name that says how; called whenever it is to be done."""
         for made, chain, one, name in zip(self._changes, self._chains, changes, names, strict=True):
             made.append(one)
             chain.append(key_of(chain[-1], name))
@@ -92,16 +102,17 @@ class Workbench:
 
     def examine(self, doing: str, tasks: Sequence[Sequence[Task]]) -> None:
         """Do the tasks of each piece whose parts are not there yet."""
-        work = []
-        for number, (piece, wanted) in enumerate(zip(self.pieces, tasks, strict=True)):
-            missing = tuple(task for task in wanted if not self.vault.has(task.key))
-            if missing:
-                work.append(Work(piece, self.changes(number, max(task.depth for task in missing)), missing))
-        done = self.count - sum(item.piece.rows for item in work)
+        left = [(n, tuple(task for task in wanted if not self.vault.has(task.key))) for n, wanted in enumerate(tasks)]
+        left = [(number, missing) for number, missing in left if missing]
+        done = self.count - sum(self.pieces[number].rows for number, _ in left)
         self.watch(doing, done, self.count)
+        work = (self._work(number, missing) for number, missing in left)
         for rows in self.executor.map(examine, self.shared, work, self._keep):
             done += rows
             self.watch(doing, done, self.count)
+
+    def _work(self, piece: int, tasks: tuple[Task, ...]) -> Work:
+        return Work(self.pieces[piece], self.changes(piece, max(task.depth for task in tasks)), tasks)
 
     def _keep(self, work: Work, found: Sequence[tuple[str, pa.RecordBatch]]) -> int:
         for key, part in found:

@@ -71,12 +71,14 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
 
     def fresh() -> Iterator[File]:
         nonlocal done
-        for file, numbers in _files(bench, fates, sink):
-            files.append(replace(file, segments=()))
+        depths = _depths(bench, fates)
+        for file, numbers in _files(bench, fates, depths, sink):
+            files.append(file)
             if bench.vault.has(file.key):
                 done += file.rows
             else:
-                yield file if file.part == "rows" else replace(file, why=fates.ledger.why(numbers))
+                why = fates.ledger.why(numbers) if file.part == "removed" else None
+                yield replace(file, segments=list(_segments(bench, numbers, depths)), why=why)
 
     def keep(file: File, rows: pa.Table) -> int:
         bench.vault.put(file.key, sink.note(sink.write(file, rows)))
@@ -90,8 +92,18 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     return files
 
 
-def _files(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[tuple[File, NDArray[np.int64]]]:
-    """The files, and the numbers of their rows."""
+def _depths(bench: Workbench, fates: Fates) -> NDArray[np.int16]:
+    """How many changes had been made when each row was last seen."""
+    depths = np.full(bench.count, bench.depth, dtype=np.int16)
+    for step, depth in fates.depths.items():
+        depths[fates.ledger.fate == step] = depth
+    return depths
+
+
+def _files(
+    bench: Workbench, fates: Fates, depths: NDArray[np.int16], sink: Sink
+) -> Iterator[tuple[File, NDArray[np.int64]]]:
+    """The files, without their segments, and the numbers of their rows."""
     sizes = np.zeros(bench.count, dtype=np.int64)
     marks = np.zeros(bench.count, dtype=np.uint64)
     measures = bench.opener(MEASURE, bench.depth)
@@ -99,9 +111,6 @@ def _files(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[tuple[File, N
         part = measures(index)
         for values, name in ((sizes, "bytes"), (marks, "low")):
             values[piece.start : piece.start + piece.rows] = part.column(name).to_numpy()
-    depths = np.full(bench.count, bench.depth, dtype=np.int16)
-    for step, depth in fates.depths.items():
-        depths[fates.ledger.fate == step] = depth
     alive = fates.ledger.alive
     chosen = [(split, alive & (fates.splits == code)) for code, split in enumerate(fates.split_names)]
     for split, rows in [*sorted(chosen, key=lambda one: one[0]), (None, ~alive)]:
@@ -116,16 +125,26 @@ def _file(
     bench: Workbench, numbers: NDArray[np.int64], depths: NDArray[np.int16], ledger: Ledger, split: str | None
 ) -> File:
     """The file of some rows, ascending; those without a split were removed."""
-    segments: list[Segment] = []
     told: list[str | bytes | pa.Buffer] = []
+    for index, places, seen in _by_piece(bench, numbers, depths):
+        chain = bench.chain(index, int(seen.max()))
+        told += [bench.pieces[index].key, chain, places.tobytes(), seen.tobytes()]
+    if split is not None:
+        return File(key_of("rows", split, *told), "rows", split, len(numbers))
+    key = key_of("removed", *told, *ledger.told(numbers))
+    return File(key, "removed", "", len(numbers), removals=ledger.reasons(numbers))
+
+
+def _segments(bench: Workbench, numbers: NDArray[np.int64], depths: NDArray[np.int16]) -> Iterator[Segment]:
+    for index, places, seen in _by_piece(bench, numbers, depths):
+        yield Segment(bench.pieces[index], bench.changes(index, int(seen.max())), places, seen)
+
+
+def _by_piece(
+    bench: Workbench, numbers: NDArray[np.int64], depths: NDArray[np.int16]
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int16]]]:
+    """Number of each piece that rows, ascending, are in, their places in it, and the changes made to them."""
     cuts = np.searchsorted(numbers, bench.starts)
     for index in np.flatnonzero(np.diff(cuts)).tolist():
         rows = numbers[cuts[index] : cuts[index + 1]]
-        places, piece = rows - bench.starts[index], bench.pieces[index]
-        deepest = int(depths[rows].max())
-        segments.append(Segment(piece, bench.changes(index, deepest), places, depths[rows]))
-        told += [piece.key, bench.chain(index, deepest), places.tobytes(), depths[rows].tobytes()]
-    if split is not None:
-        return File(key_of("rows", split, *told), "rows", split, len(numbers), segments)
-    key = key_of("removed", *told, *ledger.told(numbers))
-    return File(key, "removed", "", len(numbers), segments, ledger.reasons(numbers))
+        yield index, rows - bench.starts[index], depths[rows]
