@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.memory import use_malloc
+from anneal.curation.adapters.packs import Index
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
-from anneal.curation.adapters.vault import Index, ScratchVault
+from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.steps.base import Runnable
 from anneal.curation.domain.steps.decontaminate import Decontaminate, Decontamination

@@ -14,8 +14,9 @@ from anneal.curation.adapters.executors.ray_data import RayData
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.adapters.judges import scorer_of
 from anneal.curation.adapters.memory import use_malloc
+from anneal.curation.adapters.packs import Index
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
-from anneal.curation.adapters.vault import Index, ScratchVault
+from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.pieces import Executor

@@ -12,8 +12,9 @@ import pytest
 
 from anneal.curation.adapters.executors.ray_data import RayData
 from anneal.curation.adapters.executors.threads import Threads
+from anneal.curation.adapters.packs import Index
 from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
-from anneal.curation.adapters.vault import Index, ScratchVault
+from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
 from anneal.curation.domain.pieces import Executor
 from anneal.curation.domain.steps.base import Runnable

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from anneal.curation.adapters.vault import SMALL_BYTES, Index, ScratchVault
+from anneal.curation.adapters.packs import Index
+from anneal.curation.adapters.vault import SMALL_BYTES, ScratchVault
 from anneal.kit.store import BlobDamaged, Store
 
 
@@ -29,7 +30,7 @@ def test_a_part_of_the_index_is_verified_once(
 ) -> None:
     before = ScratchVault(tmp_path / "before")
     before.put("a", part(rows))
-    index = Index.read(store, before.publish(["a"], {"note": "a"}, store))
+    index = Index.read(store, before.publish([["a"]], {"note": "a"}, store))
     asked: Counter[bool] = Counter()
     fetch = store.map_bytes
 
@@ -52,8 +53,8 @@ def test_a_damaged_part_is_not_used(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"), tmp_path / "cache")
     before = ScratchVault(tmp_path / "before")
     before.put("a", part(10))
-    index = Index.read(store, before.publish(["a"], {}, store))
-    (blob,) = (tmp_path / "store").rglob(index.parts["a"].removeprefix("sha256:"))
+    index = Index.read(store, before.publish([["a"]], {}, store))
+    (blob,) = (tmp_path / "store").rglob(index.packs[0].digest.removeprefix("sha256:"))
     blob.write_bytes(blob.read_bytes()[:-1] + b"?")
     with pytest.raises(BlobDamaged):
         ScratchVault(tmp_path / "after", store, index).open("a")
@@ -62,11 +63,11 @@ def test_a_damaged_part_is_not_used(tmp_path: Path) -> None:
 def test_what_this_run_found_counts_before_what_was_known(store: Store, tmp_path: Path) -> None:
     before = ScratchVault(tmp_path / "before")
     before.put("note", part(10))
-    index = Index.read(store, before.publish(["note"], {}, store))
+    index = Index.read(store, before.publish([["note"]], {}, store))
     vault = ScratchVault(tmp_path / "after", store, index)
     assert vault.open("note").equals(part(10))
     vault.put("note", part(20))
-    again = Index.read(store, vault.publish(["note"], {}, store))
+    again = Index.read(store, vault.publish([["note"]], {}, store))
     assert ScratchVault(tmp_path / "third", store, again).open("note").equals(part(20))
 
 
@@ -80,3 +81,35 @@ def test_many_parts_need_few_open_files(tmp_path: Path, rows: int, monkeypatch: 
     for n in range(100):
         assert vault.open(str(n)).column("n")[0].as_py() == n
     assert len(os.listdir("/proc/self/fd")) - files <= (40 if rows == SMALL_BYTES else 0)
+
+
+def test_packs_do_not_depend_on_what_was_known_before(store: Store, tmp_path: Path) -> None:
+    keys = [str(n) for n in range(500)]
+    alone = ScratchVault(tmp_path / "alone")
+    for n, key in enumerate(keys):
+        alone.put(key, part(n % 7, n))
+    whole = alone.publish([keys], {}, store)
+    before = ScratchVault(tmp_path / "before")
+    for n, key in enumerate(keys[:400]):
+        before.put(key, part(n % 7, n))
+    old = Index.read(store, before.publish([keys[:400]], {}, store))
+    after = ScratchVault(tmp_path / "after", store, old)
+    for n, key in enumerate(keys[400:], 400):
+        after.put(key, part(n % 7, n))
+    assert after.publish([keys], {}, store) == whole
+    # All packs but the last are those that there were.
+    new = Index.read(store, whole)
+    assert 4 < len(old.packs) < 16
+    assert [pack.digest for pack in new.packs[: len(old.packs) - 1]] == [pack.digest for pack in old.packs[:-1]]
+    last = ScratchVault(tmp_path / "last", store, new)
+    last.ready(keys)
+    for n, key in enumerate(keys):
+        assert last.open(key).equals(part(n % 7, n))
+
+
+def test_a_part_that_is_in_two_runs_is_kept_once(store: Store, tmp_path: Path) -> None:
+    vault = ScratchVault(tmp_path)
+    for key in "ab":
+        vault.put(key, part(3))
+    index = Index.read(store, vault.publish([["a", "b", "a"], ["b"]], {}, store))
+    assert [list(pack.sizes) for pack in index.packs] == [["a", "b"]]

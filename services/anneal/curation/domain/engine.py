@@ -76,7 +76,7 @@ class Outcome:
         rows_in: rows read, each as often as it is there.
         kept: rows by split.
         removed: rows by step and reason.
-        parts: keys of the parts that the next version of the dataset can use.
+        parts: keys of the parts that the next version of the dataset can use, in runs that grow at their ends.
         notes: names of what comparisons keep for it, and their keys, which are among the parts.
         accounts: what steps that repeat rows say of it, as JSON values.
         scorings: what steps that score rows say of it, as JSON values.
@@ -85,7 +85,7 @@ class Outcome:
     rows_in: int = 0
     kept: Counter[str] = field(default_factory=Counter)
     removed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    parts: set[str] = field(default_factory=set)
+    parts: list[list[str]] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     accounts: list[dict[str, Any]] = field(default_factory=list)
     scorings: list[dict[str, Any]] = field(default_factory=list)
@@ -133,8 +133,9 @@ class _Run:
     def write(self, sink: Sink) -> None:
         """Write kept and removed rows."""
         fates = Fates(self._ledger, self._split_names, self._splits, self._copies, self._depths)
-        for file in write_files(self._bench, fates, sink):
-            self.outcome.parts.add(file.key)
+        files = write_files(self._bench, fates, sink)
+        self.outcome.parts.append([file.key for file in files])
+        for file in files:
             self.outcome.removed.update(file.removals)
             if file.part == "rows":
                 self.outcome.kept[file.split] += file.rows
@@ -157,7 +158,9 @@ class _Run:
         tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
         self._bench.examine("look", tasks)
         memorable = {step.key for _, step in steps if step.key} | {IDENTIFY, MEASURE}
-        self.outcome.parts.update(task.key for each in tasks for task in each if task.look in memorable)
+        for place, (seen, _) in enumerate(wanted):
+            if seen in memorable:
+                self.outcome.parts.append([each[place].key for each in tasks])
         for number, step in steps:
             self._decide(number, step)
 
@@ -256,7 +259,7 @@ class _Run:
             if is_kept:
                 key = key_of(name, what, *self._bench.parts(name, depth).keys)
                 self._bench.vault.put(key, part)
-                self.outcome.parts.add(key)
+                self.outcome.parts.append([key])
                 self.outcome.notes[key_of(name, what)] = key
 
         numbers = np.flatnonzero(self._ledger.alive)

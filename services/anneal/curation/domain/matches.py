@@ -9,9 +9,9 @@ one pass over the signatures of the others and no sorting of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -156,7 +156,7 @@ def _known_classes(
     before: Matches, signed: Signed, prints: Sequence[NDArray[np.uint64]]
 ) -> Iterator[tuple[Numbers, NDArray[np.int32]]]:
     """Places among fingerprints that rows had before, and the classes of those rows."""
-    for numbers, places in _having(signed, len(before.classes), "print_0", prints[0]):
+    for ((numbers, places),) in _having(signed, len(before.classes), {"print_0": prints[0]}):
         same = (signed.numbered(numbers).array("print_1") == prints[1][places]) & (before.classes[numbers] >= 0)
         yield places[same], before.classes[numbers[same]]
 
@@ -179,7 +179,7 @@ def _candidates(before: Matches, signed: Signed, classes: _Classes, band_count: 
     touched = np.sort(np.concatenate((classes.added, classes.removed)))
     view, came = signed.numbered(touched), signed.numbered(classes.added)
     named_bands = [f"band_{band}" for band in range(band_count)]
-    others = list(side_by_side(lambda band: _others(before, signed, band, view), named_bands))
+    others = _others(before, signed, named_bands, view)
     members = np.unique(np.concatenate((classes.added, *(numbers for _, numbers in others))))
     stays = np.ones(len(members), dtype=bool)
     stays[np.searchsorted(members, classes.removed)] = False
@@ -204,33 +204,41 @@ def _candidates(before: Matches, signed: Signed, classes: _Classes, band_count: 
     return _named(candidate_pairs(now(), order), members), _named(candidate_pairs(then(), order), members)
 
 
-def _others(before: Matches, signed: Signed, band: str, view: Signed) -> tuple[NDArray[np.uint32], Numbers]:
-    """The classes there were in the buckets of some rows: the bucket's key, and the class."""
-    if not len(before.classes):
-        return np.zeros(0, dtype=np.uint32), _NONE
-    keys = np.unique(view.array(band))
-    found, names = [keys[:0]], [_NONE]
-    for numbers, places in _having(signed, len(before.classes), band, keys):
-        is_class = before.classes[numbers] == numbers
-        found.append(keys[places[is_class]])
-        names.append(numbers[is_class])
-    return np.concatenate(found), np.concatenate(names)
+def _others(
+    before: Matches, signed: Signed, bands: Sequence[str], view: Signed
+) -> list[tuple[NDArray[np.uint32], Numbers]]:
+    """The classes there were in the buckets of some rows: of each band the keys of the buckets, and the classes."""
+    keys = {band: np.unique(view.array(band)) for band in bands}
+    found = [([keys[band][:0]], [_NONE]) for band in bands]
+    for piece in _having(signed, len(before.classes), keys):
+        for (numbers, places), (_, values), (buckets, names) in zip(piece, keys.items(), found, strict=True):
+            is_class = before.classes[numbers] == numbers
+            buckets.append(values[places[is_class]])
+            names.append(numbers[is_class])
+    return [(np.concatenate(buckets), np.concatenate(names)) for buckets, names in found]
 
 
-def _having(signed: Signed, rows: int, column: str, values: NDArray[np.uint64]) -> Iterator[tuple[Numbers, Numbers]]:
-    """Which of the first rows have one of some different values, and the place of that; piece by piece, ascending."""
+def _having(signed: Signed, rows: int, wanted: Mapping[str, NDArray[Any]]) -> Iterator[list[tuple[Numbers, Numbers]]]:
+    """Which of the first rows have one of some different values in a column, and the place of that.
+
+    Piece by piece, ascending, and in each for all columns: every part is opened once.
+    """
     from anneal.curation.domain.kernels.table import KeyTable
 
-    if not len(values) or not rows:
+    if not rows or not any(map(len, wanted.values())):
         return
-    table = KeyTable(values.astype(np.uint64), np.arange(len(values)))
-    for piece, start in enumerate(signed.starts[:-1].tolist()):
-        if start >= rows:
-            return
-        found = table.find(signed.parts.signatures(piece).column(column).to_numpy().astype(np.uint64))
-        hits = np.flatnonzero(found >= 0)
-        if len(hits):
-            yield start + hits, found[hits]
+    tables = {name: KeyTable(values.astype(np.uint64), np.arange(len(values))) for name, values in wanted.items()}
+
+    def look(piece: int) -> list[tuple[Numbers, Numbers]]:
+        part, start = signed.parts.signatures(piece), int(signed.starts[piece])
+        hits = []
+        for name, table in tables.items():
+            found = table.find(part.column(name).to_numpy().astype(np.uint64))
+            here = np.flatnonzero(found >= 0)
+            hits.append((start + here, found[here]))
+        return hits
+
+    yield from side_by_side(look, range(int(np.searchsorted(signed.starts[:-1], rows))))
 
 
 def _named(found: Candidates, members: Numbers) -> Candidates:
