@@ -112,7 +112,7 @@ def curate(
             run.decide(waiting)
             waiting = []
     run.decide(waiting)
-    run.write(sink)
+    run.write(sink, is_kept=all(step.key for step in steps))
     return run.outcome
 
 
@@ -130,11 +130,12 @@ class _Run:
         self._copies = np.ones(bench.count, dtype=np.int32)
         self._depths: dict[int, int] = {}
 
-    def write(self, sink: Sink) -> None:
-        """Write kept and removed rows."""
+    def write(self, sink: Sink, *, is_kept: bool) -> None:
+        """Write kept and removed rows; what files follow from outlives the run where that of all steps does."""
         fates = Fates(self._ledger, self._split_names, self._splits, self._copies, self._depths)
         files = write_files(self._bench, fates, sink)
-        self.outcome.parts.append([file.key for file in files])
+        if is_kept:
+            self.outcome.parts.append([file.key for file in files])
         for file in files:
             self.outcome.removed.update(file.removals)
             if file.part == "rows":
@@ -169,7 +170,8 @@ class _Run:
         if isinstance(step.run, Scorer):
             self._score(name, step, step.run)
         elif isinstance(step.run, RowFilter):
-            self._filter(number, step, self._bench.opener(name, depth))
+            part, key = self._bench.opener(name, depth), partial(self._bench.key, look=name, depth=depth)
+            self._filter(number, step, Found(self._bench.starts, part, key))
         elif isinstance(step.run, Assigner):
             for index, piece in enumerate(self._bench.pieces):
                 self._assign(piece, self._bench.vault.open(self._bench.key(index, name, depth)).column("split"))
@@ -219,15 +221,12 @@ class _Run:
         self._bench.change(changes, names)
         self.outcome.scorings.append(dict(scorer.finish()))
 
-    def _filter(self, number: int, step: NamedStep, part: Callable[[int], pa.RecordBatch]) -> None:
-        gone = []
-        for index, piece in enumerate(self._bench.pieces):
-            gone.append(piece.start + part(index).column("place").to_numpy().astype(np.int64))
-        numbers = np.concatenate([np.zeros(0, dtype=np.int64), *gone])
+    def _filter(self, number: int, step: NamedStep, found: Found) -> None:
+        numbers = found.numbers()
         stays = ~self._ledger.alive[numbers]
         if getattr(step.run, "spares_test", False) and TEST in self._split_names:
             stays |= self._splits[numbers] == self._code(TEST)
-        self._ledger.remove(number, step.name, numbers[~stays], Found(self._bench.starts, part))
+        self._ledger.remove(number, step.name, numbers[~stays], found)
 
     def _assign(self, piece: Piece, splits: pa.DictionaryArray) -> None:
         codes = np.array([self._code(split) for split in splits.dictionary.to_pylist()], dtype=np.int16)

@@ -26,8 +26,22 @@ Columns = tuple[pa.Array, pa.Array, pa.Array]
 class Found:
     """The verdicts of a filter: parts, one for each piece."""
 
-    def __init__(self, starts: Numbers, part: Callable[[int], pa.RecordBatch]) -> None:
-        self._starts, self._part = starts, part
+    def __init__(self, starts: Numbers, part: Callable[[int], pa.RecordBatch], key: Callable[[int], str]) -> None:
+        """Look at them.
+
+        Args:
+            starts: number of the first row of each piece, and the number of all rows.
+            part: opens the part of a piece.
+            key: of that part, from which it follows.
+        """
+        self._starts, self._part, self._key = starts, part, key
+
+    def numbers(self) -> Numbers:
+        """The rows of which something was found, ascending."""
+        gone = [np.zeros(0, dtype=np.int64)]
+        for piece, start in enumerate(self._starts[:-1].tolist()):
+            gone.append(start + self._part(piece).column("place").to_numpy().astype(np.int64))
+        return np.concatenate(gone)
 
     def columns(self, numbers: Numbers) -> Columns:
         """Why rows left, ascending."""
@@ -47,15 +61,19 @@ class Found:
 
     def told(self, numbers: Numbers) -> Iterator[bytes | str | pa.Buffer]:
         """What the columns of some rows, ascending, follow from."""
-        for rows in self._verdicts(numbers):
-            yield rows.serialize()
+        for piece, within in self._by_piece(numbers):
+            yield self._key(piece)
+            yield within.tobytes()
 
     def _verdicts(self, numbers: Numbers) -> Iterator[pa.RecordBatch]:
+        for piece, within in self._by_piece(numbers):
+            part = self._part(piece)
+            yield part.take(pa.array(np.searchsorted(part.column("place").to_numpy(), within)))
+
+    def _by_piece(self, numbers: Numbers) -> Iterator[tuple[int, Numbers]]:
         cuts = np.searchsorted(numbers, self._starts)
         for piece in np.flatnonzero(np.diff(cuts)).tolist():
-            part = self._part(piece)
-            within = numbers[cuts[piece] : cuts[piece + 1]] - self._starts[piece]
-            yield part.take(pa.array(np.searchsorted(part.column("place").to_numpy(), within)))
+            yield piece, numbers[cuts[piece] : cuts[piece + 1]] - self._starts[piece]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Look = Callable[[pa.RecordBatch], pa.RecordBatch]
 Result = TypeVar("Result")
 
-FORMAT = "anneal-curation-part/2"
+FORMAT = "anneal-curation-part/3"
 
 
 @dataclass(frozen=True, slots=True)

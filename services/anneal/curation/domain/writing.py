@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from anneal.curation.domain.output import File, Segment, assemble, cut
 from anneal.curation.domain.pieces import key_of
 from anneal.curation.domain.workbench import MEASURE, Workbench
 
+# Where the note of a file says which of its rows left why.
+_REMOVALS = b"removals"
 # Ids are texts, of whose bits few are random; those in the middle of a product are.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -77,18 +80,25 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
             if bench.vault.has(file.key):
                 done += file.rows
             else:
-                why = fates.ledger.why(numbers) if file.part == "removed" else None
-                yield replace(file, segments=list(_segments(bench, numbers, depths)), why=why)
+                if file.part == "removed":
+                    why, removals = fates.ledger.why(numbers), fates.ledger.reasons(numbers)
+                    file = replace(file, why=why, removals=removals)
+                yield replace(file, segments=list(_segments(bench, numbers, depths)))
 
     def keep(file: File, rows: pa.Table) -> int:
-        bench.vault.put(file.key, sink.note(sink.write(file, rows)))
+        said = json.dumps([[*why, count] for why, count in file.removals.items()])
+        note = sink.note(sink.write(file, rows)).replace_schema_metadata({_REMOVALS: said})
+        bench.vault.put(file.key, note)
         return file.rows
 
     for rows in bench.executor.map(assemble, bench.shared, fresh(), keep):
         done += rows
         bench.watch("write", done, total)
-    for file in files:
-        sink.add(file, sink.recall(file, bench.vault.open(file.key)))
+    for place, file in enumerate(files):
+        note = bench.vault.open(file.key)
+        removals = {(step, reason): count for step, reason, count in json.loads(note.schema.metadata[_REMOVALS])}
+        files[place] = replace(file, removals=removals)
+        sink.add(files[place], sink.recall(file, note))
     return files
 
 
@@ -132,7 +142,7 @@ def _file(
     if split is not None:
         return File(key_of("rows", split, *told), "rows", split, len(numbers))
     key = key_of("removed", *told, *ledger.told(numbers))
-    return File(key, "removed", "", len(numbers), removals=ledger.reasons(numbers))
+    return File(key, "removed", "", len(numbers))
 
 
 def _segments(bench: Workbench, numbers: NDArray[np.int64], depths: NDArray[np.int16]) -> Iterator[Segment]:
