@@ -73,8 +73,8 @@ def _more(
     try:
         *_, index = run(steps, store, [many.digest], room / "before", output=store, keeps=True)
         both = [many.digest, new.digest]
-        known_s, _, _, known, _ = run(steps, store, both, room / "known", output=store, index=index)
-        scratch_s, _, _, scratch, _ = run(steps, store, both, room / "scratch")
+        known_s, _, _, known, _ = run(steps, store, both, room / "known", output=store, index=index, keeps=True)
+        scratch_s, _, _, scratch, _ = run(steps, store, both, room / "scratch", keeps=True)
     finally:
         shutil.rmtree(room)
     if known != scratch:

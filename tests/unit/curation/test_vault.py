@@ -99,7 +99,7 @@ def test_packs_do_not_depend_on_what_was_known_before(store: Store, tmp_path: Pa
     assert after.publish([keys], {}, store) == whole
     # All packs but the last are those that there were.
     new = Index.read(store, whole)
-    assert 4 < len(old.packs) < 16
+    assert 8 < len(old.packs) < 24
     assert [pack.digest for pack in new.packs[: len(old.packs) - 1]] == [pack.digest for pack in old.packs[:-1]]
     last = ScratchVault(tmp_path / "last", store, new)
     last.ready(keys)

@@ -22,7 +22,7 @@ from anneal.kit.sides import side_by_side
 from anneal.kit.store import Store
 
 FORMAT = "anneal-curation-index/2"
-PACKED, MOST_PACKED = 64, 256
+PACKED, MOST_PACKED = 32, 128
 """One key in so many is the last of its pack, which has at most so many."""
 ALIGNED = 64
 """Parts begin at multiples of so many bytes, as Arrow wants its buffers."""

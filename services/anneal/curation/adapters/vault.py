@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,12 +115,9 @@ class ScratchVault:
         known = self._packs.of(keys)
         if known is not None and self._here.isdisjoint(keys):
             return known
-        path = self._folder / "pack.new"
-        with path.open("wb") as file:
-            sizes = write_pack(file, self._bytes_of(keys))
-        digest = store.put_file(path)
-        path.unlink()
-        return Pack(digest, sizes)
+        made = BytesIO()
+        sizes = write_pack(made, self._bytes_of(keys))
+        return Pack(store.put_bytes(made.getbuffer()), sizes)
 
     def _bytes_of(self, keys: Sequence[str]) -> Iterator[tuple[str, memoryview]]:
         for key in keys:
