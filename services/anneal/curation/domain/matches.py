@@ -208,6 +208,8 @@ def _others(
     before: Matches, signed: Signed, bands: Sequence[str], view: Signed
 ) -> list[tuple[NDArray[np.uint32], Numbers]]:
     """The classes there were in the buckets of some rows: of each band the keys of the buckets, and the classes."""
+    if not len(before.classes):
+        return [(np.zeros(0, dtype=np.uint32), _NONE) for _ in bands]
     keys = {band: np.unique(view.array(band)) for band in bands}
     found = [([keys[band][:0]], [_NONE]) for band in bands]
     for piece in _having(signed, len(before.classes), keys):
