@@ -139,6 +139,12 @@ def bucket_order(words: NDArray[Any], prints: NDArray[np.uint64]) -> NDArray[np.
     return order
 
 
+def distinct(*values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers ascending and each once. Of millions NumPy's `unique`, which hashes them, is ten times as slow."""
+    together = np.sort(np.concatenate(values))
+    return together[np.append(together[1:] != together[:-1], True)] if len(together) else together
+
+
 def candidate_pairs(keys: Iterable[Members], order: NDArray[np.uint64]) -> Candidates:
     """The pairs to verify.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Pairs
+from anneal.curation.domain.candidates import Pairs, distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def walk_components(pairs: Pairs, similarities: NDArray[np.float64], ranks: NDAr
     """
     from anneal.curation.domain.kernels.pairs import walk
 
-    rows = np.unique(pairs)
+    rows = distinct(pairs.ravel())
     rows = rows[np.argsort(ranks[rows])]
     # From here on rows are nodes: numbered by rank, and only those that have a pair.
     node_of = np.empty(len(ranks), dtype=np.int64)

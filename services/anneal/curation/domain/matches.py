@@ -17,7 +17,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Candidates, Members, bucket_order, candidate_pairs, codes_of, ends_of
+from anneal.curation.domain.candidates import (
+    Candidates,
+    Members,
+    bucket_order,
+    candidate_pairs,
+    codes_of,
+    distinct,
+    ends_of,
+)
 from anneal.kit.sides import side_by_side
 
 if TYPE_CHECKING:
@@ -180,7 +188,7 @@ def _candidates(before: Matches, signed: Signed, classes: _Classes, band_count: 
     view, came = signed.numbered(touched), signed.numbered(classes.added)
     named_bands = [f"band_{band}" for band in range(band_count)]
     others = _others(before, signed, named_bands, view)
-    members = np.unique(np.concatenate((classes.added, *(numbers for _, numbers in others))))
+    members = distinct(classes.added, *(numbers for _, numbers in others))
     stays = np.ones(len(members), dtype=bool)
     stays[np.searchsorted(members, classes.removed)] = False
     named = signed.numbered(members)
@@ -210,7 +218,7 @@ def _others(
     """The classes there were in the buckets of some rows: of each band the keys of the buckets, and the classes."""
     if not len(before.classes):
         return [(np.zeros(0, dtype=np.uint32), _NONE) for _ in bands]
-    keys = {band: np.unique(view.array(band)) for band in bands}
+    keys = {band: distinct(view.array(band)) for band in bands}
     found = [([keys[band][:0]], [_NONE]) for band in bands]
     for piece in _having(signed, len(before.classes), keys):
         for (numbers, places), (_, values), (buckets, names) in zip(piece, keys.items(), found, strict=True):
@@ -254,7 +262,7 @@ def _changed(
     """The pairs with what changed, and the rows in pairs that came or went."""
     if not len(before.classes):
         return gained.codes, gained.bands, np.full(len(gained.codes), np.nan), _NONE
-    codes = np.union1d(gained.codes, lost.codes)
+    codes = distinct(gained.codes, lost.codes)
     change = np.zeros(len(codes), dtype=np.int16)
     change[np.searchsorted(codes, gained.codes)] += gained.bands
     change[np.searchsorted(codes, lost.codes)] -= lost.bands

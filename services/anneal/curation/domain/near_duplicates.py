@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.candidates import Bands, ends_of, signatures
+from anneal.curation.domain.candidates import Bands, distinct, ends_of, signatures
 from anneal.curation.domain.matches import Matches, grown
 from anneal.curation.domain.similarity import ShingleSets
 from anneal.curation.domain.steps.base import Signed, need
@@ -110,7 +110,7 @@ class NearDuplicates:
 
     def _share(self, signed: Signed, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which pairs share a band in all bits that are known of it, shape (pairs,)."""
-        rows = np.union1d(left, right)
+        rows = distinct(left, right)
         view = signed.numbered(rows)
         left, right = np.searchsorted(rows, left), np.searchsorted(rows, right)
         checks = view.array("checks")
@@ -121,7 +121,7 @@ class NearDuplicates:
         return share
 
     def _jaccard(self, signed: Signed, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
-        wanted = np.union1d(left, right)
+        wanted = distinct(left, right)
         if not len(wanted):
             return np.zeros(0)
         looked = signed.numbered(wanted).revisit("verify", self.shingles, np.arange(len(wanted)), COLUMNS)
