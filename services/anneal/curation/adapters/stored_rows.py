@@ -18,7 +18,8 @@ from anneal.kit.manifests import Shard
 PIECE_ROWS = 8192
 """A row group: enough that calls cost nothing beside rows, and rows are not copied to lie in one piece."""
 RECENT_SHARDS = 4
-LOADED_BYTES = 256 << 20
+FIRST_BYTES, LAST_BYTES = 256 << 20, 96 << 20
+"""So much of the pieces that were read first stays in memory, and of those that were read last."""
 
 
 class StoredRows:
@@ -57,7 +58,7 @@ class StoredRows:
         held = self._loaded.get(piece.key)
         if held is not None:
             return held
-        file = pq.ParquetFile(pa.BufferReader(self._recent.bytes_of(reader, shard)))
+        file = self._recent.file(reader, shard)
         groups: list[int] = []
         begin, before = 0, 0
         for group in range(file.num_row_groups):
@@ -75,47 +76,59 @@ class StoredRows:
 
 
 class _Loaded:
-    """Pieces that were read, the first ones up to a size: those of a small dataset are read once; not pickled."""
+    """Pieces that were read, the first ones up to a size and the last ones; not pickled.
+
+    So those of a small dataset are read once, and of a large one those that two files are made of one after the other.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, pa.RecordBatch] = {}
-        self._room = LOADED_BYTES
+        self._last: OrderedDict[str, pa.RecordBatch] = OrderedDict()
+        self._room, self._last_room = FIRST_BYTES, LAST_BYTES
 
     def __reduce__(self) -> Any:
         return _Loaded, ()
 
     def get(self, key: str) -> pa.RecordBatch | None:
-        return self._held.get(key)
+        return self._held.get(key, self._last.get(key))
 
     def put(self, key: str, batch: pa.RecordBatch) -> None:
         with self._lock:
-            if key not in self._held and batch.nbytes <= self._room:
+            if key in self._held or key in self._last:
+                return
+            if batch.nbytes <= self._room:
                 self._room -= batch.nbytes
                 self._held[key] = batch
+                return
+            self._last_room -= batch.nbytes
+            self._last[key] = batch
+            while self._last_room < 0:
+                self._last_room += self._last.popitem(last=False)[1].nbytes
 
 
 class _Recent:
-    """The bytes of the shards that were read last, so that each is fetched once and verified once; not pickled."""
+    """The shards that were read last, so that each is fetched, verified and its footer read once; not pickled."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, pa.Buffer] = OrderedDict()
+        self._held: OrderedDict[str, tuple[pa.Buffer, pq.FileMetaData]] = OrderedDict()
         self._verified: set[str] = set()
 
     def __reduce__(self) -> Any:
         return _Recent, ()
 
-    def bytes_of(self, reader: DatasetReader, shard: Shard) -> pa.Buffer:
+    def file(self, reader: DatasetReader, shard: Shard) -> pq.ParquetFile:
         with self._lock:
             if shard.digest not in self._held:
-                data = reader.map_shard(shard, verified=shard.digest in self._verified)
-                self._held[shard.digest] = pa.py_buffer(data)
+                data = pa.py_buffer(reader.map_shard(shard, verified=shard.digest in self._verified))
+                self._held[shard.digest] = data, pq.read_metadata(pa.BufferReader(data))
                 self._verified.add(shard.digest)
                 if len(self._held) > RECENT_SHARDS:
                     self._held.popitem(last=False)
             self._held.move_to_end(shard.digest)
-            return self._held[shard.digest]
+            data, metadata = self._held[shard.digest]
+        return pq.ParquetFile(pa.BufferReader(data), metadata=metadata)
 
 
 class DatasetSink:

@@ -68,22 +68,21 @@ class Fates:
 
 def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     """Write kept and removed rows; returns all files, also those that were there, without their rows."""
-    files: list[File] = []
-    total, done = int(fates.copies.sum()), 0
+    depths = _depths(bench, fates)
+    planned = list(_files(bench, fates, depths, sink))
+    missing = [(file, numbers) for file, numbers in planned if not bench.vault.has(file.key)]
+    # Files with rows of the same pieces are written one after the other: a piece that was read may still be there.
+    missing.sort(key=lambda one: int(one[1][0]))
+    total = int(fates.copies.sum())
+    done = total - sum(file.rows for file, _ in missing)
     bench.watch("write", done, total)
 
     def fresh() -> Iterator[File]:
-        nonlocal done
-        depths = _depths(bench, fates)
-        for file, numbers in _files(bench, fates, depths, sink):
-            files.append(file)
-            if bench.vault.has(file.key):
-                done += file.rows
-            else:
-                if file.part == "removed":
-                    why, removals = fates.ledger.why(numbers), fates.ledger.reasons(numbers)
-                    file = replace(file, why=why, removals=removals)
-                yield replace(file, segments=list(_segments(bench, numbers, depths)))
+        for file, numbers in missing:
+            if file.part == "removed":
+                why, removals = fates.ledger.why(numbers), fates.ledger.reasons(numbers)
+                file = replace(file, why=why, removals=removals)
+            yield replace(file, segments=list(_segments(bench, numbers, depths)))
 
     def keep(file: File, rows: pa.Table) -> int:
         said = json.dumps([[*why, count] for why, count in file.removals.items()])
@@ -94,11 +93,12 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     for rows in bench.executor.map(assemble, bench.shared, fresh(), keep):
         done += rows
         bench.watch("write", done, total)
-    for place, file in enumerate(files):
+    files = []
+    for file, _ in planned:
         note = bench.vault.open(file.key)
         removals = {(step, reason): count for step, reason, count in json.loads(note.schema.metadata[_REMOVALS])}
-        files[place] = replace(file, removals=removals)
-        sink.add(files[place], sink.recall(file, note))
+        files.append(replace(file, removals=removals))
+        sink.add(files[-1], sink.recall(file, note))
     return files
 
 
