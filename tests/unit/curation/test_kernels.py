@@ -217,6 +217,11 @@ def test_a_key_table_is_a_dict(known: dict[int, int], asked: list[int]) -> None:
     table = KeyTable(keys, np.array([known[key] for key in sorted(known)], dtype=np.int64))
     wanted = [*asked, *known]
     assert table.find(np.array(wanted, dtype=np.uint64)).tolist() == [known.get(key, -1) for key in wanted]
+    for kind, top in ((np.uint64, MASK), (np.uint32, (1 << 32) - 1)):
+        some = [key for key in wanted if key <= top]
+        places, values = table.hits(np.array(some, dtype=kind))
+        hits = [(place, known[key]) for place, key in enumerate(some) if key in known]
+        assert list(zip(places.tolist(), values.tolist(), strict=True)) == hits
 
 
 @settings(max_examples=20)

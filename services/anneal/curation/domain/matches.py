@@ -241,12 +241,8 @@ def _having(signed: Signed, rows: int, wanted: Mapping[str, NDArray[Any]]) -> It
 
     def look(piece: int) -> list[tuple[Numbers, Numbers]]:
         part, start = signed.parts.signatures(piece), int(signed.starts[piece])
-        hits = []
-        for name, table in tables.items():
-            found = table.find(part.column(name).to_numpy().astype(np.uint64))
-            here = np.flatnonzero(found >= 0)
-            hits.append((start + here, found[here]))
-        return hits
+        hits = [table.hits(part.column(name).to_numpy()) for name, table in tables.items()]
+        return [(start + here, places) for here, places in hits]
 
     yield from side_by_side(look, range(int(np.searchsorted(signed.starts[:-1], rows))))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anneal.curation.domain.kernels.base import I64, U64, helper, kernel
+from anneal.curation.domain.kernels.base import I64, U32, U64, helper, kernel
 
 _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 _ONE, _6, _63, _64 = np.uint64(1), np.uint64(6), np.uint64(63), np.uint64(64)
@@ -34,6 +34,12 @@ class KeyTable:
         """The value of each key, -1 where there is none; shape (keys,)."""
         found: NDArray[np.int64] = find(self._keys, self._values, self._bits, np.ascontiguousarray(keys))
         return found
+
+    def hits(self, keys: NDArray[np.uint32] | NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places, ascending, of keys that are in the table, and their values; each of shape (hits,)."""
+        look = hits_32 if keys.dtype == np.uint32 else hits_64
+        places, values = look(self._keys, self._values, self._bits, np.ascontiguousarray(keys))
+        return places, values
 
 
 @helper
@@ -84,3 +90,31 @@ def find(slot_keys: Any, slot_values: Any, bits: Any, keys: Any) -> Any:
                 break
             slot = (slot + 1) & (slots - 1)
     return found
+
+
+def _hits(slot_keys: Any, slot_values: Any, bits: Any, keys: Any) -> Any:
+    """The places of keys that are there, and their values. First those whose bit is set, without a branch."""
+    slots = len(slot_keys)
+    slot_shift, bit_shift = _shift(slots), _shift(slots * _BITS_PER_SLOT)
+    places = np.empty(len(keys) + 1, np.int64)
+    likely = 0
+    for i in range(len(keys)):
+        bit = (np.uint64(keys[i]) * _SPREAD) >> bit_shift
+        places[likely] = i
+        likely += int((bits[bit >> _6] >> (bit & _63)) & _ONE)
+    values = np.empty(likely, np.int64)
+    count = 0
+    for at in range(likely):
+        key = np.uint64(keys[places[at]])
+        slot = np.int64((key * _SPREAD) >> slot_shift)
+        while slot_values[slot] >= 0:
+            if slot_keys[slot] == key:
+                places[count], values[count] = places[at], slot_values[slot]
+                count += 1
+                break
+            slot = (slot + 1) & (slots - 1)
+    return places[:count].copy(), values[:count].copy()
+
+
+hits_32 = kernel(U64, I64, U64, U32)(_hits)
+hits_64 = kernel(U64, I64, U64, U64)(_hits)
