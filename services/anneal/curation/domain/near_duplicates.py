@@ -121,12 +121,17 @@ class NearDuplicates:
         return share
 
     def _jaccard(self, signed: Signed, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
-        wanted = distinct(left, right)
-        if not len(wanted):
+        if not len(left):
             return np.zeros(0)
+        # Many pairs are of few rows, whose places are looked up and not sought.
+        is_wanted = np.zeros(int(signed.starts[-1]), dtype=bool)
+        is_wanted[left] = is_wanted[right] = True
+        wanted = np.flatnonzero(is_wanted)
+        place_of = np.empty(len(is_wanted), dtype=np.int64)
+        place_of[wanted] = np.arange(len(wanted))
         looked = signed.numbered(wanted).revisit("verify", self.shingles, np.arange(len(wanted)), COLUMNS)
         sets = ShingleSets(looked.bounds, lambda part: _ragged(looked.open(part).column("shingles")))
-        return sets.jaccard(np.searchsorted(wanted, left), np.searchsorted(wanted, right), self.threshold)
+        return sets.jaccard(place_of[left], place_of[right], self.threshold)
 
 
 def _ragged(lists: pa.LargeListArray) -> Ragged:

@@ -12,6 +12,8 @@ from anneal.kit.sides import side_by_side
 
 Numbers = NDArray[np.int64]
 TILE = 64
+MOST_PAIRS = 8192
+"""More are not compared in one go: where most pairs are of one part, one thread would work and the others wait."""
 
 
 def jaccard(
@@ -45,6 +47,7 @@ class ShingleSets:
                 mapped from a file: no more than `2 * TILE` parts are open at a time.
         """
         self._bounds, self._open = bounds, open_part
+        self._part_of = np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds))
 
     @classmethod
     def of(cls, parts: Sequence[Ragged]) -> ShingleSets:
@@ -54,23 +57,20 @@ class ShingleSets:
     def jaccard(self, left: Numbers, right: Numbers, at_least: float) -> NDArray[np.float64]:
         """The similarity of each pair of a left and a right set, shape (pairs,); 0 where it cannot reach `at_least`."""
         similarities = np.zeros(len(left))
-        tiles = self._part_of(left) // TILE * len(self._bounds) + self._part_of(right) // TILE
+        tiles = self._part_of[left] // TILE * len(self._bounds) + self._part_of[right] // TILE
         order = np.argsort(tiles, kind="stable")
         for chosen in np.split(order, np.flatnonzero(np.diff(tiles[order])) + 1):
             similarities[chosen] = self._in_tile(left[chosen], right[chosen], at_least)
         return similarities
 
-    def _part_of(self, sets: Numbers) -> NDArray[np.int32]:
-        return (np.searchsorted(self._bounds, sets, side="right") - 1).astype(np.int32)
-
     def _in_tile(self, left: Numbers, right: Numbers, at_least: float) -> NDArray[np.float64]:
         from anneal.curation.domain.kernels.pairs import jaccard
 
         similarities = np.zeros(len(left))
-        parts = np.stack((self._part_of(left), self._part_of(right)), axis=1)
+        parts = np.stack((self._part_of[left], self._part_of[right]), axis=1)
         places = np.stack((left, right), axis=1) - self._bounds[parts]
         opened = {part: self._open(part) for part in np.unique(parts).tolist()}
-        # Pairs of the same two parts are compared in one go.
+        # Pairs of the same two parts are compared in one go, or in several where there are many.
         groups = parts[:, 0].astype(np.int64) * len(self._bounds) + parts[:, 1]
         order = np.argsort(groups, kind="stable")
 
@@ -80,7 +80,7 @@ class ShingleSets:
                 one.values, one.offsets, other.values, other.offsets, places[chosen], at_least
             )
 
-        cuts = np.flatnonzero(np.diff(groups[order])) + 1
+        cuts = np.union1d(np.flatnonzero(np.diff(groups[order])) + 1, np.arange(MOST_PAIRS, len(order), MOST_PAIRS))
         for _ in side_by_side(compare, np.split(order, cuts) if len(order) else []):
             pass
         return similarities
