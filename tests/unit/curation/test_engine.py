@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"), tmp_path / "cache")
 
 
-def test_the_same_bytes_however_rows_are_cut(store: Store) -> None:
+def test_the_same_bytes_however_rows_are_cut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(3)
     words = [f"w{n}" for n in range(100)]
     texts = [" ".join(chance.choices(words, k=chance.randrange(60))) for _ in range(300)]
@@ -41,7 +41,9 @@ def test_the_same_bytes_however_rows_are_cut(store: Store) -> None:
     writer.add(to_table("conversation", [asked("q", text, f"page-{n % 40}") for n, text in enumerate(texts)]))
     source = writer.finish(rows_in=len(texts))
     digests, told = set(), []
-    for piece_rows in (1, 37, 4096):
+    # Why rows left is looked up for one file at a time, for two, and for all.
+    for piece_rows, why_rows in ((1, 1), (37, 250), (4096, 1000)):
+        monkeypatch.setattr("anneal.curation.domain.writing._WHY_ROWS", why_rows)
         writer = DatasetWriter(store, "conversation", shard_rows=100)
         rows = StoredRows([DatasetReader(store, source.digest)], piece_rows)
         outcome = curate(STEPS, rows, PartsInMemory(), Threads(2), DatasetSink(writer), lambda *seen: told.append(seen))

@@ -46,6 +46,7 @@ class Parts:
         measures: size, and the id as two numbers.
         keys: of the signatures; equal keys have equal rows and signatures.
         names: of the identities; equal names have equal ids.
+        ready: makes parts ready to be opened, by their keys, several at once.
     """
 
     signatures: Opener
@@ -53,6 +54,7 @@ class Parts:
     measures: Opener
     keys: Sequence[str]
     names: Sequence[str]
+    ready: Callable[[Sequence[str]], None] = lambda _keys: None
 
 
 class SignedRows:
@@ -156,12 +158,13 @@ class SignedRows:
             return pa.array([], type=pa.string())
         order = np.argsort(places, kind="stable")
         ascending = places[order]
+        cuts = np.searchsorted(ascending, self._bounds)
+        pieces = np.flatnonzero(np.diff(cuts)).tolist()
+        self.parts.ready([self.parts.names[piece] for piece in pieces])
         chunks = []
-        for piece in range(len(self.starts) - 1):
-            first, last = np.searchsorted(ascending, self._bounds[piece : piece + 2])
-            if first < last:
-                within = self.numbers[ascending[first:last]] - self.starts[piece]
-                chunks.append(self.parts.identities(piece).column(name).take(pa.array(within)))
+        for piece in pieces:
+            within = self.numbers[ascending[cuts[piece] : cuts[piece + 1]]] - self.starts[piece]
+            chunks.append(self.parts.identities(piece).column(name).take(pa.array(within)))
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
         return pa.concat_arrays(chunks).take(pa.array(back))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,8 @@ from anneal.curation.domain.workbench import MEASURE, Workbench
 _REMOVALS = b"removals"
 # Ids are texts, of whose bits few are random; those in the middle of a product are.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+# Rows of which it is looked up at once why they left: some 40 MB.
+_WHY_ROWS = 1 << 17
 
 
 class Sink(Protocol):
@@ -78,16 +81,16 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     bench.watch("write", done, total)
 
     def fresh() -> Iterator[File]:
+        whys = _whys(fates.ledger, [numbers for file, numbers in missing if file.part == "removed"])
         for file, numbers in missing:
             if file.part == "removed":
-                why, removals = fates.ledger.why(numbers), fates.ledger.reasons(numbers)
-                file = replace(file, why=why, removals=removals)
+                file = replace(file, why=next(whys), removals=fates.ledger.reasons(numbers))
             yield replace(file, segments=list(_segments(bench, numbers, depths)))
 
     def keep(file: File, rows: pa.Table) -> int:
         said = json.dumps([[*why, count] for why, count in file.removals.items()])
         note = sink.note(sink.write(file, rows)).replace_schema_metadata({_REMOVALS: said})
-        bench.vault.put(file.key, note)
+        bench.vault.put({file.key: note})
         return file.rows
 
     for rows in bench.executor.map(assemble, bench.shared, fresh(), keep):
@@ -100,6 +103,18 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
         files.append(replace(file, removals=removals))
         sink.add(files[-1], sink.recall(file, note))
     return files
+
+
+def _whys(ledger: Ledger, files: Sequence[NDArray[np.int64]]) -> Iterator[pa.Table]:
+    """Why the rows of each file left, files ascending: of some at a time, as the rows that they repeat are anywhere."""
+    ends = np.cumsum([0, *map(len, files)])
+    first = 0
+    while first < len(files):
+        last = max(first + 1, int(np.searchsorted(ends, ends[first] + _WHY_ROWS, side="right")) - 1)
+        why = ledger.why(np.concatenate(files[first:last]))
+        for start, stop in pairwise((ends[first : last + 1] - ends[first]).tolist()):
+            yield why.slice(start, stop - start)
+        first = last
 
 
 def _depths(bench: Workbench, fates: Fates) -> NDArray[np.int16]:
