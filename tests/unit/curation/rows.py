@@ -88,7 +88,7 @@ class PartsInMemory(dict[str, pa.RecordBatch]):
 
     has = dict.__contains__
     open = dict.__getitem__
-    put = dict.__setitem__
+    put = dict.update
 
     def ready(self, keys: Sequence[str]) -> None:
         pass

@@ -116,7 +116,7 @@ def test_a_part_that_is_half_written_is_none(store: Store, tmp_path: Path) -> No
         schema = pa.schema([("n", pa.int64())])
 
     with pytest.raises((TypeError, AttributeError)):
-        vault.put("torn", Torn())
+        vault.put({"torn": Torn()})
     assert not vault.has("torn")
 
 

@@ -1,6 +1,6 @@
 """Packs: many parts in one blob, so that an index of thousands of parts is some dozens to fetch, verify and map.
 
-Which parts stand together follows from their keys alone: a run of keys is cut behind those that are marked. So where a
+Which parts stand together follows from their keys and sizes alone: a run is cut behind keys that are marked. So where a
 run grows at its end only its last pack changes, and the same parts are in the same packs however they came to be known.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -21,9 +22,13 @@ from anneal.kit.digests import canonical_json, hex_of
 from anneal.kit.sides import side_by_side
 from anneal.kit.store import Store
 
-FORMAT = "anneal-curation-index/2"
+FORMAT = "anneal-curation-index/3"
 PACKED, MOST_PACKED = 32, 128
 """One key in so many is the last of its pack, which has at most so many."""
+LARGE_PACKED, LARGE_BYTES = 4, 4 << 20
+"""The same once a pack has so many bytes: what is large is written anew in small packs when a run grows."""
+MOST_MAPPED = 256
+"""So many packs stay mapped: each is an open file, of which a process may have some 1,000."""
 ALIGNED = 64
 """Parts begin at multiples of so many bytes, as Arrow wants its buffers."""
 
@@ -82,7 +87,9 @@ class Packs:
         self._store, self._folder = store, folder
         self._where = {key: (pack, begin, size) for pack in packs for key, begin, size in pack.offsets()}
         self._packs = {tuple(pack.sizes): pack for pack in packs}
+        self._lock = threading.Lock()
         self._mapped: dict[str, pa.Buffer] = {}
+        self._verified: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
         """Whether a part is in the index."""
@@ -93,6 +100,10 @@ class Packs:
         pack, begin, size = self._where[key]
         return self._map(pack).slice(begin, size)
 
+    def size_of(self, key: str) -> int:
+        """Bytes of a part."""
+        return self._where[key][2]
+
     def of(self, keys: Sequence[str]) -> Pack | None:
         """The pack that has these parts and no others."""
         return self._packs.get(tuple(keys))
@@ -100,23 +111,33 @@ class Packs:
     def ready(self, keys: Iterable[str]) -> None:
         """Fetch and verify packs that have some parts, several at once."""
         packs = {self._where[key][0].digest: self._where[key][0] for key in keys if key in self._where}
-        for _ in side_by_side(self._map, [pack for pack in packs.values() if pack.digest not in self._mapped]):
+        for _ in side_by_side(self._map, [pack for pack in packs.values() if pack.digest not in self._verified]):
             pass
 
     def _map(self, pack: Pack) -> pa.Buffer:
-        mapped = self._mapped.get(pack.digest)
-        if mapped is not None:
-            return mapped
-        assert self._store is not None
-        data: mmap.mmap | bytes | pa.Buffer = self._store.map_bytes(pack.digest)
-        if isinstance(data, bytes):
+        with self._lock:
+            mapped = self._mapped.pop(pack.digest, None)
+        mapped = mapped or pa.py_buffer(self._data(pack.digest))
+        with self._lock:
+            self._verified.add(pack.digest)
+            self._mapped[pack.digest] = mapped  # the last to be let go
+            if len(self._mapped) > MOST_MAPPED:
+                del self._mapped[next(iter(self._mapped))]
+        return mapped
+
+    def _data(self, digest: str) -> mmap.mmap | pa.Buffer:
+        """A pack, mapped; verified the first time."""
+        path = self._folder / hex_of(digest)
+        if digest not in self._verified or not path.exists():
+            assert self._store is not None
+            data = self._store.map_bytes(digest, verified=digest in self._verified)
+            if not isinstance(data, bytes):
+                return data
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / hex_of(pack.digest)
             fresh = path.with_suffix(f".{id(data):x}.new")
             fresh.write_bytes(data)
             fresh.replace(path)
-            data = pa.memory_map(str(path)).read_buffer()
-        return self._mapped.setdefault(pack.digest, pa.py_buffer(data))
+        return pa.memory_map(str(path)).read_buffer()
 
 
 def padding(size: int) -> int:
@@ -124,14 +145,21 @@ def padding(size: int) -> int:
     return -size % ALIGNED
 
 
-def cut(keys: Iterable[str]) -> Iterator[list[str]]:
-    """The keys of each pack of a run."""
+def cut(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """The keys of each pack of a run.
+
+    Args:
+        sizes: bytes of each part by its key, in the order of the run.
+    """
     pack: list[str] = []
-    for key in keys:
+    filled = 0
+    for key, size in sizes.items():
         pack.append(key)
-        if crc32(key.encode()) % PACKED == 0 or len(pack) == MOST_PACKED:
+        filled += size
+        one_in = LARGE_PACKED if filled >= LARGE_BYTES else PACKED
+        if crc32(key.encode()) % one_in == 0 or len(pack) == MOST_PACKED:
             yield pack
-            pack = []
+            pack, filled = [], 0
     if pack:
         yield pack
 

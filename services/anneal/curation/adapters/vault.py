@@ -1,8 +1,8 @@
 """Parts of a curation, in files that survive attempts, and the index that survives the job.
 
-A part is an Arrow file below the job's scratch folder, named by its key and mapped when it is read: signatures of all
-rows never are in memory together. The index of a dataset version keeps parts in packs (`packs.py`). The next version of
-the same dataset takes from it what it can: parts of pieces that it has in common with this one.
+Parts that were found together are one file below the job's scratch folder, mapped when one of them is read: signatures
+of all rows never are in memory together. The index of a dataset version keeps parts in packs (`packs.py`). The next
+version of the same dataset takes from it what it can: parts of pieces that it has in common with this one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from anneal.curation.adapters.packs import Index, Pack, Packs, cut, write_pack
+from anneal.curation.adapters.part_files import PartFiles
 from anneal.kit.store import Store
 
-HELD_BYTES, HELD_PARTS = 512 << 20, 512
-"""Parts up to this size and number stay open, because opening one costs more than reading a column of it."""
-SMALL_BYTES = 64 << 10
-"""Smaller parts are read, not mapped: a mapped file is an open one, of which a process may have some 1,000."""
+HELD_BYTES, HELD_PARTS, HELD_FILES = 512 << 20, 1024, 384
+"""Parts up to this size and number, of so many files, stay open: opening one costs more than reading a column of it."""
 
 
 class ScratchVault:
@@ -34,30 +33,24 @@ class ScratchVault:
             store: where the packs of the index are.
             index: of the version before.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         index = index or Index()
-        self._folder, self._notes = folder, index.notes
+        self._files, self._notes = PartFiles(folder), index.notes
         self._packs = Packs(index.packs, store, folder / "fetched")
-        self._here = {path.stem for path in folder.glob("*.arrow")}
         self._lock, self._held_bytes = threading.Lock(), 0
         self._held: dict[str, pa.RecordBatch] = {}
 
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.arrow"
-
     def has(self, key: str) -> bool:
         """Whether a part is there."""
-        return key in self._here or key in self._packs
+        return key in self._files or key in self._packs
 
-    def put(self, key: str, part: pa.RecordBatch) -> None:
-        """Keep a part; two may put the same at once."""
-        path = self._path(key)
-        fresh = path.with_suffix(f".{id(part):x}.new")
-        with pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_file(sink, part.schema) as writer:
-            writer.write_batch(part)
-        fresh.replace(path)
-        self._here.add(key)
-        self._forget(key)
+    def put(self, parts: Mapping[str, pa.RecordBatch]) -> None:
+        """Keep parts by their keys, all or none; two may put the same at once."""
+        self._files.write(parts)
+        with self._lock:
+            for key in parts:
+                held = self._held.pop(key, None)
+                if held is not None:
+                    self._held_bytes -= held.nbytes
 
     def open(self, key: str) -> pa.RecordBatch:
         """A part, mapped."""
@@ -66,30 +59,25 @@ class ScratchVault:
             if held is not None:
                 self._held[key] = held  # the last to be let go
                 return held
-        part = pa.ipc.open_file(self._source(key)).get_batch(0)
+        part = pa.ipc.open_stream(self._bytes(key)).read_next_batch()
         with self._lock:
             if key not in self._held:
                 self._held_bytes += part.nbytes
                 self._held[key] = part
-            while self._held_bytes > HELD_BYTES or len(self._held) > HELD_PARTS:
+            while self._held and self._is_full():
                 self._held_bytes -= self._held.pop(next(iter(self._held))).nbytes
         return part
 
-    def _forget(self, key: str) -> None:
-        with self._lock:
-            held = self._held.pop(key, None)
-            if held is not None:
-                self._held_bytes -= held.nbytes
+    def _is_full(self) -> bool:
+        mapped = self._files.mapped
+        return self._held_bytes > HELD_BYTES or len(self._held) > HELD_PARTS or mapped > HELD_FILES
 
-    def _source(self, key: str) -> pa.NativeFile:
-        if key not in self._here:
-            return pa.BufferReader(self._packs.bytes_of(key))
-        path = self._path(key)
-        return pa.memory_map(str(path)) if path.stat().st_size > SMALL_BYTES else pa.BufferReader(path.read_bytes())
+    def _bytes(self, key: str) -> pa.Buffer:
+        return self._files.bytes_of(key) if key in self._files else self._packs.bytes_of(key)
 
     def ready(self, keys: Sequence[str]) -> None:
         """Fetch and verify parts of the index, several at once."""
-        self._packs.ready(key for key in keys if key not in self._here)
+        self._packs.ready(key for key in keys if key not in self._files)
 
     def note(self, name: str) -> str | None:
         """The key of what the version before kept under a name."""
@@ -108,18 +96,20 @@ class ScratchVault:
         for run in runs:
             new = [key for key in dict.fromkeys(run) if key not in seen]
             seen.update(new)
-            packs += [self._pack(keys, store) for keys in cut(new)]
+            packs += [self._pack(keys, store) for keys in cut({key: self._size_of(key) for key in new})]
         return Index(packs, notes).write(store)
 
     def _pack(self, keys: Sequence[str], store: Store) -> Pack:
         known = self._packs.of(keys)
-        if known is not None and self._here.isdisjoint(keys):
+        if known is not None and not any(key in self._files for key in keys):
             return known
         made = BytesIO()
         sizes = write_pack(made, self._bytes_of(keys))
         return Pack(store.put_bytes(made.getbuffer()), sizes)
 
+    def _size_of(self, key: str) -> int:
+        return self._files.size_of(key) if key in self._files else self._packs.size_of(key)
+
     def _bytes_of(self, keys: Sequence[str]) -> Iterator[tuple[str, memoryview]]:
         for key in keys:
-            data = self._path(key).read_bytes() if key in self._here else self._packs.bytes_of(key)
-            yield key, memoryview(data).cast("B")
+            yield key, memoryview(self._bytes(key)).cast("B")

@@ -214,8 +214,8 @@ class _Run:
                 scorer.recall(scores_of(self._bench.vault.open(key)))
             else:
                 work = Work(piece, self._bench.changes(index, depth), (Task(key, ROWS, depth, places),))
-                ((_, rows),) = examine(self._bench.shared, work)
-                self._bench.vault.put(key, part_of(scorer.score(rows)))
+                (rows,) = examine(self._bench.shared, work).values()
+                self._bench.vault.put({key: part_of(scorer.score(rows))})
             changes.append(partial(made, places, key))
             names.append(key_of(look, repr(self._bench.vault.open(key).to_pylist())))
         self._bench.change(changes, names)
@@ -257,7 +257,7 @@ class _Run:
         def keep(what: str, part: pa.RecordBatch) -> None:
             if is_kept:
                 key = key_of(name, what, *self._bench.parts(name, depth).keys)
-                self._bench.vault.put(key, part)
+                self._bench.vault.put({key: part})
                 self.outcome.parts.append([key])
                 self.outcome.notes[key_of(name, what)] = key
 

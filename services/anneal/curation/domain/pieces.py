@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Look = Callable[[pa.RecordBatch], pa.RecordBatch]
 Result = TypeVar("Result")
 
-FORMAT = "anneal-curation-part/3"
+FORMAT = "anneal-curation-part/4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Vault(Protocol):
         """Whether a part is there."""
         ...
 
-    def put(self, key: str, part: pa.RecordBatch) -> None:
-        """Keep a part."""
+    def put(self, parts: Mapping[str, pa.RecordBatch]) -> None:
+        """Keep parts by their keys, all or none."""
         ...
 
     def open(self, key: str) -> pa.RecordBatch:
@@ -154,8 +154,8 @@ class Shared:
     looks: Mapping[str, Look]
 
 
-def examine(shared: Shared, work: Work) -> list[tuple[str, pa.RecordBatch]]:
-    """Do the tasks of a piece: the key of each part, and the part."""
+def examine(shared: Shared, work: Work) -> dict[str, pa.RecordBatch]:
+    """Do the tasks of a piece; returns the parts by their keys."""
     found: dict[str, pa.RecordBatch] = {}
     named = [task.columns for task in work.tasks]
     columns = sorted({name for names in named for name in names}) if all(named) and not work.changes else ()
@@ -168,7 +168,7 @@ def examine(shared: Shared, work: Work) -> list[tuple[str, pa.RecordBatch]]:
             depth += 1
         rows = batch if task.places is None else batch.take(pa.array(task.places))
         found[task.key] = shared.looks[task.look](rows)
-    return list(found.items())
+    return found
 
 
 def changed(shared: Shared, change: Change, rows: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:

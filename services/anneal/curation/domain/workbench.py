@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -98,7 +98,7 @@ class Workbench:
         keys, names = ([self.key(n, one, depth) for n in range(len(self.pieces))] for one in (look, IDENTIFY))
         self.vault.ready([*keys, *(self.key(n, MEASURE, depth) for n in range(len(self.pieces)))])
         signatures, identities, measures = (self.opener(one, depth) for one in (look, IDENTIFY, MEASURE))
-        return Parts(signatures, identities, measures, keys, names)
+        return Parts(signatures, identities, measures, keys, names, self.vault.ready)
 
     def examine(self, doing: str, tasks: Sequence[Sequence[Task]]) -> None:
         """Do the tasks of each piece whose parts are not there yet."""
@@ -114,9 +114,8 @@ class Workbench:
     def _work(self, piece: int, tasks: tuple[Task, ...]) -> Work:
         return Work(self.pieces[piece], self.changes(piece, max(task.depth for task in tasks)), tasks)
 
-    def _keep(self, work: Work, found: Sequence[tuple[str, pa.RecordBatch]]) -> int:
-        for key, part in found:
-            self.vault.put(key, part)
+    def _keep(self, work: Work, found: Mapping[str, pa.RecordBatch]) -> int:
+        self.vault.put(found)
         return work.piece.rows
 
 
