@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.curation import growth
 from benchmarks.curation.truth import Truth, truth
-from benchmarks.curation.work import NGRAM, THRESHOLD, Made, docstrings, held_out, prepared
+from benchmarks.curation.work import NGRAM, THRESHOLD, Made, docstrings, held_out, prepared, rooms
 from benchmarks.results import Figure, keep
 
 HERE = Path(__file__).parent
@@ -153,6 +154,7 @@ def main() -> int:
         "datatrove_runs": 1,
     }
     settings |= {"benchmark_items": ITEMS, "growth": chosen.growth, "command": "make bench-curation"}
+    shutil.rmtree(rooms(BUILD))
     missed = keep("curation", figures, settings)
     return 1 if missed else 0
 

@@ -6,9 +6,7 @@ What is imported and compiled before any row is seen is done before the clock st
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +32,7 @@ from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.records import document, to_table
 from anneal.kit.store import Store
 from benchmarks.curation.memory import peak_mib
-from benchmarks.curation.work import KEYWORDS, MAX_WORDS, MIN_WORDS, NGRAM, THRESHOLD, Made, store_of
+from benchmarks.curation.work import KEYWORDS, MAX_WORDS, MIN_WORDS, NGRAM, THRESHOLD, Made, room, store_of
 
 
 def steps_of(kind: str, folder: Path) -> list[NamedStep]:
@@ -114,8 +112,7 @@ def main() -> None:
     few = next(reader.batches(batch_rows=64))
     warm = DatasetWriter(store, reader.manifest.kind)
     warm.add(pa.Table.from_batches([few]))
-    scratch = Path(tempfile.mkdtemp(dir=folder))
-    try:
+    with room(folder) as scratch:
         run(steps, store, [warm.finish(rows_in=few.num_rows).digest], scratch / "warm", threads=1)
         before = peak_mib()
         output = Store(str(scratch / "output"), scratch / "cache")
@@ -125,8 +122,6 @@ def main() -> None:
         after = peak_mib()
         if kind == "fuzzy" and name == "work":
             np.save(folder / "kept-ours.npy", np.array(kept_rows(store, result, made, output)))
-    finally:
-        shutil.rmtree(scratch)
     told = {
         "seconds": seconds,
         "cpu_s": cpu_s,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import string
 import sysconfig
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -48,6 +51,28 @@ class Made:
 def store_of(folder: Path) -> Store:
     """The store of the benchmark."""
     return Store(str(folder / "store"), folder / "cache")
+
+
+def rooms(folder: Path) -> Path:
+    """Where runs leave their files until the benchmark is over."""
+    return folder / "rooms"
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[Path]:
+    """A folder for a run, whose files are emptied after it but not removed.
+
+    ext4 does not use a removed file's place again for some minutes, and looks past all such whenever a file is made: so
+    what one run removed would slow the next.
+    """
+    rooms(folder).mkdir(exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=rooms(folder)))
+    try:
+        yield made
+    finally:
+        for path in made.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
