@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.candidates import NEIGHBOURS, candidate_pairs, ends_of
 from anneal.curation.domain.components import walk_components
-from anneal.curation.domain.kernels.pairs import firsts_of_equals, least_of_each, repeated, roots
+from anneal.curation.domain.kernels.pairs import firsts_of_equals, least_of_each, repeated, roots, sharing
 from anneal.curation.domain.similarity import ShingleSets, jaccard
 from anneal.curation.domain.words import Ragged
 
@@ -163,6 +163,32 @@ def test_repeated_values_are_found(values: list[int]) -> None:
 def test_of_different_values_few_are_taken_for_repeated() -> None:
     values = np.random.default_rng(1).integers(0, 1 << 64, 100_000, dtype=np.uint64)
     assert len(repeated(values)) < 20_000
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000, 300_000])
+def test_rows_that_share_a_key_are_found_in_ranges_of_the_key(count: int) -> None:
+    rng = np.random.default_rng(count)
+    keys = rng.integers(0, 1 << 32, count, dtype=np.uint32)
+    keys[rng.random(count) < 0.1] = (1 << 32) - 1
+    again = rng.random(count) < 0.2
+    keys[again] = rng.permutation(keys[again])
+    keys[: count // 8] = keys[count // 8 : count // 8 * 2]
+    rows = np.arange(count) * 3
+    members, bounds = sharing(keys, rows)
+    assert bounds[0] == 0
+    assert bounds[-1] == len(members)
+    assert (count <= 1000) == (len(bounds) == 2)
+    starts = (np.arange(len(bounds) - 1, dtype=np.uint64) << np.uint64(32)) // np.uint64(len(bounds) - 1)
+    which = np.repeat(starts, np.diff(bounds)).astype(np.uint64)
+    assert ((members >> np.uint64(32)) >= which).all()
+    assert ((members >> np.uint64(32)) - which < np.uint64((1 << 32) // (len(bounds) - 1))).all()
+    found = dict(zip((members & np.uint64(0xFFFFFFFF)).tolist(), (members >> np.uint64(32)).tolist(), strict=True))
+    assert len(found) == len(members)
+    assert all(keys[row // 3] == key for row, key in found.items())
+    counts = Counter(keys.tolist())
+    shared = {row for row, key in zip(rows.tolist(), keys.tolist(), strict=True) if counts[key] > 1}
+    assert shared <= found.keys()
+    assert len(found) <= len(shared) + 0.2 * (count - len(shared))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=60))

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import ceil, log
 from typing import Any
 
@@ -156,15 +157,14 @@ def candidate_pairs(keys: Iterable[Members], order: NDArray[np.uint64]) -> Candi
         order: where each row stands in a bucket, shape (rows,): a bucket's pairs must not depend on where rows come
             from. Rows of equal order stand as they are numbered.
     """
-    from anneal.curation.domain.kernels.pairs import in_buckets, repeated, tallied
+    from anneal.curation.domain.kernels.pairs import in_buckets, sharing, tallied
 
     order = np.ascontiguousarray(order)
 
     def pairs_of(band: Members) -> NDArray[np.uint64]:
-        keys, rows = band[0].astype(np.uint64), band[1]
-        some = repeated(keys)
-        members = (keys[some] << HALF) | rows[some].astype(np.uint64)
-        members.sort()
+        members, bounds = sharing(*map(np.ascontiguousarray, band))
+        for start, stop in pairwise(bounds.tolist()):
+            members[start:stop].sort()
         found: NDArray[np.uint64] = in_buckets(members, order, NEIGHBOURS)
         found.sort()
         return found

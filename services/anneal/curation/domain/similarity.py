@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class ShingleSets:
         Args:
             bounds: the sets of part i are those from `bounds[i]` to before `bounds[i + 1]`.
             open_part: the sets of a part, within each ascending and each once, as `shingle_sets` has them. They may be
-                mapped from a file: no more than `2 * TILE` parts are open at a time.
+                mapped from a file: no more than `4 * TILE` parts are open at a time.
         """
         self._bounds, self._open = bounds, open_part
         self._part_of = np.repeat(np.arange(len(bounds) - 1, dtype=np.int32), np.diff(bounds))
@@ -56,31 +57,49 @@ class ShingleSets:
 
     def jaccard(self, left: Numbers, right: Numbers, at_least: float) -> NDArray[np.float64]:
         """The similarity of each pair of a left and a right set, shape (pairs,); 0 where it cannot reach `at_least`."""
-        similarities = np.zeros(len(left))
-        tiles = self._part_of[left] // TILE * len(self._bounds) + self._part_of[right] // TILE
-        order = np.argsort(tiles, kind="stable")
-        for chosen in np.split(order, np.flatnonzero(np.diff(tiles[order])) + 1):
-            similarities[chosen] = self._in_tile(left[chosen], right[chosen], at_least)
-        return similarities
-
-    def _in_tile(self, left: Numbers, right: Numbers, at_least: float) -> NDArray[np.float64]:
         from anneal.curation.domain.kernels.pairs import jaccard
 
         similarities = np.zeros(len(left))
-        parts = np.stack((self._part_of[left], self._part_of[right]), axis=1)
-        places = np.stack((left, right), axis=1) - self._bounds[parts]
-        opened = {part: self._open(part) for part in np.unique(parts).tolist()}
-        # Pairs of the same two parts are compared in one go, or in several where there are many.
-        groups = parts[:, 0].astype(np.int64) * len(self._bounds) + parts[:, 1]
-        order = np.argsort(groups, kind="stable")
 
-        def compare(chosen: Numbers) -> None:
-            one, other = (opened[part] for part in parts[chosen[0]].tolist())
-            similarities[chosen] = jaccard(
-                one.values, one.offsets, other.values, other.offsets, places[chosen], at_least
+        def compare(group: _Group) -> None:
+            one, other = group.left, group.right
+            similarities[group.chosen] = jaccard(
+                one.values, one.offsets, other.values, other.offsets, group.places, at_least
             )
 
-        cuts = np.union1d(np.flatnonzero(np.diff(groups[order])) + 1, np.arange(MOST_PAIRS, len(order), MOST_PAIRS))
-        for _ in side_by_side(compare, np.split(order, cuts) if len(order) else []):
+        for _ in side_by_side(compare, self._groups(left, right)):
             pass
         return similarities
+
+    def _groups(self, left: Numbers, right: Numbers) -> Iterator[_Group]:
+        """The pairs, tile by tile, so that few parts are open; the next tile is prepared while one is compared."""
+        tiles = self._part_of[left] // TILE * len(self._bounds) + self._part_of[right] // TILE
+        order = np.argsort(tiles, kind="stable")
+        for chosen in np.split(order, np.flatnonzero(np.diff(tiles[order])) + 1) if len(order) else ():
+            pairs = np.stack((left[chosen], right[chosen]), axis=1)
+            parts = self._part_of[pairs]
+            places = pairs - self._bounds[parts]
+            opened = {part: self._open(part) for part in np.unique(parts).tolist()}
+            # Pairs of the same two parts are compared in one go, or in several where there are many.
+            same = parts[:, 0].astype(np.int64) * len(self._bounds) + parts[:, 1]
+            within = np.argsort(same, kind="stable")
+            many = np.arange(MOST_PAIRS, len(within), MOST_PAIRS)
+            for group in np.split(within, np.union1d(np.flatnonzero(np.diff(same[within])) + 1, many)):
+                one, other = parts[group[0]].tolist()
+                yield _Group(opened[one], opened[other], places[group], chosen[group])
+
+
+class _Group(NamedTuple):
+    """Pairs of sets of two parts.
+
+    Attributes:
+        left: the part of the left sets.
+        right: the part of the right sets.
+        places: of the sets within those, shape (pairs, 2).
+        chosen: which pairs they are.
+    """
+
+    left: Ragged
+    right: Ragged
+    places: NDArray[np.int64]
+    chosen: Numbers

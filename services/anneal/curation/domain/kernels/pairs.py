@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from anneal.curation.domain.kernels.base import F64, FLOAT, I64, I64_2D, INT, U8, U64, helper, kernel
+from anneal.curation.domain.kernels.base import F64, FLOAT, I64, I64_2D, INT, U8, U32, U64, helper, kernel
 
 _ONE, _6, _32, _63 = np.uint64(1), np.uint64(6), np.uint64(32), np.uint64(63)
 _LOW_32 = np.uint64(0xFFFFFFFF)
@@ -37,6 +37,58 @@ def repeated(values: Any) -> Any:
         found[kept] = i
         kept += int((twice[place >> _6] >> (place & _63)) & _ONE)
     return found[:kept].copy()
+
+
+@kernel(U32, I64)
+def sharing(keys: Any, rows: Any) -> Any:
+    """The rows whose key another row may have: all that share one, and some that do not.
+
+    Keys are looked at in ranges, each with bits that stay in a core's own cache.
+
+    Args:
+        keys: random numbers.
+        rows: that have them.
+
+    Returns:
+        key << 32 | row in ranges of the key, shape (found,), and where each range begins, shape (ranges + 1,).
+    """
+    shift = _32
+    while len(keys) >> 16 >= np.int64(1) << np.int64(_32 - shift) and shift > 0:
+        shift -= _ONE
+    ranges = np.int64(1) << np.int64(_32 - shift)
+    ends = np.zeros(ranges + 1, np.int64)
+    for i in range(len(keys)):
+        ends[np.int64(np.uint64(keys[i]) >> shift) + 1] += 1
+    most = ends.max()
+    for part in range(ranges):
+        ends[part + 1] += ends[part]
+    bounds, next_of = ends.copy(), ends.copy()
+    members = np.empty(len(keys), np.uint64)
+    for i in range(len(keys)):
+        key = np.uint64(keys[i])
+        home = np.int64(key >> shift)
+        members[next_of[home]] = (key << _32) | np.uint64(rows[i])
+        next_of[home] += 1
+    width = 6
+    while (1 << width) < 8 * most:
+        width += 1
+    narrow = np.uint64(64 - width)
+    once, twice = np.empty(1 << (width - 6), np.uint64), np.empty(1 << (width - 6), np.uint64)
+    kept = 0
+    for part in range(ranges):
+        once[:], twice[:] = 0, 0
+        for i in range(bounds[part], bounds[part + 1]):
+            place = ((members[i] >> _32) * _SPREAD) >> narrow
+            bit = _ONE << (place & _63)
+            twice[place >> _6] |= once[place >> _6] & bit
+            once[place >> _6] |= bit
+        ends[part] = kept
+        for i in range(bounds[part], bounds[part + 1]):
+            place = ((members[i] >> _32) * _SPREAD) >> narrow
+            members[kept] = members[i]
+            kept += int((twice[place >> _6] >> (place & _63)) & _ONE)
+    ends[ranges] = kept
+    return members[:kept].copy(), ends
 
 
 @kernel(U64, U64, INT)
