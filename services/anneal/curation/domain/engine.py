@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -157,7 +158,12 @@ class _Run:
                 wanted += [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
         bench = self._bench
         tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
-        self._bench.examine("look", tasks)
+        known = [each[place].key for place, (seen, _) in enumerate(wanted) if seen != IDENTIFY for each in tasks]
+        with ThreadPoolExecutor(1) as beside:
+            # What is known is fetched and verified while the rest is looked for.
+            ready = beside.submit(bench.vault.ready, known)
+            bench.examine("look", tasks)
+            ready.result()
         memorable = {step.key for _, step in steps if step.key} | {IDENTIFY, MEASURE}
         for place, (seen, _) in enumerate(wanted):
             if seen in memorable:
