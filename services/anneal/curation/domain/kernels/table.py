@@ -35,8 +35,8 @@ class KeyTable:
         found: NDArray[np.int64] = find(self._keys, self._values, self._bits, np.ascontiguousarray(keys))
         return found
 
-    def hits(self, keys: NDArray[np.uint32] | NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The places, ascending, of keys that are in the table, and their values; each of shape (hits,)."""
+    def hits(self, keys: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places, ascending, of keys (uint32 or uint64) that are there, and their values; each of shape (hits,)."""
         look = hits_32 if keys.dtype == np.uint32 else hits_64
         places, values = look(self._keys, self._values, self._bits, np.ascontiguousarray(keys))
         return places, values
