@@ -21,7 +21,7 @@ SLOPE_ROWS, SLOPE_MIB = 10_000_000, 4096
 
 
 def figures(folder: Path, made: Made, times: int, measure: Callable[[str], dict[str, float]]) -> Iterator[Figure]:
-    """Time and memory of many times the rows beside those of the rows, and the time that 1 % more rows cost.
+    """Time and memory of many times the rows beside those of the rows.
 
     Args:
         folder: where rows are kept.
@@ -46,6 +46,17 @@ def figures(folder: Path, made: Made, times: int, measure: Callable[[str], dict[
     slope = (more_mib - many_mib) / (more.rows - many.rows)
     by_slope = more_mib + slope * (SLOPE_ROWS - more.rows)
     yield Figure(f"growth: memory of {SLOPE_ROWS:,} rows, by the slope", by_slope, "MiB", most=SLOPE_MIB)
+
+
+def incremental(folder: Path, made: Made, times: int) -> Iterator[Figure]:
+    """The time that 1 % more rows cost of many times the rows.
+
+    Args:
+        folder: where rows are kept.
+        made: the rows.
+        times: how many times as many.
+    """
+    many = grown(folder, f"work-{times}", made, times)
     new = prepared(folder, "work-new", in_alphabet(islice(docstrings(), many.rows // 100), times))
     yield from _more(folder, many, new, "the pipeline `documents`", _documents(), 2.0)
     fuzzy = steps_of("fuzzy", folder)
