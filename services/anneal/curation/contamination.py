@@ -159,11 +159,12 @@ def check_contamination(ctx: JobContext, request: pb.CheckContaminationRequest) 
         return response
     adapters = _adapters(registry, request.parent)
     judging = Judging(decontamination_of(ctx, step, benchmarks))
+    vault = ScratchVault(ctx.scratch / "parts")
     for number, (name, digest) in enumerate(told["versions"]):
         ctx.check()
         ctx.progress(number, len(told["versions"]), "dataset versions", name)
         found = pb.VersionContamination(dataset_version=name, adapter_versions=adapters.get(name, ()))
-        found.benchmarks.extend(_touched(ctx, digest, judging, benchmarks))
+        found.benchmarks.extend(_touched(ctx, vault, digest, judging, benchmarks))
         if found.benchmarks:
             response.versions.append(found)
             ctx.log(f"{name} holds items of {len(found.benchmarks)} benchmarks", level="warning")
@@ -171,11 +172,10 @@ def check_contamination(ctx: JobContext, request: pb.CheckContaminationRequest) 
 
 
 def _touched(
-    ctx: JobContext, digest: str, judging: Judging, benchmarks: Iterable[HeldOut]
+    ctx: JobContext, vault: ScratchVault, digest: str, judging: Judging, benchmarks: Iterable[HeldOut]
 ) -> Iterator[pb.BenchmarkContamination]:
     """What rows of a version outside its split test have in common with benchmarks."""
     source = StoredRows([DatasetReader(ctx.store, digest)])
-    vault = ScratchVault(ctx.scratch / "parts")
     bench = Workbench(source, vault, Threads(), lambda *_: ctx.check())
     bench.looks["judge"] = judging
     keys = [bench.key(piece, "judge", 0) for piece in range(len(bench.pieces))]

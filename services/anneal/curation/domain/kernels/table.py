@@ -37,8 +37,11 @@ class KeyTable:
 
     def hits(self, keys: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The places, ascending, of keys (uint32 or uint64) that are there, and their values; each of shape (hits,)."""
-        look = hits_32 if keys.dtype == np.uint32 else hits_64
-        places, values = look(self._keys, self._values, self._bits, np.ascontiguousarray(keys))
+        if keys.dtype != np.uint32:
+            found = self.find(keys)
+            places = np.flatnonzero(found >= 0)
+            return places, found[places]
+        places, values = hits(self._keys, self._values, self._bits, np.ascontiguousarray(keys))
         return places, values
 
 
@@ -92,7 +95,8 @@ def find(slot_keys: Any, slot_values: Any, bits: Any, keys: Any) -> Any:
     return found
 
 
-def _hits(slot_keys: Any, slot_values: Any, bits: Any, keys: Any) -> Any:
+@kernel(U64, I64, U64, U32)
+def hits(slot_keys: Any, slot_values: Any, bits: Any, keys: Any) -> Any:
     """The places of keys that are there, and their values. First those whose bit is set, without a branch."""
     slots = len(slot_keys)
     slot_shift, bit_shift = _shift(slots), _shift(slots * _BITS_PER_SLOT)
@@ -114,7 +118,3 @@ def _hits(slot_keys: Any, slot_values: Any, bits: Any, keys: Any) -> Any:
                 break
             slot = (slot + 1) & (slots - 1)
     return places[:count].copy(), values[:count].copy()
-
-
-hits_32 = kernel(U64, I64, U64, U32)(_hits)
-hits_64 = kernel(U64, I64, U64, U64)(_hits)
