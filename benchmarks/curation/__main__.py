@@ -47,7 +47,7 @@ def environments(folder: Path) -> dict[str, Path]:
     return found
 
 
-def timed(command: Sequence[Any]) -> dict[str, float]:
+def timed(command: Sequence[Any]) -> dict[str, Any]:
     """Run one piece of work in a process of its own; what it says, and how long the whole process took.
 
     Raises:
@@ -57,13 +57,18 @@ def timed(command: Sequence[Any]) -> dict[str, float]:
     done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr[-4000:]}")
-    told: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return {**told, "process_s": time.perf_counter() - start}
 
 
 def ours(kind: str, name: str = "work", threads: int = 0) -> list[Any]:
     """The command that lets Anneal do it."""
     return [sys.executable, "-m", "benchmarks.curation.ours", kind, BUILD, name, threads]
+
+
+def curated(pipeline: str, store: Path, names: str, index: str = "") -> dict[str, Any]:
+    """Let Anneal curate rows, some of which may be known."""
+    return timed([sys.executable, "-m", "benchmarks.curation.again", pipeline, BUILD, store, names, index])
 
 
 def in_turns(repeats: int, **commands: Sequence[Any]) -> dict[str, dict[str, float]]:
@@ -123,7 +128,7 @@ def again(times: int) -> int:
     """Measure what 1 % more rows cost once more, and keep it beside the other figures of the last run."""
     told = json.loads((RESULTS / "curation.json").read_text(encoding="utf-8"))
     others = [Figure(**one) for one in told["figures"] if not one["name"].startswith("incremental")]
-    figures = [*others, *growth.incremental(BUILD, prepared(BUILD, "work", docstrings()), times)]
+    figures = [*others, *growth.incremental(BUILD, prepared(BUILD, "work", docstrings()), times, curated)]
     shutil.rmtree(rooms(BUILD))
     settings = {**told["settings"], "incremental_measured_again": "python -m benchmarks.curation --only-incremental"}
     return 1 if keep("curation", figures, settings) else 0
@@ -154,7 +159,7 @@ def main() -> int:
     figures += per_core("rules", made, pythons, items, 5.0, chosen.repeats)
     figures += per_core("ngrams", made, pythons, items, 10.0, chosen.repeats)
     figures += growth.figures(BUILD, made, chosen.growth, lambda name: timed(ours("fuzzy", name)))
-    figures += growth.incremental(BUILD, made, chosen.growth)
+    figures += growth.incremental(BUILD, made, chosen.growth, curated)
     settings: dict[str, Any] = {
         "rows": made.rows,
         "text_mb": round(made.size_bytes / 1e6, 1),

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from anneal.curation.domain.engine import NamedStep
-from anneal.curation.domain.pipelines import PIPELINES
-from anneal.curation.domain.steps import STEPS
-from benchmarks.curation.ours import run, steps_of
-from benchmarks.curation.work import Made, docstrings, grown, in_alphabet, prepared, room, store_of
+from benchmarks.curation.work import Made, docstrings, grown, in_alphabet, prepared, room
 from benchmarks.results import Figure
 
 RUNS, KNOWN_RUNS = 5, 3
@@ -48,54 +43,41 @@ def figures(folder: Path, made: Made, times: int, measure: Callable[[str], dict[
     yield Figure(f"growth: memory of {SLOPE_ROWS:,} rows, by the slope", by_slope, "MiB", most=SLOPE_MIB)
 
 
-def incremental(folder: Path, made: Made, times: int) -> Iterator[Figure]:
+def incremental(folder: Path, made: Made, times: int, measure: Callable[..., dict[str, Any]]) -> Iterator[Figure]:
     """The time that 1 % more rows cost of many times the rows.
 
     Args:
         folder: where rows are kept.
         made: the rows.
         times: how many times as many.
+        measure: curates rows of some names by a pipeline, in a process of its own (`again.py`).
     """
     many = grown(folder, f"work-{times}", made, times)
-    new = prepared(folder, "work-new", in_alphabet(islice(docstrings(), many.rows // 100), times))
-    yield from _more(folder, many, new, "the pipeline `documents`", _documents(), 2.0)
-    fuzzy = steps_of("fuzzy", folder)
-    yield from _more(folder, many, new, "fuzzy duplicates alone", fuzzy, None)
-    like = ((f"more/{file}", f"{text} once more") for file, text in islice(docstrings(), many.rows // 100))
-    varied = prepared(folder, "work-more", like)
-    yield from _more(folder, many, varied, "fuzzy duplicates alone, longer than old rows that they repeat", fuzzy, None)
-
-
-def _documents() -> list[NamedStep]:
-    """The ready pipeline without its benchmarks, of which there are none here."""
-    steps = []
-    for name, settings in PIPELINES["documents"]:
-        if name != "decontaminate":
-            step: Any = STEPS[name](**settings)
-            steps.append(NamedStep(name, step, repr((name, settings))))
-    return steps
+    few = many.rows // 100
+    for turn in range(KNOWN_RUNS + 1):
+        prepared(folder, f"new-{turn}", in_alphabet(islice(docstrings(), few), times + turn))
+        like = islice(docstrings(), turn * few, (turn + 1) * few)
+        prepared(folder, f"more-{turn}", ((f"more/{file}", f"{text} once more") for file, text in like))
+    documents, fuzzy = "the pipeline `documents`", "fuzzy duplicates alone"
+    before = f"work-{times}"
+    yield from _more(folder, before, "new", "documents", documents, 2.0, measure)
+    yield from _more(folder, before, "new", "fuzzy", fuzzy, None, measure)
+    longer = f"{fuzzy}, longer than old rows that they repeat"
+    yield from _more(folder, before, "more", "fuzzy", longer, None, measure)
 
 
 def _more(
-    folder: Path, many: Made, new: Made, what: str, steps: Sequence[NamedStep], most: float | None
+    folder: Path, old: str, new: str, pipeline: str, what: str, most: float | None, measure: Callable[..., Any]
 ) -> Iterator[Figure]:
-    """One in a hundred rows more than last time, with what is known of the others and without."""
-    store = store_of(folder)
-    with room(folder) as scratch:
-        # What is imported and compiled is so before the clock starts, and what was written before is on the disk.
-        *_, index = run(steps, store, [new.digest], scratch / "warm", keeps=True)
-        run(steps, store, [new.digest, new.digest], scratch / "warmer", index=index, keeps=True)
-        *_, index = run(steps, store, [many.digest], scratch / "before", output=store, keeps=True)
-        both = [many.digest, new.digest]
-        told = []
-        for turn in range(KNOWN_RUNS):
-            os.sync()
-            told.append(run(steps, store, both, scratch / f"known-{turn}", output=store, index=index, keeps=True))
-        known_s, known = median(seconds for seconds, *_ in told), told[0][3]
-        os.sync()
-        whole_s, _, _, whole, _ = run(steps, store, both, scratch / "whole", keeps=True)
-    if known != whole:
-        raise AssertionError(f"{what}: with what was known the result is {known}, from scratch it is {whole}")
+    """One in a hundred rows more than last time, others each time, with what is known of the rest and without."""
+    with room(folder) as store:
+        index = measure(pipeline, store, old)["index"]
+        told = [measure(pipeline, store, f"{old}+{new}-{turn}", index) for turn in range(1, KNOWN_RUNS + 1)]
+    with room(folder) as store:
+        whole = measure(pipeline, store, f"{old}+{new}-1")
+    if told[0]["digest"] != whole["digest"]:
+        raise AssertionError(f"{what}: with what was known it is {told[0]['digest']}, from scratch {whole['digest']}")
+    known_s, whole_s = median(one["seconds"] for one in told), whole["seconds"]
     print(f"  1 % more rows, {what}: {known_s:.2f} s, from scratch {whole_s:.2f} s", flush=True)
     yield Figure(f"incremental: {what}, 1 % more rows, share of the time", 100 * known_s / whole_s, "%", most=most)
     yield Figure(f"incremental: {what}, 1 % more rows", known_s, "s")

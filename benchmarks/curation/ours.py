@@ -74,18 +74,18 @@ def run(
         scratch: an empty folder.
         threads: 0 takes one for each core.
         output: where rows go; None for a store of its own, because one that has the bytes does not write them again.
-        index: digest of what is known of the rows.
-        keeps: whether to keep what is known in the store.
+        index: digest of what is known of the rows, in the output.
+        keeps: whether to keep what is known in the output.
     """
     use_malloc()
     made = output or Store(str(scratch / "store"), scratch / "cache")
     start, start_cpu = time.perf_counter(), time.process_time()
     readers = [DatasetReader(store, digest) for digest in digests]
-    known = Index.read(store, index) if index else None
-    vault = ScratchVault(scratch / "parts", store, known)
+    known = Index.read(made, index) if index else None
+    vault = ScratchVault(scratch / "parts", made, known)
     writer = DatasetWriter(made, readers[0].manifest.kind)
     outcome = curate(steps, StoredRows(readers), vault, Threads(threads), DatasetSink(writer), lambda *_: None)
-    kept = vault.publish(outcome.parts, outcome.notes, store) if keeps else ""
+    kept = vault.publish(outcome.parts, outcome.notes, made) if keeps else ""
     manifest = writer.finish(rows_in=outcome.rows_in)
     return time.perf_counter() - start, time.process_time() - start_cpu, outcome, manifest.digest, kept
 
