@@ -1,7 +1,7 @@
 """Rows of which some may be known, timed: `python -m benchmarks.curation.again PIPELINE FOLDER STORE NAMES [INDEX]`.
 
-NAMES are joined by `+`; STORE is the folder of the store for what is made. It prints JSON. What is imported and compiled is so before
-the clock starts, and what was written before is on the disk.
+NAMES are joined by `+`; STORE is the folder of the store for what is made. It prints JSON. What is
+imported and compiled is so before the clock starts, and what was written before is on the disk.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import Any
 
 from anneal.curation import exploration
 from anneal.curation.adapters.encoders import encoder_of
-from anneal.curation.adapters.languages import languages_of
 from anneal.curation.adapters.topic_labeler import TopicLabeler
+from anneal.curation.domain.languages import count_languages
 from anneal.curation.domain.lexical import diversity_of
 from anneal.curation.domain.overview import Overview, Survey
 from anneal.curation.domain.repetition import count_repetitions
@@ -71,7 +71,7 @@ def _look(
 
     encoder = encoder_of(order.encoder, options.encoder)
     doing("telling languages")
-    looked = pb.SampleOverview(row_count=len(sample), language_row_counts=languages_of(sample.texts))
+    looked = pb.SampleOverview(row_count=len(sample), language_row_counts=count_languages(sample.texts))
     doing("comparing texts")
     looked.lexical_diversity.CopyFrom(exploration.encode_diversity(diversity_of(sample.texts)))
     looked.near_duplicate_count = count_repetitions(sample.texts)

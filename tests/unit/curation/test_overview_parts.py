@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anneal.curation.adapters.languages import language_of
 from anneal.curation.domain.forms import forms_of
 from anneal.curation.domain.hashing_encoder import HashingEncoder
+from anneal.curation.domain.languages import count_languages
 from anneal.curation.domain.lexical import diversity_of, mtld_of
 from anneal.curation.domain.overview import look_over
 from anneal.curation.domain.repetition import count_repetitions
@@ -181,7 +181,7 @@ def test_the_map_puts_what_is_alike_together() -> None:
     ],
 )
 def test_the_language_of_a_text(text: str, code: str) -> None:
-    assert language_of(text) == code
+    assert count_languages([text]) == {code: 1}
 
 
 def test_an_excerpt_is_one_line() -> None:

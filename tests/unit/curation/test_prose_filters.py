@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anneal.curation.domain.steps.base import WrongSetting
-from anneal.curation.domain.steps.language import LANGUAGES, Language, _identifier
+from anneal.curation.domain.steps.language import Language
 from anneal.curation.domain.steps.refusals import Refusals
 from anneal.curation.domain.steps.symbols import Symbols
 from tests.unit.curation.rows import asked, judged, reasons, said
@@ -46,10 +46,6 @@ def test_both_sides_of_a_languages_limits() -> None:
     assert reasons(Language(allowed=("en",), min_confidence=0, min_letters=letters + 1), row) == [""]
     assert reasons(Language(allowed=("en",), min_confidence=certain - 0.001), row) == ["wrong_language"]
     assert reasons(Language(allowed=("en",), min_confidence=certain + 0.001), row) == [""]
-
-
-def test_the_languages_known_are_the_models() -> None:
-    assert set(_identifier().labels) - {"zxx"} == LANGUAGES
 
 
 def test_the_model_waits_for_the_first_row() -> None:

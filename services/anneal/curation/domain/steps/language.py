@@ -1,19 +1,17 @@
 """Drop rows in another language than those allowed.
 
-The model is py3langid's (Lui and Baldwin 2012, "langid.py", retrained), which comes in its wheel: nothing is
-downloaded. Fenced code is left out; of a long text the first `MAX_CHARACTERS` are looked at.
+The model is py3langid's (`languages.py`). Fenced code is left out; of a long text the first `MAX_CHARACTERS` are looked
+at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anneal.curation.domain.languages import languages_of
 from anneal.curation.domain.prose import prose_of
 from anneal.curation.domain.steps.base import Removal, Removals, need
 from anneal.curation.domain.texts import Part, text_of
@@ -72,17 +70,3 @@ class Language:
             for row, (language, confidence) in zip(rows, known, strict=True)
             if language not in (*self.allowed, _NO_LANGUAGE) and confidence >= self.min_confidence
         }
-
-
-def languages_of(texts: Sequence[str]) -> list[tuple[str, float]]:
-    """The most likely language of each text, and how sure the model is, 0 to 1."""
-    identifier = _identifier()
-    return [identifier.classify(text) for text in texts]
-
-
-@cache
-def _identifier() -> Any:
-    """The model. It is read when the first row is judged: whoever only checks settings does without."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anneal.curation.domain.counts import count_fields
+from anneal.curation.domain.languages import languages_of
 from anneal.curation.domain.prose import prose_of
 from anneal.curation.domain.steps.base import Removal, Removals, need
-from anneal.curation.domain.steps.language import MAX_CHARACTERS, languages_of
+from anneal.curation.domain.steps.language import MAX_CHARACTERS
 from anneal.curation.domain.texts import IS_SPACE, Part, bytes_of, text_of
 
 _STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
