@@ -144,7 +144,7 @@ class _Run:
 
     def decide(self, steps: Sequence[tuple[int, NamedStep]]) -> None:
         """Look for all steps at once, then decide one after the other; only the last may give scores."""
-        wanted = [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
+        wanted: list[tuple[str, int]] = []
         for number, step in steps:
             name = step.key or f"step {number}"
             self._depths[number] = self._bench.depth
@@ -153,10 +153,13 @@ class _Run:
                 continue
             self._bench.looks[name] = look
             wanted.append((name, self._bench.depth))
+            if isinstance(step.run, Comparer):
+                wanted += [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
             if isinstance(step.run, Rewriter):
                 self._bench.rewrite(name)
-                wanted += [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
         bench = self._bench
+        # Files are cut by the measures of rows as they are in the end.
+        wanted = list(dict.fromkeys([*wanted, (MEASURE, bench.depth)]))
         tasks = [[Task(bench.key(piece, *one), *one) for one in wanted] for piece in range(len(bench.pieces))]
         known = [each[place].key for place, (seen, _) in enumerate(wanted) if seen != IDENTIFY for each in tasks]
         with ThreadPoolExecutor(1) as beside:

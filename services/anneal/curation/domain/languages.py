@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from anneal.curation.domain.kernels.languages import likeliest
 from anneal.curation.domain.texts import bytes_of
 
 UNKNOWN = "und"
@@ -39,6 +38,8 @@ class _Model(NamedTuple):
 
 def languages_of(texts: Sequence[str]) -> list[tuple[str, float]]:
     """The most likely language of each text, in the model's ISO 639 codes, and how sure the model is, 0 to 1."""
+    from anneal.curation.domain.kernels.languages import likeliest
+
     model = _model()
     octets, offsets = bytes_of(pa.array([_plain(text) for text in texts], pa.large_string()))
     longest = int(np.diff(offsets).max(initial=0))

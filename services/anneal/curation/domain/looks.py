@@ -25,12 +25,12 @@ VERDICTS = pa.schema(
 
 
 def identify(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Id and source of each row, which every run needs of some rows."""
+    """Id and source of each row, which comparisons need of some rows."""
     return batch.select(["id", "source"])
 
 
 def measure(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Size of each row in bytes, and the first half of its id as two numbers, which every run needs of all rows."""
+    """Size of each row in bytes, and the first half of its id as two numbers: files are cut by them."""
     size = row_bytes(pa.Table.from_batches([batch])).cast(pa.int64())
     halves = leading(batch.column("id"))
     columns = [size, *(pa.array(np.ascontiguousarray(halves[:, half])) for half in range(2))]
