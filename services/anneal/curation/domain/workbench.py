@@ -26,6 +26,8 @@ from anneal.curation.domain.signed import Parts
 
 Watch = Callable[[str, int, int], None]
 IDENTIFY, MEASURE, ROWS = "identify", "measure", "rows"
+FEW_PIECES = 16
+"""Of fewer pieces each look is worked on by itself: pieces would not keep all cores busy to the end."""
 
 
 class Workbench:
@@ -104,19 +106,31 @@ class Workbench:
         """Do the tasks of each piece whose parts are not there yet."""
         left = [(n, tuple(task for task in wanted if not self.vault.has(task.key))) for n, wanted in enumerate(tasks)]
         left = [(number, missing) for number, missing in left if missing]
-        done = self.count - sum(self.pieces[number].rows for number, _ in left)
-        self.watch(doing, done, self.count)
-        work = (self._work(number, missing) for number, missing in left)
-        for rows in self.executor.map(examine, self.shared, work, self._keep):
+        count = {self.pieces[number].start: len(missing) for number, missing in left}
+        done = float(self.count - sum(self.pieces[number].rows for number, _ in left))
+        self.watch(doing, int(done), self.count)
+
+        def keep(work: Work, found: Mapping[str, pa.RecordBatch]) -> float:
+            self.vault.put(found)
+            return work.piece.rows * len(work.tasks) / count[work.piece.start]
+
+        work = (
+            self._work(number, some)
+            for number, missing in left
+            for some in (self._apart(number, missing) if len(left) < FEW_PIECES else [missing])
+        )
+        for rows in self.executor.map(examine, self.shared, work, keep):
             done += rows
-            self.watch(doing, done, self.count)
+            self.watch(doing, round(done), self.count)
+
+    def _apart(self, piece: int, tasks: tuple[Task, ...]) -> list[tuple[Task, ...]]:
+        """Tasks that can be done side by side; those behind a rewrite that is still to be made stay with it."""
+        pending = {change.key for change in self.changes(piece, max(task.depth for task in tasks)) if change.key}
+        behind = tuple(task for task in tasks if task.depth or task.key in pending)
+        return [*([behind] if behind else []), *((task,) for task in tasks if task not in behind)]
 
     def _work(self, piece: int, tasks: tuple[Task, ...]) -> Work:
         return Work(self.pieces[piece], self.changes(piece, max(task.depth for task in tasks)), tasks)
-
-    def _keep(self, work: Work, found: Mapping[str, pa.RecordBatch]) -> int:
-        self.vault.put(found)
-        return work.piece.rows
 
 
 def _same(batch: pa.RecordBatch) -> pa.RecordBatch:
