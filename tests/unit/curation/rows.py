@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
-from anneal.curation.domain.looks import identify, measure
+from anneal.curation.domain.looks import identify, locate, measure
 from anneal.curation.domain.output import File
 from anneal.curation.domain.pieces import Piece
 from anneal.curation.domain.signed import Looked, Notes, Parts, SignedRows
@@ -49,7 +49,15 @@ def signed(step: Comparer, batch: pa.RecordBatch) -> SignedRows:
     return SignedRows(
         np.arange(batch.num_rows),
         np.array([0, batch.num_rows]),
-        Parts(lambda _: step.sign(batch), lambda _: identify(batch), lambda _: measure(batch), ["signed"], ["named"]),
+        Parts(
+            lambda _: step.sign(batch),
+            lambda _: identify(batch),
+            lambda _: locate(batch),
+            lambda _: measure(batch),
+            ["signed"],
+            ["named"],
+            ["located"],
+        ),
         lambda _name, look, places, _columns: Looked(
             np.array([0, len(places[0])]), lambda _piece: look(batch.take(pa.array(places[0])))
         ),

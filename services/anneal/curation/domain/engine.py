@@ -51,7 +51,7 @@ from anneal.curation.domain.steps.base import (
     Scorer,
     Verdicts,
 )
-from anneal.curation.domain.workbench import IDENTIFY, MEASURE, ROWS, Watch, Workbench
+from anneal.curation.domain.workbench import IDENTIFY, LOCATE, MEASURE, ROWS, Watch, Workbench
 from anneal.curation.domain.writing import Fates, Sink, write_files
 
 
@@ -154,7 +154,7 @@ class _Run:
             self._bench.looks[name] = look
             wanted.append((name, self._bench.depth))
             if isinstance(step.run, Comparer):
-                wanted += [(IDENTIFY, self._bench.depth), (MEASURE, self._bench.depth)]
+                wanted += [(one, self._bench.depth) for one in (IDENTIFY, LOCATE, MEASURE)]
             if isinstance(step.run, Rewriter):
                 self._bench.rewrite(name)
         bench = self._bench
@@ -167,7 +167,7 @@ class _Run:
             ready = beside.submit(bench.vault.ready, known)
             bench.examine("look", tasks)
             ready.result()
-        memorable = {step.key for _, step in steps if step.key} | {IDENTIFY, MEASURE}
+        memorable = {step.key for _, step in steps if step.key} | {IDENTIFY, LOCATE, MEASURE}
         for place, (seen, _) in enumerate(wanted):
             if seen in memorable:
                 self.outcome.parts.append([each[place].key for each in tasks])

@@ -25,8 +25,13 @@ VERDICTS = pa.schema(
 
 
 def identify(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Id and source of each row, which comparisons need of some rows."""
-    return batch.select(["id", "source"])
+    """Id of each row, which comparisons need of rows that are repeated."""
+    return batch.select(["id"])
+
+
+def locate(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Source of each row, which comparisons need of rows with equal ids; few sources have many rows."""
+    return pa.RecordBatch.from_arrays([batch.column("source").dictionary_encode()], ["source"])
 
 
 def measure(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -42,18 +42,22 @@ class Parts:
 
     Attributes:
         signatures: what the step signed.
-        identities: id and source.
+        identities: id.
+        sources: source, as a dictionary.
         measures: size, and the id as two numbers.
         keys: of the signatures; equal keys have equal rows and signatures.
         names: of the identities; equal names have equal ids.
+        origins: keys of the sources.
         ready: makes parts ready to be opened, by their keys, several at once.
     """
 
     signatures: Opener
     identities: Opener
+    sources: Opener
     measures: Opener
     keys: Sequence[str]
     names: Sequence[str]
+    origins: Sequence[str]
     ready: Callable[[Sequence[str]], None] = lambda _keys: None
 
 
@@ -130,8 +134,8 @@ class SignedRows:
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the signatures, or `id` or `source` of the rows."""
-        opener = self.parts.identities if name in ("id", "source") else self.parts.signatures
-        chunks = [opener(piece).column(name).take(pa.array(self._places(piece))) for piece in self._pieces()]
+        opener = {"id": self.parts.identities, "source": self.parts.sources}.get(name, self.parts.signatures)
+        chunks = [_some(opener(piece).column(name), self._places(piece)) for piece in self._pieces()]
         return pa.chunked_array(chunks, type=None if chunks else pa.string())
 
     def in_split(self, split: str) -> NDArray[np.bool_]:
@@ -160,11 +164,14 @@ class SignedRows:
         ascending = places[order]
         cuts = np.searchsorted(ascending, self._bounds)
         pieces = np.flatnonzero(np.diff(cuts)).tolist()
-        self.parts.ready([self.parts.names[piece] for piece in pieces])
+        keys, opener = (
+            (self.parts.names, self.parts.identities) if name == "id" else (self.parts.origins, self.parts.sources)
+        )
+        self.parts.ready([keys[piece] for piece in pieces])
         chunks = []
         for piece in pieces:
             within = self.numbers[ascending[cuts[piece] : cuts[piece + 1]]] - self.starts[piece]
-            chunks.append(self.parts.identities(piece).column(name).take(pa.array(within)))
+            chunks.append(_some(opener(piece).column(name), within))
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
         return pa.concat_arrays(chunks).take(pa.array(back))
@@ -260,6 +267,11 @@ class Notes:
         """Notes that last as long as the dict."""
         held = {} if notes is None else notes
         return cls(held.get, held.__setitem__)
+
+
+def _some(column: pa.Array, places: NDArray[np.int64]) -> pa.Array:
+    taken = column.take(pa.array(places))
+    return taken.dictionary_decode() if pa.types.is_dictionary(taken.type) else taken
 
 
 def _numbers_of(column: pa.Array) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from anneal.curation.domain.looks import identify, measure
+from anneal.curation.domain.looks import identify, locate, measure
 from anneal.curation.domain.pieces import (
     Change,
     Executor,
@@ -25,7 +25,7 @@ from anneal.curation.domain.pieces import (
 from anneal.curation.domain.signed import Parts
 
 Watch = Callable[[str, int, int], None]
-IDENTIFY, MEASURE, ROWS = "identify", "measure", "rows"
+IDENTIFY, LOCATE, MEASURE, ROWS = "identify", "locate", "measure", "rows"
 FEW_PIECES = 16
 """Of fewer pieces each look is worked on by itself: pieces would not keep all cores busy to the end."""
 
@@ -45,7 +45,7 @@ class Workbench:
         self.pieces = source.pieces
         self.count = sum(piece.rows for piece in self.pieces)
         self.starts = np.array([*(piece.start for piece in self.pieces), self.count], dtype=np.int64)
-        self.looks: dict[str, Look] = {IDENTIFY: identify, MEASURE: measure, ROWS: _same}
+        self.looks: dict[str, Look] = {IDENTIFY: identify, LOCATE: locate, MEASURE: measure, ROWS: _same}
         self.depth = 0
         self.vault, self.executor, self.watch = vault, executor, watch
         self._source = source
@@ -97,10 +97,11 @@ class Workbench:
 
     def parts(self, look: str, depth: int) -> Parts:
         """What a comparison opens: what it looked for, and what every run knows of the rows."""
-        keys, names = ([self.key(n, one, depth) for n in range(len(self.pieces))] for one in (look, IDENTIFY))
-        self.vault.ready([*keys, *(self.key(n, MEASURE, depth) for n in range(len(self.pieces)))])
-        signatures, identities, measures = (self.opener(one, depth) for one in (look, IDENTIFY, MEASURE))
-        return Parts(signatures, identities, measures, keys, names, self.vault.ready)
+        looks = (look, IDENTIFY, LOCATE, MEASURE)
+        keys, names, origins, sizes = ([self.key(n, one, depth) for n in range(len(self.pieces))] for one in looks)
+        self.vault.ready([*keys, *sizes])
+        signatures, identities, sources, measures = (self.opener(one, depth) for one in looks)
+        return Parts(signatures, identities, sources, measures, keys, names, origins, self.vault.ready)
 
     def examine(self, doing: str, tasks: Sequence[Sequence[Task]]) -> None:
         """Do the tasks of each piece whose parts are not there yet."""
