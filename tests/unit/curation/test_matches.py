@@ -39,7 +39,7 @@ class Rows:
         pieces = -(-len(self.words) // PIECE)
         starts = np.minimum(np.arange(pieces + 1) * PIECE, len(self.words))
         keys = [str(self.words[start : start + PIECE]) for start in starts[:-1]]
-        parts = Parts(*[self.signatures] * 4, keys, keys, keys)
+        parts = Parts(self.signatures, self.signatures, self.signatures, self.signatures, keys, keys, keys)
 
         def no_look(*_: object) -> Looked:
             raise AssertionError

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from anneal.curation.adapters.packs import Index, Pack, Packs, cut, write_pack
 from anneal.curation.adapters.part_files import PartFiles
+from anneal.kit.sides import side_by_side
 from anneal.kit.store import Store
 
 HELD_BYTES, HELD_PARTS, HELD_FILES = 512 << 20, 1024, 384
@@ -91,13 +92,15 @@ class ScratchVault:
             notes: keys of notes by their names.
             store: where they go.
         """
+        packs = list(side_by_side(lambda keys: self._pack(keys, store), self._cut(runs), waiting=1))
+        return Index(packs, notes).write(store)
+
+    def _cut(self, runs: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         seen: set[str] = set()
-        packs = []
         for run in runs:
             new = [key for key in dict.fromkeys(run) if key not in seen]
             seen.update(new)
-            packs += [self._pack(keys, store) for keys in cut({key: self._size_of(key) for key in new})]
-        return Index(packs, notes).write(store)
+            yield from cut({key: self._size_of(key) for key in new})
 
     def _pack(self, keys: Sequence[str], store: Store) -> Pack:
         known = self._packs.of(keys)
