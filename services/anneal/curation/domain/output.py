@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from anneal.curation.domain.pieces import Change, Piece, Shared, changed
 from anneal.kit.manifests import Part
+from anneal.kit.sides import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class File:
         segments: its rows, in their order.
         removals: how many of them left by which step and for which reason.
         why: columns to add to removed rows.
+        alone: few files are written, and the segments of each are read on all cores.
     """
 
     key: str
@@ -52,6 +55,7 @@ class File:
     segments: Sequence[Segment] = ()
     removals: Mapping[tuple[str, str], int] = field(default_factory=dict)
     why: pa.Table | None = field(default=None)
+    alone: bool = False
 
 
 def cut(
@@ -84,7 +88,8 @@ def cut(
 
 def assemble(shared: Shared, file: File) -> pa.Table:
     """The rows of a file."""
-    rows = pa.Table.from_batches([_rows_of(shared, segment) for segment in file.segments])
+    rows_of = partial(_rows_of, shared)
+    rows = pa.Table.from_batches((side_by_side if file.alone else map)(rows_of, file.segments))
     if file.why is not None:
         for name, column in zip(file.why.schema, file.why.columns, strict=True):
             rows = rows.append_column(name, column)

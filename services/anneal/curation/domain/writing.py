@@ -23,6 +23,8 @@ _REMOVALS = b"removals"
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 # Rows of which it is looked up at once why they left: some 40 MB.
 _WHY_ROWS = 1 << 17
+# Fewer files would not keep all cores busy to the end.
+_FEW_FILES = 8
 
 
 class Sink(Protocol):
@@ -85,7 +87,7 @@ def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
         for file, numbers in missing:
             if file.part == "removed":
                 file = replace(file, why=next(whys), removals=fates.ledger.reasons(numbers))
-            yield replace(file, segments=list(_segments(bench, numbers, depths)))
+            yield replace(file, segments=list(_segments(bench, numbers, depths)), alone=len(missing) < _FEW_FILES)
 
     def keep(file: File, rows: pa.Table) -> int:
         said = json.dumps([[*why, count] for why, count in file.removals.items()])
