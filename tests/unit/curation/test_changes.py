@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from anneal.curation.adapters.executors.threads import Threads
 from anneal.curation.domain.engine import NamedStep, curate
 from anneal.curation.domain.scores import CountedScorer
-from anneal.curation.domain.steps.base import Scores
+from anneal.curation.domain.steps.base import Runnable, Scores
 from anneal.curation.domain.steps.exact_duplicates import ExactDuplicates
 from anneal.curation.domain.steps.length import Length
 from anneal.curation.domain.steps.score_filter import ScoreFilter
@@ -63,6 +63,40 @@ def test_what_comes_after_a_rewrite_sees_it_and_rows_know_what_they_were() -> No
     assert left == {"Length": "7", "ExactDuplicates": "call 00"}
     (repeated,) = (verdict.removal.duplicate_of for _, verdict in memory.removed if verdict.step == "ExactDuplicates")
     assert repeated == hidden["id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """Notes which looks are done together."""
+
+    works: list[tuple[str, ...]] = field(default_factory=list)
+
+    def map(self, function: Any, shared: Any, items: Any, then: Any) -> Iterator[Any]:
+        for item in items:
+            self.works.append(tuple(task.look for task in getattr(item, "tasks", ())))
+            yield then(item, function(shared, item))
+
+
+@pytest.mark.parametrize("piece_rows", [1, 2, 100])
+def test_the_looks_at_few_pieces_are_spread_but_none_comes_before_its_rewrite(
+    piece_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [asked("q", f"call {n % 7}{n} or not") for n in range(6)] + [asked("q", "7")]
+    steps: list[Runnable] = [Length(min_answer_words=2), HideDigits(), ExactDuplicates(), Length(max_answer_words=9)]
+    named = [NamedStep(str(n), step, str(n)) for n, step in enumerate(steps)]
+    found, told = [], []
+    for few in (0, 16):
+        monkeypatch.setattr("anneal.curation.domain.workbench.FEW_PIECES", few)
+        memory, counting = InMemory([("train", row) for row in rows], piece_rows), Counting()
+        outcome = curate(named, memory, PartsInMemory(), counting, memory, lambda *seen: told.append(seen))
+        found.append((memory.kept, memory.removed, outcome.removed))
+        looked = [works for works in counting.works if works]
+        pieces = len(memory.pieces)
+        assert len(looked) == pieces * (2 if few else 1)
+        assert all({"1", "2", "3"} <= set(works) for works in looked if "1" in works)
+        assert ("look", len(rows), len(rows)) in told
+        told.clear()
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("piece_rows", [1, 2, 100])

@@ -19,7 +19,7 @@ from anneal.curation.adapters.part_files import PartFiles
 from anneal.kit.sides import side_by_side
 from anneal.kit.store import Store
 
-HELD_BYTES, HELD_PARTS, HELD_FILES = 512 << 20, 1024, 384
+HELD_BYTES, HELD_PARTS, HELD_FILES = 512 << 20, 4096, 384
 """Parts up to this size and number, of so many files, stay open: opening one costs more than reading a column of it."""
 
 

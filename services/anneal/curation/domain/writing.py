@@ -16,6 +16,7 @@ from anneal.curation.domain.ledger import Ledger
 from anneal.curation.domain.output import File, Segment, assemble, cut
 from anneal.curation.domain.pieces import key_of
 from anneal.curation.domain.workbench import MEASURE, Workbench
+from anneal.kit.sides import side_by_side
 
 # Where the note of a file says which of its rows left why.
 _REMOVALS = b"removals"
@@ -74,7 +75,12 @@ class Fates:
 def write_files(bench: Workbench, fates: Fates, sink: Sink) -> list[File]:
     """Write kept and removed rows; returns all files, also those that were there, without their rows."""
     depths = _depths(bench, fates)
-    planned = list(_files(bench, fates, depths, sink))
+
+    def plan(run: tuple[str | None, NDArray[np.int64]]) -> tuple[File, NDArray[np.int64]]:
+        split, numbers = run
+        return _file(bench, numbers, depths, fates.ledger, split), numbers
+
+    planned = list(side_by_side(plan, _runs(bench, fates, sink)))
     missing = [(file, numbers) for file, numbers in planned if not bench.vault.has(file.key)]
     # Files with rows of the same pieces are written one after the other: a piece that was read may still be there.
     missing.sort(key=lambda one: int(one[1][0]))
@@ -127,10 +133,8 @@ def _depths(bench: Workbench, fates: Fates) -> NDArray[np.int16]:
     return depths
 
 
-def _files(
-    bench: Workbench, fates: Fates, depths: NDArray[np.int16], sink: Sink
-) -> Iterator[tuple[File, NDArray[np.int64]]]:
-    """The files, without their segments, and the numbers of their rows."""
+def _runs(bench: Workbench, fates: Fates, sink: Sink) -> Iterator[tuple[str | None, NDArray[np.int64]]]:
+    """The rows of each file: their split, None where they were removed, and their numbers."""
     sizes = np.zeros(bench.count, dtype=np.int64)
     marks = np.zeros(bench.count, dtype=np.uint64)
     measures = bench.opener(MEASURE, bench.depth)
@@ -144,8 +148,7 @@ def _files(
         numbers = np.flatnonzero(rows)
         numbers = np.repeat(numbers, fates.copies[numbers])
         for start, stop in cut(sizes[numbers], (marks[numbers] * _SPREAD) >> np.uint64(32), *sink.limits):
-            run = numbers[start:stop]
-            yield _file(bench, run, depths, fates.ledger, split), run
+            yield split, numbers[start:stop]
 
 
 def _file(
