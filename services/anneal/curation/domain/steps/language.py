@@ -16,7 +16,7 @@ from anneal.curation.domain.prose import prose_of
 from anneal.curation.domain.steps.base import Removal, Removals, need
 from anneal.curation.domain.texts import Part, text_of
 
-# More hardly changes the verdict, and the model reads a byte at a time.
+# More hardly changes the verdict, and each byte is looked at.
 MAX_CHARACTERS = 600
 # What the model tells apart, in ISO 639; its `zxx`, which says that a text is in none, is unknown here.
 _CODES = (
