@@ -128,7 +128,8 @@ class Workbench:
         """Tasks that can be done side by side; those behind a rewrite that is still to be made stay with it."""
         pending = {change.key for change in self.changes(piece, max(task.depth for task in tasks)) if change.key}
         behind = tuple(task for task in tasks if task.depth or task.key in pending)
-        return [*([behind] if behind else []), *((task,) for task in tasks if task not in behind)]
+        alone = [(task,) for task in tasks if not task.depth and task.key not in pending]
+        return [behind, *alone] if behind else [*alone]
 
     def _work(self, piece: int, tasks: tuple[Task, ...]) -> Work:
         return Work(self.pieces[piece], self.changes(piece, max(task.depth for task in tasks)), tasks)
