@@ -7,11 +7,15 @@ from itertools import chain
 
 import pytest
 
-from tests.chart.rendering import ROOT, load, named, objects, of_kind, of_situation, services, situation
+from tests.chart.rendering import CHART, ROOT, load, named, objects, of_kind, of_situation, services, situation
 
 OFF_BY_DEFAULT = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject", "Certificate", "ConfigMap")
 RULES = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
 DASHBOARDS = sorted((ROOT / "deploy" / "dashboards").glob("*.json"))
+
+
+def test_the_chart_has_no_symbolic_links_of_which_helm_would_warn_at_every_command() -> None:
+    assert [path for path in CHART.rglob("*") if path.is_symlink()] == []
 
 
 @pytest.mark.parametrize("name", ["standalone", "distributed-cpu"])

@@ -133,10 +133,11 @@ httpGet: {path: {{ index . 0 }}, port: metrics}
 {{ toYaml (index . 1) }}
 {{- end -}}
 
+{{/* What the container runs: always the interpreter and a module, which every image has; a test holds them against the images. */}}
 {{- define "anneal.command" -}}
 {{- if eq .app "standalone" -}}
 {{- $given := list "--host" "0.0.0.0" "--data-dir" "/data" "--grpc-port" "50051" "--http-port" "8080" -}}
-{{- concat (list "anneal" "up") $given .extraArgs | toJson -}}
+{{- concat (list "python" "-m" "anneal.cli" "up") $given .extraArgs | toJson -}}
 {{- else -}}
 {{- list "python" "-m" (printf "anneal.%s" .app) | toJson -}}
 {{- end -}}
