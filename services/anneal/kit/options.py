@@ -110,7 +110,8 @@ class PodOptions(Options):
     """What one pod of a job may have. An order can narrow it, and never widen it.
 
     Attributes:
-        cpu: processors, requested and limited, as Kubernetes writes them: `2`, `500m`.
+        cpu: processors it may use at most, as Kubernetes writes them: `2`, `500m`.
+        cpu_request: processors that the scheduler reserves for it, at most `cpu`; empty reserves all of `cpu`.
         memory: memory, requested and limited: `8Gi`.
         gpus: GPUs.
         gpu_resource: name of the resource that GPUs are counted as.
@@ -122,6 +123,7 @@ class PodOptions(Options):
     """
 
     cpu: str = "1"
+    cpu_request: str = ""
     memory: str = "2Gi"
     gpus: int = Field(default=0, ge=0)
     gpu_resource: str = "nvidia.com/gpu"
@@ -136,6 +138,12 @@ class PodOptions(Options):
     def _a_quantity(cls, text: str) -> str:
         parse_quantity(text)
         return text
+
+    @model_validator(mode="after")
+    def _request_within_limit(self) -> PodOptions:
+        if self.cpu_request and parse_quantity(self.cpu_request) > parse_quantity(self.cpu):
+            raise ValueError(f"cpu_request {self.cpu_request} is more than cpu {self.cpu}, which is its limit")
+        return self
 
 
 class RayOptions(Options):

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes.narrowing import DemandTooWide, check, narrow, queue_of, working_pod
+from anneal.kit.jobs.kubernetes.pod import resources
 from anneal.kit.options import PodOptions
 from anneal.kit.quantities import parse_quantity
 from tests.unit.kit.kubernetes.helpers import options, with_ray
@@ -39,6 +41,27 @@ def test_less_or_the_same_is_granted(demand: dict[str, Any], field: str, value: 
     granted = narrow(ALLOWED, Demand(**demand))
     assert getattr(granted, field) == value
     assert granted.model_copy(update={field: getattr(ALLOWED, field)}) == ALLOWED  # and nothing else changed
+
+
+@pytest.mark.parametrize(
+    ("cpu", "reserved"), [("", "500m"), ("2", "500m"), ("600m", "500m"), ("500m", "500m"), ("250m", "250m")]
+)
+def test_what_is_reserved_is_never_more_than_the_limit(cpu: str, reserved: str) -> None:
+    granted = narrow(PodOptions(cpu="2", cpu_request="500m"), Demand(cpu=cpu))
+    assert (granted.cpu, granted.cpu_request) == (cpu or "2", reserved)
+    amounts = resources(granted)
+    assert amounts["requests"] == {"cpu": reserved, "memory": "2Gi"}
+    assert amounts["limits"] == {"cpu": cpu or "2", "memory": "2Gi"}
+
+
+def test_without_a_request_all_of_the_limit_is_reserved() -> None:
+    granted = narrow(PodOptions(cpu="2"), Demand(cpu="500m"))
+    assert resources(granted)["requests"] == resources(granted)["limits"] == {"cpu": "500m", "memory": "2Gi"}
+
+
+def test_a_request_beyond_the_limit_is_refused() -> None:
+    with pytest.raises(ValidationError, match="cpu_request 3 is more than cpu 2"):
+        PodOptions(cpu="2", cpu_request="3")
 
 
 @pytest.mark.parametrize(

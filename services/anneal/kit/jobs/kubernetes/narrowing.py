@@ -28,8 +28,10 @@ def narrow(allowed: PodOptions, demand: Demand) -> PodOptions:
     Raises:
         DemandTooWide: the demand exceeds what is allowed, or contradicts it.
     """
+    cpu = _at_most("cpu", demand.cpu, allowed.cpu)
     found = {
-        "cpu": _at_most("cpu", demand.cpu, allowed.cpu),
+        "cpu": cpu,
+        "cpu_request": allowed.cpu_request and min(cpu, allowed.cpu_request, key=parse_quantity),
         "memory": _at_most("memory", demand.memory, allowed.memory),
         "gpus": _gpus(demand.gpus, allowed.gpus),
         "node_selector": _selector(demand, allowed),

@@ -89,11 +89,15 @@ def pod_template(
 
 
 def resources(pod: PodOptions) -> dict[str, Any]:
-    """Requests and limits, which are equal: such a pod is the last to be evicted, and can take nothing from others."""
-    amounts = {"cpu": pod.cpu, "memory": pod.memory}
+    """Requests and limits.
+
+    They are equal unless `cpu_request` reserves fewer processors: such a pod is the last to be evicted, and can take
+    nothing from others.
+    """
+    limits = {"cpu": pod.cpu, "memory": pod.memory}
     if pod.gpus:
-        amounts[pod.gpu_resource] = str(pod.gpus)
-    return {"requests": dict(amounts), "limits": dict(amounts)}
+        limits[pod.gpu_resource] = str(pod.gpus)
+    return {"requests": {**limits, "cpu": pod.cpu_request or pod.cpu}, "limits": limits}
 
 
 def _environment(options: LauncherOptions, secret: str) -> list[dict[str, str]]:
