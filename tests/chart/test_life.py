@@ -95,12 +95,12 @@ def test_migrations_run_before_install_and_upgrade_and_leave_nothing() -> None:
 
 
 @every_situation
-def test_the_pod_of_helm_test_is_a_hook_and_goes_when_it_has_succeeded(name: str) -> None:
+def test_the_pod_of_helm_test_is_a_hook_and_stays_until_its_log_was_read(name: str) -> None:
     found = of_kind(of_situation(name), "Pod")
     assert len(found) == (0 if name == "standalone-throwaway" else 1)
     for pod in found:
         assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-        assert "hook-succeeded" in pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+        assert pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"] == "before-hook-creation"
 
 
 @pytest.mark.parametrize(("keep", "when_deleted"), [(True, "Retain"), (False, "Delete")])

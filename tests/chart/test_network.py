@@ -54,7 +54,7 @@ BESIDE_THE_CODE = {
     # A teacher, judge or encoder may be a deployment of the system itself.
     ("synthesis jobs", "gateway", HTTP),
     ("curation jobs", "gateway", HTTP),
-    ("test", "registry", GRPC),
+    *(("test", service, GRPC) for service in ("registry", "ingestion", "serving")),
     ("test", "gateway", HTTP),
 }
 

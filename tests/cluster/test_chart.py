@@ -175,13 +175,13 @@ def test_upgrade_and_rollback_keep_names_tokens_and_data(release: Release) -> No
             assert anneal(environment, "--project", "python-docs", "--json", "deployments", "list") == before
 
 
-def test_uninstall_leaves_only_the_claim_that_was_asked_to_stay(release: Release) -> None:
+def test_uninstall_leaves_only_the_claim_that_was_asked_to_stay_and_the_pod_of_the_test(release: Release) -> None:
     release.helm.uninstall(release.name, wait="watcher", timeout=START_S)
     kinds = "all,configmap,secret,serviceaccount,role,rolebinding,networkpolicy,persistentvolumeclaim"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         left = release.read(kinds, "{range .items[*]}{.kind} {end}").split()
-        if left == ["PersistentVolumeClaim"]:
+        if sorted(left) == ["PersistentVolumeClaim", "Pod"]:
             return
         time.sleep(2)
     raise AssertionError(f"left behind: {left}")

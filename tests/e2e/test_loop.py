@@ -19,7 +19,7 @@ import yaml
 from openai import NotFoundError, OpenAI
 
 from anneal.cli.__main__ import main
-from tests.e2e.small_loop import EXAMPLE, anneal, samples
+from tests.e2e.small_loop import EXAMPLE, ROOT, anneal, samples
 from tests.fixtures.local_system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -50,6 +50,26 @@ def test_a_second_run_does_nothing_again(looped: Any) -> None:
     steps = json.loads((folder / "again" / "report.json").read_text())["steps"]
     work = ("import", "ingest", "synthesize", "curate", "decontaminate", "train", "evaluate", "deploy")
     assert {step["state"] for step in steps if step["name"].startswith(work)} == {"skipped"}
+
+
+def test_the_script_of_helm_test_gets_a_completion_of_the_real_engine(looped: Any) -> None:
+    system, _, _, _ = looped
+    script = ROOT / "charts" / "anneal" / "files" / "round_trip.py"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "ANNEAL_TOKENS": '["none-is-asked-for"]',
+        "ANNEAL_ADDRESSES": json.dumps(dict.fromkeys(("registry", "ingestion", "serving"), system.grpc)),
+        "GATEWAY": f"http://{system.http}",
+        "PROJECT": "python-docs",
+        "PATIENCE_S": "120",
+    }
+    ran = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "projects/python-docs/models/anneal-tiny answers" in ran.stdout
+    assert ran.stdout.endswith("round trip: the gateway answers\n")
 
 
 def test_every_list_and_show_speaks_to_people_and_to_programs(looped: Any) -> None:

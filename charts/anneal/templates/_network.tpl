@@ -77,7 +77,7 @@ ports:
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and $root.Values.test.enabled (has $callee (list "registry" "standalone")) -}}
+{{- if and $root.Values.test.enabled (has $callee (list "registry" "ingestion" "serving" "standalone")) -}}
 {{- $labels := include "anneal.componentLabels" (list $root "test") | fromYaml -}}
 {{- $peers = append $peers (dict "podSelector" (dict "matchLabels" $labels)) -}}
 {{- end -}}
