@@ -28,6 +28,7 @@ from anneal.kit.options import TlsOptions
 from anneal.kit.quantities import parse_quantity
 from anneal.kit.rpc.tls import channel_credentials, server_credentials
 from anneal.kit.store import Store
+from deploy.local.chart_schema import LAUNCHERS
 from tests.chart.documents import DOCUMENTS, Installation, commands, created_secrets, installations, own_values
 from tests.chart.rendering import CHART, ROOT, Object, Pod, chart, objects, of_kind, pods, services
 from tests.chart.test_settings import classes_of
@@ -228,9 +229,11 @@ def test_the_small_cluster_fits_on_one_node_of_two_cores_and_eight_gibibytes(
 
 
 def test_the_small_cluster_says_what_a_job_may_have_as_the_readme_claims() -> None:
-    assert "see `ci/distributed-cpu-values.yaml`" in (CHART / "README.md").read_text(encoding="utf-8")
+    readme = " ".join((CHART / "README.md").read_text(encoding="utf-8").split())
+    assert "say in `settings.launcher.pod` of each service what its jobs may have: see `ci/distributed-cpu-" in readme
     (shipped,) = [one for one in installations() if one.source == "ci/distributed-cpu"]
-    assert shipped.values["training"]["settings"]["launcher"]["pod"]["memory"]
+    for service in LAUNCHERS:
+        assert set(shipped.values[service]["settings"]["launcher"]["pod"]) == {"cpu", "cpu_request", "memory"}
     assert "gpus" not in json.dumps(shipped.values)
     assert "kuberay" not in json.dumps(shipped.values)
 
