@@ -79,6 +79,10 @@ class _Engine(InferenceServiceServicer):
         )
 
 
+def engine_that(*, refuses: bool = False) -> _Engine:
+    return _Engine(refuses=refuses)  # type: ignore[abstract]  # what it leaves out answers UNIMPLEMENTED
+
+
 async def test_a_file_becomes_a_dataset_that_is_read_back_the_same_at_every_run(tmp_path: Path) -> None:
     first, code = await round_trip(tmp_path, served=(MODEL,))
     assert code == 0, first
@@ -89,7 +93,7 @@ async def test_a_file_becomes_a_dataset_that_is_read_back_the_same_at_every_run(
     read = [line for line in second.splitlines() if VERSION in line]
     assert read
     assert read == [line for line in first.splitlines() if VERSION in line]
-    async with running(tmp_path, _Engine()) as (_, stub):
+    async with running(tmp_path, engine_that()) as (_, stub):
         listed = await stub.ListDatasetVersions(
             registry.ListDatasetVersionsRequest(parent="projects/helm-test/datasets/round-trip")
         )
@@ -98,7 +102,7 @@ async def test_a_file_becomes_a_dataset_that_is_read_back_the_same_at_every_run(
 
 @pytest.mark.parametrize("served", [(MODEL,), ()])
 async def test_a_base_model_that_is_there_is_asked(tmp_path: Path, served: tuple[str, ...]) -> None:
-    engine = _Engine()
+    engine = engine_that()
     output, code = await round_trip(tmp_path, served=served, engine=engine, model=MODEL)
     assert code == 0, output
     assert len(engine.asked) == 1
@@ -113,7 +117,7 @@ async def test_a_base_model_that_is_there_is_asked(tmp_path: Path, served: tuple
         ({"token": "another"}, "round trip failed at upload: UNAUTHENTICATED"),
         ({"gateway": _Ailing, "model": MODEL}, "HTTP Error 503"),
         (
-            {"engine": _Engine(refuses=True), "model": MODEL},
+            {"engine": engine_that(refuses=True), "model": MODEL},
             "complete with projects/acme/models/tiny: FAILED_PRECONDITION",
         ),
         (
@@ -214,7 +218,7 @@ async def round_trip(
     web = ThreadingHTTPServer(("127.0.0.1", 0), gateway)
     Thread(target=web.serve_forever, daemon=True).start()
     try:
-        async with running(folder, engine or _Engine(), tls, model) as (address, _):
+        async with running(folder, engine or engine_that(), tls, model) as (address, _):
             services = ("registry", "ingestion", "serving", *(f"serving/{name}" for name in served))
             run = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -30,7 +30,7 @@ from anneal.kit.rpc.tls import channel_credentials, server_credentials
 from anneal.kit.store import Store
 from deploy.local.chart_schema import LAUNCHERS
 from tests.chart.documents import DOCUMENTS, Installation, commands, created_secrets, installations, own_values
-from tests.chart.rendering import CHART, ROOT, Object, Pod, chart, objects, of_kind, pods, services
+from tests.chart.rendering import CHART, ROOT, Object, Pod, chart, load, of_kind, objects, pods, services
 from tests.chart.test_settings import classes_of
 from tests.chart.test_values import _known
 from tests.fixtures.certificates import Authority
@@ -242,6 +242,13 @@ def test_the_key_of_the_readme_opens_the_project_of_its_base_model() -> None:
     keys = [Key(**key) for key in json.loads(created_secrets()["anneal-auth"]["gateway-keys"])]
     projects = {model["model"].split("/")[1] for model in own_values()["serving"]["models"]}
     assert {key.project for key in keys} == projects
+
+
+def test_the_default_installation_opens_the_project_of_the_example() -> None:
+    recipe = load(ROOT / "examples" / "python-docs" / "recipe.yaml")
+    shown = [one for one in installations() if "helm install" in one.source and "mode" not in one.values]
+    assert len(shown) == 2
+    assert {one.values["auth"]["project"] for one in shown} == {recipe["project"]}
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
