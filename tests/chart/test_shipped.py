@@ -30,7 +30,7 @@ from anneal.kit.rpc.tls import channel_credentials, server_credentials
 from anneal.kit.store import Store
 from deploy.local.chart_schema import LAUNCHERS
 from tests.chart.documents import DOCUMENTS, Installation, commands, created_secrets, installations, own_values
-from tests.chart.rendering import CHART, ROOT, Object, Pod, chart, load, of_kind, objects, pods, services
+from tests.chart.rendering import CHART, ROOT, Object, Pod, chart, load, objects, of_kind, pods, services
 from tests.chart.test_settings import classes_of
 from tests.chart.test_values import _known
 from tests.fixtures.certificates import Authority
