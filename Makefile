@@ -78,7 +78,7 @@ images:  ## build the images with docker, podman or buildah; TARGETS="cpu" (defa
 base-image:  ## a Debian base for them by debootstrap, where no image registry can be reached (needs root)
 	@bash deploy/images/base.sh
 
-test-containers: setup  ## every service in a container of its own, PostgreSQL and S3, and the loop across them (podman or docker)
+test-containers: setup  ## what the chart renders, run in its images with PostgreSQL and S3, and the loop across it (podman, as root)
 	@ANNEAL_TEST_CONTAINERS=1 $(PY) -m pytest --capture=no tests/containers
 
 ##@ Now and then
