@@ -253,8 +253,7 @@ def wait_ready(podman: Podman, served: Sequence[Served], limit_s: float) -> None
             if is_well:
                 waiting.remove(one)
                 continue
-            state = podman.call("inspect", "--format", "{{.State.Status}}", podman.name(one.pod)).stdout.strip()
-            assert state == "running", f"{one.pod} is {state}\n{podman.logs(one.pod)}"
+            _check_running(podman, one)
             alive, said = _asked(one.url("liveness"))
             assert alive, f"{one.pod} would be restarted: {said}\n{podman.logs(one.pod)}"
         if waiting and time.monotonic() > deadline:
@@ -271,9 +270,16 @@ def _wait_started(podman: Podman, one: Served) -> None:
         is_well, line = _asked(one.url("startup"))
         if is_well:
             return
+        _check_running(podman, one)
         if time.monotonic() > deadline:
             raise AssertionError(f"{one.pod} would be restarted while it starts: {line}\n{podman.logs(one.pod, 40)}")
         time.sleep(0.5)
+
+
+def _check_running(podman: Podman, one: Served) -> None:
+    """Fail the test where a pod has ended."""
+    state = podman.call("inspect", "--format", "{{.State.Status}}", podman.name(one.pod)).stdout.strip()
+    assert state == "running", f"{one.pod} is {state}\n{podman.logs(one.pod)}"
 
 
 def _asked(url: str) -> tuple[bool, str]:
