@@ -21,6 +21,11 @@ class Kind(Enum):
     DOWN = "send the same request when the service is back"
     TOO_LATE = "allow more time"
 
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may succeed later, though nobody changes anything."""
+        return self in (Kind.BUSY, Kind.DOWN, Kind.TOO_LATE)
+
 
 class Refusal(Exception):
     """Base of every expected failure. Subclasses fix `kind` and `reason`.
@@ -33,10 +38,12 @@ class Refusal(Exception):
 
     kind: ClassVar[Kind]
     reason: ClassVar[str]
+    waits_s: ClassVar[float | None] = None
+    """What `retry_after_s` is where nothing else is known."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: str) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.waits_s if retry_after_s is None else retry_after_s
         self.facts = facts
 
 
@@ -120,12 +127,25 @@ class Down(Refusal):
 
     kind = Kind.DOWN
     reason = "SERVICE_DOWN"
+    waits_s = 5.0
 
 
 class NotReady(Down):
     """A part that this process stands on is not there yet. The process waits; the text says for what."""
 
     reason = "NOT_READY"
+
+
+class BackendFault(Refusal):
+    """Something that a process stands on refused or did not answer: its object store or its database.
+
+    Subclasses are of a kind, too: `NotYet` where an operator has to act, `Down` where waiting may help.
+
+    Attributes:
+        backend: `store` or `database`.
+    """
+
+    backend: ClassVar[str]
 
 
 class TooLate(Refusal):

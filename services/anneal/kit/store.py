@@ -2,7 +2,9 @@
 
 Layout: `blobs/<first 2 hex digits>/<64 hex digits>` holds the bytes with that SHA-256. A folder is stored as a *tree*:
 a JSON blob that lists its files with digest and size; the tree's digest is the digest of that JSON. `records/...`
-holds the registry's self-descriptions, the only objects named otherwise.
+holds the registry's self-descriptions, and `probes/...`, for a moment, what a process writes to see that it can.
+
+Whatever the store fails with is raised as one of the refusals in `store_faults`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import json
 import mmap
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,8 +28,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotF
 from obstore.store import LocalStore, from_url
 
 from anneal.kit.digests import canonical_json, digest_of_bytes, digest_of_file, hex_of
-from anneal.kit.errors import Invalid, Missing, NotReady, NotYet
+from anneal.kit.errors import Invalid, Missing, NotYet
 from anneal.kit.settings import Misconfigured
+from anneal.kit.store_faults import StoreFault, StoreFull, StoreThrottled, is_silent, store_fault
+from anneal.kit.store_options import checked_options
 
 TREE_FORMAT = "anneal-tree/1"
 
@@ -59,13 +66,21 @@ class Store:
     Every write is durable when it returns and is idempotent: the same bytes have the same name.
     """
 
-    def __init__(self, url: str, cache: Path, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        cache: Path,
+        options: Mapping[str, Any] | None = None,
+        *,
+        on_fault: Callable[[StoreFault], None] = lambda _: None,
+    ) -> None:
         """Open a store.
 
         Args:
             url: a folder, or `s3://bucket/prefix`, `gs://...`, `az://...`.
             cache: local folder for materialized trees.
-            options: configuration of the object store, such as `endpoint`.
+            options: configuration of the object store, such as `endpoint`; a folder has none.
+            on_fault: called with each refusal of the store, from any thread.
 
         Raises:
             Misconfigured: the URL or an option means nothing.
@@ -73,20 +88,18 @@ class Store:
         self.url = url
         self.cache = cache
         self._options = dict(options or {})
+        self._on_fault = on_fault
+        self._probe_key = f"probes/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         if "://" in url and not url.startswith("file://"):
-            try:
-                self._backend: Any = from_url(url, **dict(options or {}))
-            except BaseException as error:  # obstore panics, as no Exception, at an option it does not know
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    raise
-                named = ", ".join(sorted(options or {})) or "none"
-                why = _first_line(error)
-                raise Misconfigured(f"ANNEAL_STORE: {url} cannot be opened with the options {named}: {why}") from None
+            self._backend: Any = _open(url, checked_options(url, self._options))
         else:
+            if self._options:
+                named = ", ".join(sorted(self._options))
+                raise Misconfigured(f"ANNEAL_STORE__OPTIONS: {url} is a folder and has no options: leave out {named}")
             root = Path(url.removeprefix("file://")).absolute()
-            root.mkdir(parents=True, exist_ok=True)
+            _make_folder(root, "ANNEAL_STORE__URL")
             self._backend = LocalStore(prefix=root, mkdir=True)
-        cache.mkdir(parents=True, exist_ok=True)
+        _make_folder(cache, "ANNEAL_DATA_DIR")
 
     def __reduce__(self) -> tuple[type[Store], tuple[str, Path, Mapping[str, Any]]]:
         return Store, (self.url, self.cache, self._options)
@@ -120,36 +133,74 @@ class Store:
             return
 
     def _put(self, key: str, data: bytes | memoryview | Path, **options: Any) -> None:
-        try:
-            obstore.put(self._backend, key, data, **options)
-        except GenericError as error:
-            if f"(os error {errno.ENOSPC})" in str(error):  # obstore keeps no number
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.url) from error
-            raise
+        with self._asking():
+            try:
+                obstore.put(self._backend, key, data, **options)
+            except GenericError as error:
+                if f"(os error {errno.ENOSPC})" in str(error):  # obstore keeps no number
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.url) from error
+                raise
+
+    def _get(self, key: str) -> Any:
+        with self._asking():
+            return obstore.get(self._backend, key)
 
     def _has(self, key: str) -> bool:
-        try:
-            obstore.head(self._backend, key)
-        except (FileNotFoundError, NotFoundError):
-            return False
+        with self._asking():
+            try:
+                obstore.head(self._backend, key)
+            except (FileNotFoundError, NotFoundError):
+                return False
+            except BaseError as error:
+                if not is_silent(error):
+                    raise
+                obstore.get(self._backend, key)  # whose answer, other than that to HEAD, names the cause
         return True
 
-    def reach(self) -> None:
-        """Ask the store something.
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn what the library raises into a refusal; an object that is not there and one that is are passed on."""
+        try:
+            yield
+        except BaseException as error:  # obstore panics as no Exception
+            fault = store_fault(error, self.url)
+            if fault is None:
+                raise
+            self._on_fault(fault)
+            raise fault from error
+
+    def probe(self) -> None:
+        """Write, list, read and delete an object that is this process's own.
+
+        A store that is full, or asks for fewer requests, passes: it is there, and what it has can be read.
 
         Raises:
-            NotReady: it does not answer, or does not let us in.
+            StoreFault: it does not answer, or does not allow one of them.
         """
+        key = self._probe_key
         try:
-            self._has("records/probe")
-        except (BaseError, OSError) as error:
-            raise NotReady(
-                f"the store {self.url} does not answer: {_first_line(error)} (ANNEAL_STORE__URL and its credentials)"
-            ) from error
+            self._put(key, b"anneal")
+            with self._asking():
+                next(iter(obstore.list(self._backend, prefix="probes")), None)
+            self._get(key).bytes()
+            with self._asking():
+                obstore.delete(self._backend, key)
+        except (StoreFull, StoreThrottled):
+            return
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
     def exists(self, digest: str) -> bool:
         """Whether the bytes with this digest are there."""
-        return self._has(self._key(digest))
+        key = self._key(digest)
+        if self._has(key):
+            return True
+        try:
+            self._get(key)  # its answer tells a missing object from a missing bucket, which that to HEAD does not
+        except (FileNotFoundError, NotFoundError):
+            return False
+        return True
 
     def get_bytes(self, digest: str) -> bytes:
         """The bytes with this digest, verified.
@@ -159,7 +210,8 @@ class Store:
             BlobDamaged: the stored bytes have another digest.
         """
         try:
-            data = bytes(obstore.get(self._backend, self._key(digest)).bytes())
+            with self._asking():
+                data = bytes(obstore.get(self._backend, self._key(digest)).bytes())
         except (FileNotFoundError, NotFoundError):
             raise BlobMissing(f"the store has nothing under {digest}", digest=digest) from None
         if digest_of_bytes(data) != digest:
@@ -183,7 +235,7 @@ class Store:
         try:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (FileNotFoundError, ValueError):  # an empty file cannot be mapped
+        except (OSError, ValueError):  # an empty file cannot be mapped; what else is wrong, reading it says
             return self.get_bytes(digest)
         if not verified and digest_of_bytes(data) != digest:
             raise BlobDamaged(f"the bytes stored under {digest} have another digest", digest=digest)
@@ -196,10 +248,15 @@ class Store:
             BlobMissing: there are none.
         """
         try:
-            result = obstore.get(self._backend, self._key(digest))
+            result = self._get(self._key(digest))
         except (FileNotFoundError, NotFoundError):
             raise BlobMissing(f"the store has nothing under {digest}", digest=digest) from None
-        for piece in result.stream():
+        pieces = iter(result.stream())
+        while True:
+            with self._asking():
+                piece = next(pieces, None)
+            if piece is None:
+                return
             yield bytes(piece)
 
     def download(self, digest: str, target: Path) -> None:
@@ -283,13 +340,33 @@ class Store:
     def records(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Every record under a prefix: path without `.json`, value."""
         start = f"records/{prefix}".rstrip("/")
-        for batch in obstore.list(self._backend, prefix=start):
+        batches = iter(obstore.list(self._backend, prefix=start))
+        while True:
+            with self._asking():
+                batch = next(batches, None)
+            if batch is None:
+                return
             for entry in batch:
                 path = str(entry["path"])
-                value = json.loads(bytes(obstore.get(self._backend, path).bytes()))
+                with self._asking():
+                    value = json.loads(bytes(obstore.get(self._backend, path).bytes()))
                 yield path.removeprefix("records/").removesuffix(".json"), value
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def _open(url: str, options: dict[str, Any]) -> Any:
+    try:
+        return from_url(url, **options)
+    except BaseException as error:  # obstore panics, as no Exception, at what it does not expect
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        named = ", ".join(sorted(options)) or "none"
+        lines = str(error).strip().splitlines()
+        why = lines[0][:300] if lines else type(error).__name__
+        raise Misconfigured(f"ANNEAL_STORE: {url} cannot be opened with the options {named}: {why}") from None
+
+
+def _make_folder(folder: Path, setting: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"{setting}: cannot make the folder {folder}: {error.strerror}") from None

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from anneal.kit import logs
-from anneal.kit.errors import NotReady
+from anneal.kit.errors import BackendFault, NotReady
 from anneal.kit.store import Store
 
 STUCK_S = 60.0
@@ -128,7 +128,9 @@ async def reach_store(store: Store) -> None:
     """
     try:
         async with asyncio.timeout(STORE_S):
-            await asyncio.to_thread(store.reach)
+            await asyncio.to_thread(store.probe)
+    except BackendFault as fault:
+        raise NotReady(str(fault)) from fault
     except TimeoutError:
         raise NotReady(f"the store {store.url} does not answer within {STORE_S:.0f} s (ANNEAL_STORE__URL)") from None
 
