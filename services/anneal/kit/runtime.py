@@ -60,7 +60,8 @@ class Service:
         add: registers its servicers on a server.
         grpc_services: full names of the gRPC services, for health and reflection.
         kinds: its kinds of long jobs.
-        start: runs after the server is up; raises `NotReady` to be run again later.
+        start: runs after the server is up; raises `NotReady` or `BackendFault` to be run again later.
+        check: sees again, after a call met a fault, that the tables it keeps are there; raises `BackendFault`.
         stop: runs after its last RPC ended.
     """
 
@@ -69,6 +70,7 @@ class Service:
     grpc_services: Sequence[str]
     kinds: Sequence[JobKind] = ()
     start: Callable[[], Awaitable[None]] = _nothing
+    check: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
 
 
@@ -79,6 +81,7 @@ class Runtime:
     Attributes:
         report_health: tells the health service that a gRPC service (full name) does or does not serve. The whole
             server serves while each of its services does.
+        on_database_fault: hears of each refusal of a database that a service opens itself.
     """
 
     settings: ServiceSettings
@@ -88,6 +91,7 @@ class Runtime:
     channels: Channels
     extras: dict[str, Any] = field(default_factory=dict)
     report_health: Callable[[str, bool], Awaitable[None]] = _unheard
+    on_database_fault: Callable[[object], None] = lambda _: None
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """An asyncio channel to another service."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from anneal.kit.settings import Misconfigured
+from anneal.kit.sql_faults import DatabaseFault, connection_fault, database_fault
 
 BUSY_TIMEOUT_S = 15
 """How long SQLite waits for another writer."""
@@ -20,7 +22,7 @@ READING = {"anneal_reading": True}
 """Execution options of connections that only read: in SQLite they neither wait for a writer nor hold one up."""
 
 
-def open_engine(url: str) -> AsyncEngine:
+def open_engine(url: str, *, on_fault: Callable[[DatabaseFault], None] = lambda _: None) -> AsyncEngine:
     """An engine whose transactions are whole and durable.
 
     SQLite runs with a write-ahead log, waits for other writers, checks foreign keys, writes through to the disk
@@ -28,8 +30,12 @@ def open_engine(url: str) -> AsyncEngine:
     begins, so that reading first and writing later cannot fail half-way. `engine.execution_options(**READING)` takes no
     such lock.
 
+    What the database fails with is raised as one of the refusals in `sql_faults`, not as an error of SQLAlchemy; what
+    comes of the SQL itself, such as a broken constraint, stays what it is.
+
     Args:
         url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
+        on_fault: called with each of those refusals.
 
     Raises:
         Misconfigured: the URL is none, or one of a database or driver that is not there.
@@ -37,14 +43,17 @@ def open_engine(url: str) -> AsyncEngine:
     try:
         parsed = make_url(url)
         if not is_sqlite(url):
-            return create_async_engine(url, pool_pre_ping=True)
+            return _refusing(create_async_engine(url, pool_pre_ping=True), url, on_fault)
     except (ArgumentError, ImportError):  # neither's text may be shown: it can hold the password
         raise Misconfigured(
             "ANNEAL_DATABASE_URL is not of the form postgresql+asyncpg://user:password@host/database"
         ) from None
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"factory": _Connection})
+        try:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"cannot make the folder of the database {parsed.database}: {error.strerror}") from None
+    engine = _refusing(create_async_engine(url, connect_args={"factory": _Connection}), url, on_fault)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
@@ -60,6 +69,34 @@ def open_engine(url: str) -> AsyncEngine:
     def _begin(connection: Any) -> None:
         reading = connection.get_execution_options().get("anneal_reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _refusing(engine: AsyncEngine, url: str, on_fault: Callable[[DatabaseFault], None]) -> AsyncEngine:
+    """Have an engine raise refusals for what the database fails with, while connecting and after."""
+
+    def refuse(error: BaseException) -> None:
+        fault = database_fault(error, url)
+        if fault is not None:
+            on_fault(fault)
+            raise fault from error
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        try:
+            return dialect.connect(*arguments, **options)
+        except Exception as error:
+            refuse(error)
+            # Whatever else fails while connecting is no fault of the SQL, either.
+            fault = connection_fault(error, url)
+            on_fault(fault)
+            raise fault from error
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _handle(context: Any) -> None:
+        if not context.is_pre_ping:  # the pool makes another connection then
+            refuse(context.sqlalchemy_exception or context.original_exception)
 
     return engine
 

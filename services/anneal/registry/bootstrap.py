@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import grpc
@@ -18,11 +19,16 @@ from anneal.registry.usecases.house import House
 from anneal.v1.registry_service_pb2_grpc import add_RegistryServiceServicer_to_server
 
 
-def open_house(settings: ServiceSettings, store: Store, options: RegistryOptions) -> House:
+def open_house(
+    settings: ServiceSettings,
+    store: Store,
+    options: RegistryOptions,
+    on_fault: Callable[[object], None] = lambda _: None,
+) -> House:
     """The real database, the real store, the real clock and real chance."""
     chance = random.SystemRandom()
     return House(
-        catalog=Catalog(settings.sql_url("registry"), migrates=options.migrates),
+        catalog=Catalog(settings.sql_url("registry"), migrates=options.migrates, on_fault=on_fault),
         shelf=Shelf(store),
         now=lambda: datetime.now(UTC),
         draw=lambda: chance.randrange(100),
@@ -31,7 +37,8 @@ def open_house(settings: ServiceSettings, store: Store, options: RegistryOptions
 
 def build(runtime: Runtime, options: RegistryOptions | None = None) -> Service:
     """The registry, ready to be put on a server."""
-    house = open_house(runtime.settings, runtime.store, options or RegistryOptions())
+    chosen = options or RegistryOptions()
+    house = open_house(runtime.settings, runtime.store, chosen, runtime.on_database_fault)
 
     def add(server: grpc.aio.Server) -> None:
         add_RegistryServiceServicer_to_server(RegistryServicer(house), server)
@@ -46,5 +53,6 @@ def build(runtime: Runtime, options: RegistryOptions | None = None) -> Service:
         add=add,
         grpc_services=("anneal.v1.RegistryService",),
         start=start,
+        check=house.catalog.check,
         stop=house.catalog.close,
     )

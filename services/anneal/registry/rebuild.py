@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anneal.kit.errors import Refusal
+from anneal.kit.errors import BackendFault, Refusal
 from anneal.kit.settings import read_settings
 from anneal.kit.store import Store
 from anneal.registry import codec
@@ -114,7 +114,7 @@ async def _main() -> int:
     catalog = Catalog(settings.sql_url("registry"), migrates=settings.registry.migrates)
     try:
         report = await rebuild(catalog, store)
-    except NotEmpty as refusal:
+    except (NotEmpty, BackendFault) as refusal:
         sys.stderr.write(f"rebuild: {refusal}\n")
         return 2
     finally:

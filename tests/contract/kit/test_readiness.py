@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from anneal.kit.errors import NotReady
 from anneal.kit.options import MetricsOptions, StoreOptions
-from anneal.kit.rpc import readiness
+from anneal.kit.rpc import probes, readiness, server
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.readiness import Readiness
 from anneal.kit.rpc.server import Host
@@ -31,7 +31,9 @@ GRPC_SERVICE = "anneal.v1.RegistryService"
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(readiness, "LONGEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(readiness, "CHECK_EVERY_S", 0.1)
+    monkeypatch.setattr(server, "DATABASE_EVERY_S", 0.1)
+    monkeypatch.setattr(server, "STORE_EVERY_S", 0.2)
+    monkeypatch.setattr(probes, "SUSPECT_PAUSE_S", 0.05)
 
 
 def ask(host: Host, path: str) -> tuple[int, str]:

@@ -9,14 +9,15 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from anneal.kit.rpc import readiness
 from anneal.kit.rpc.server import Host
 from anneal.kit.settings import ServiceSettings
 from anneal.kit.sql import open_engine
-from anneal.registry.adapters.sql.migrate import VERSION_TABLE, configure, is_current, migrate
+from anneal.kit.sql_faults import TablesMissing, TablesNewer
+from anneal.registry.adapters.sql.migrate import VERSION_TABLE, check, configure, migrate
 from anneal.registry.adapters.sql.tables import Base
 from anneal.registry.bootstrap import build
 from anneal.registry.migrate import bring_up_to_date
@@ -48,12 +49,33 @@ async def test_the_tables_are_those_of_the_code(engine: AsyncEngine) -> None:
 
 
 async def test_what_is_missing_is_seen(engine: AsyncEngine) -> None:
-    assert not await is_current(engine)
+    with pytest.raises(TablesMissing, match="there are none, and this release needs 0001"):
+        await check(engine)
     await migrate(engine)
-    assert await is_current(engine)
+    await check(engine)
     async with engine.begin() as connection:
         await connection.run_sync(lambda db: command.downgrade(configure(db), "-1"))
-    assert not await is_current(engine)
+    with pytest.raises(TablesMissing, match="this release needs 0001"):
+        await check(engine)
+
+
+async def test_tables_of_a_newer_release_are_left_alone(engine: AsyncEngine, settings: ServiceSettings) -> None:
+    await migrate(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    for look in (check, migrate):
+        with pytest.raises(TablesNewer, match="have revision 9999, which this release does not know: upgrade"):
+            await look(engine)
+    with pytest.raises(SystemExit, match=r"anneal: the tables of .* have revision 9999"):
+        await bring_up_to_date(Settings.model_validate(settings.model_dump()))
+
+
+async def test_a_table_that_no_migration_makes_again_is_named(engine: AsyncEngine) -> None:
+    await migrate(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP TABLE outbox"))
+    with pytest.raises(TablesMissing, match="are damaged: it has no table outbox, and no migration makes it again"):
+        await check(engine)
 
 
 async def test_the_command_brings_the_registry_and_the_jobs_up_to_date(settings: ServiceSettings) -> None:

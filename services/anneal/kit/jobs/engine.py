@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from anneal.kit import logs
-from anneal.kit.errors import Busy, Refusal
+from anneal.kit.errors import BackendFault, Busy, Refusal
 from anneal.kit.jobs import codec
 from anneal.kit.jobs.launcher import Attempt, Ended, Launcher, LaunchFailed
 from anneal.kit.jobs.reader import Job
@@ -24,6 +24,7 @@ from anneal.kit.jobs.states import Event, State
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
 from anneal.kit.options import JobOptions
+from anneal.kit.outages import Outages
 from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
 from anneal.kit.runtime import JobKind
 from anneal.v1 import job_service_pb2 as pb
@@ -53,6 +54,7 @@ class Jobs:
         *,
         scratch: Path,
         config: Callable[[], Mapping[str, Any]],
+        outages: Outages | None = None,
     ) -> None:
         """Make the engine.
 
@@ -63,7 +65,9 @@ class Jobs:
             options: limits.
             scratch: folder whose subfolders survive the attempts of an operation.
             config: what every job process is told: host, store, addresses, token.
+            outages: where it is logged that the database is away.
         """
+        self._outages = outages or Outages()
         self.store = store
         self.options = options
         self.metrics = metrics
@@ -159,7 +163,8 @@ class Jobs:
                 self._publishing.add(name)
                 published = await kind.publish(unpack(result), name)
             except Refusal as refusal:
-                await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
+                if not refusal.kind.passes:  # else the job's process asks again
+                    await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
                 raise
             except grpc.aio.AioRpcError as error:
                 if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
@@ -246,9 +251,15 @@ class Jobs:
         while True:
             try:
                 await self._tick()
-            except Exception:  # noqa: BLE001 - supervision outlives a database that is away for a while
-                self._log.exception("supervision failed; trying again")
+            except BackendFault as fault:
+                self._outages.away(fault.backend, str(fault), by="jobs")
                 await asyncio.sleep(1.0)
+            except Exception as error:  # noqa: BLE001 - supervision outlives whatever fails for a while
+                if self._outages.away("supervision of jobs", f"{type(error).__name__}: {error}"[:500], by="jobs"):
+                    self._log.exception("supervision failed; trying again")
+                await asyncio.sleep(1.0)
+            else:
+                self._outages.back(by="jobs")
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()

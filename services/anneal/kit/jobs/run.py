@@ -166,7 +166,7 @@ def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: floa
 def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
     """What a failed body's exception means: a status, and whether another attempt may do better."""
     if isinstance(error, Refusal):
-        return encode_refusal(error), False
+        return encode_refusal(error), error.kind.passes
     if (full := full_disk(error, scratch)) is not None:
         return encode_refusal(full), False
     if isinstance(error, grpc.RpcError):

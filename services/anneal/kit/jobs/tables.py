@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Float, ForeignKey, Index, Integer, LargeBinary, String, inspect
+from sqlalchemy import (
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    insert,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateColumn
 
+from anneal.kit.sql import READING
+from anneal.kit.sql_faults import TablesMissing, TablesNewer, missing_tables, place_of, tables_missing
+
+REVISION = 1
+"""Of these tables. A release that works with tables of the one before, as with a new column, leaves it as it is."""
 _LOCK = 0x616E6A6F6273  # "anjobs": any number, as long as every process takes the same one
 
 
@@ -62,13 +80,25 @@ class EventRow(Base):
     payload: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class RevisionRow(Base):
+    """The one row that says which revision the tables are."""
+
+    __tablename__ = "jobs_revision"
+
+    revision: Mapped[int] = mapped_column(Integer, primary_key=True)
+
+
 def create(connection: Connection) -> None:
     """Create the tables that are missing, and the columns that tables of an earlier release lack.
 
     A column added here must have a `server_default`: its value in the rows that exist.
+
+    Raises:
+        TablesNewer: the tables are those of a newer release.
     """
     if connection.dialect.name == "postgresql":  # servers that share it may start at once; SQLite locks by itself
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    _check_revision(connection)
     Base.metadata.create_all(connection)
     for table in Base.metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
@@ -76,6 +106,57 @@ def create(connection: Connection) -> None:
             if column.name not in known:
                 definition = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+    if _revision(connection) is None:
+        connection.execute(insert(RevisionRow).values(revision=REVISION))
+    else:
+        connection.execute(update(RevisionRow).values(revision=REVISION))
+
+
+def check(connection: Connection) -> None:
+    """See that the tables are those of this release.
+
+    Raises:
+        TablesMissing: they are not there, or lack columns.
+        TablesNewer: they are those of a newer release.
+    """
+    _check_revision(connection)
+    lacking = missing_tables(connection, Base.metadata)
+    if lacking:
+        raise tables_missing(place_of(str(connection.engine.url)), lacking)
+
+
+async def prepare(engine: AsyncEngine) -> None:
+    """See that the tables are those of this release, and make them where they are missing.
+
+    An account that may not make them is enough where they are there.
+
+    Raises:
+        DatabaseFault: they are those of a newer release, or cannot be made.
+    """
+    try:
+        async with engine.execution_options(**READING).connect() as connection:
+            await connection.run_sync(check)
+    except TablesMissing:
+        async with engine.begin() as connection:
+            await connection.run_sync(create)
+
+
+def _revision(connection: Connection) -> int | None:
+    if not inspect(connection).has_table(RevisionRow.__tablename__):
+        return None
+    return connection.execute(select(RevisionRow.revision)).scalar()
+
+
+def _check_revision(connection: Connection) -> None:
+    found = _revision(connection)
+    if found is not None and found > REVISION:
+        where = place_of(str(connection.engine.url))
+        raise TablesNewer(
+            f"the tables of jobs in the database {where} have revision {found}, and this release knows {REVISION}: "
+            "upgrade this service, or restore a backup of before",
+            database=where,
+            revision=str(found),
+        )
 
 
 def defaults() -> dict[str, Any]:

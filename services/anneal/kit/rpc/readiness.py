@@ -6,34 +6,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from anneal.kit import logs
 from anneal.kit.errors import BackendFault, NotReady
-from anneal.kit.store import Store
+from anneal.kit.outages import Outages
 
 STUCK_S = 60.0
 """A process whose event loop has not run for this long lives no more. Importing torch takes a third of it."""
 PULSE_S = 1.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 15.0
-CONNECT_S = 10.0
-STORE_S = 20.0
-CHECK_EVERY_S = 10.0
 _STARTING = "starting"
 
 
 class Readiness:
     """What this process says of itself. Reasons that stand against requests are kept by who gave them."""
 
-    def __init__(self) -> None:
+    def __init__(self, outages: Outages | None = None) -> None:
         self._against: dict[str, str] = {"start": _STARTING}
         self._beat_at = time.monotonic()
         self._beating: asyncio.Task[None] | None = None
-        self._log = logs.logger("readiness")
+        self._outages = outages or Outages()
 
     def begin(self) -> None:
         """Watch the running event loop from now on."""
@@ -75,68 +66,28 @@ class Readiness:
         return not self._against, "; ".join(self.reasons) or "ready"
 
     async def wait_for(self, who: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Try until it goes, with growing pauses. A process that waits says why, once for each reason, and stays.
+        """Try until it goes, with growing pauses. A process that waits says why, and stays.
 
         Args:
             who: the reason's name.
-            attempt: raises `NotReady` when it must be tried again.
+            attempt: raises `NotReady` or `BackendFault` when it must be tried again.
         """
-        pause_s, said = FIRST_PAUSE_S, ""
+        pause_s = FIRST_PAUSE_S
         while True:
             try:
                 await attempt()
-            except NotReady as missing:
+            except (NotReady, BackendFault) as missing:
                 self.object_to(who, str(missing))
-                if str(missing) != said:
-                    said = str(missing)
-                    self._log.error("waiting", what=said)
+                what = missing.backend if isinstance(missing, BackendFault) else who
+                self._outages.away(what, str(missing), by=who)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             else:
                 self.clear(who)
-                if said:
-                    self._log.info("went on", what=who)
+                self._outages.back(by=who)
                 return
 
     async def _beat(self) -> None:
         while True:
             self._beat_at = time.monotonic()
             await asyncio.sleep(PULSE_S)
-
-
-async def reach_database(engine: AsyncEngine) -> None:
-    """Ask the database something.
-
-    Raises:
-        NotReady: it does not answer; the text names it without its password, and says why.
-    """
-    try:
-        async with asyncio.timeout(CONNECT_S), engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        cause = getattr(error, "orig", None) or error
-        why = str(cause).strip().splitlines() or [type(cause).__name__]
-        where = make_url(str(engine.url)).render_as_string(hide_password=True)
-        raise NotReady(f"the database {where} does not answer: {why[0]} (ANNEAL_DATABASE_URL)") from error
-
-
-async def reach_store(store: Store) -> None:
-    """Ask the object store something.
-
-    Raises:
-        NotReady: it does not answer.
-    """
-    try:
-        async with asyncio.timeout(STORE_S):
-            await asyncio.to_thread(store.probe)
-    except BackendFault as fault:
-        raise NotReady(str(fault)) from fault
-    except TimeoutError:
-        raise NotReady(f"the store {store.url} does not answer within {STORE_S:.0f} s (ANNEAL_STORE__URL)") from None
-
-
-async def watch_database(engine: AsyncEngine, readiness: Readiness) -> None:
-    """Take the process out of service while its database does not answer; runs until it is cancelled."""
-    while True:
-        await asyncio.sleep(CHECK_EVERY_S)
-        await readiness.wait_for("database", lambda: reach_database(engine))

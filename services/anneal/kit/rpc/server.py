@@ -28,13 +28,15 @@ from anneal.kit.jobs.states import State
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import DiskSpace, Metrics
 from anneal.kit.options import GrpcOptions
+from anneal.kit.outages import Outages
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
-from anneal.kit.rpc.readiness import Readiness, reach_database, reach_store, watch_database
+from anneal.kit.rpc.probes import DATABASE_EVERY_S, STORE_EVERY_S, StoreProbe, Watch, ask_database, prepare_jobs
+from anneal.kit.rpc.readiness import Readiness
 from anneal.kit.rpc.tls import server_credentials
 from anneal.kit.runtime import Runtime, Service
 from anneal.kit.settings import Misconfigured, ServiceSettings
-from anneal.kit.sql import is_sqlite, open_engine
+from anneal.kit.sql import open_engine
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2_grpc, job_service_pb2_grpc
 
@@ -67,7 +69,8 @@ class Host:
         self.port = 0
         self.metrics_port: int | None = None
         self.services: list[Service] = []
-        self.readiness = Readiness()
+        self._outages = Outages()
+        self.readiness = Readiness(self._outages)
         self._ailing: frozenset[str] = frozenset()
         self._started = AsyncExitStack()
 
@@ -103,10 +106,19 @@ class Host:
         self._server = _make_server(settings.grpc, metrics, tokens)
         self._bind()
         addresses = {**settings.addresses, **dict.fromkeys(self._local, self.address)}
-        self.store = Store(settings.store_url(), settings.data_dir / "cache", settings.store.options)
-        self._engine = open_engine(settings.sql_url("jobs"))
+        self._store_watch = Watch(self.readiness, "store", self._ask_store, lambda: STORE_EVERY_S)
+        self._database_watch = Watch(self.readiness, "database", self._ask_database, lambda: DATABASE_EVERY_S)
+        self.store = Store(
+            settings.store_url(),
+            settings.data_dir / "cache",
+            settings.store.options,
+            on_fault=self._store_watch.suspect,
+        )
+        self._store_probe = StoreProbe(self.store)
+        self._engine = open_engine(settings.sql_url("jobs"), on_fault=self._database_watch.suspect)
         started.push_async_callback(self._engine.dispose)
-        await self._meet_store_and_database()
+        await self.readiness.wait_for("store", self._store_probe.ask)
+        await self.readiness.wait_for("database", lambda: prepare_jobs(self._engine))
         self.jobs = self._make_jobs(metrics, addresses, token)
         self.channels = Channels(addresses, token, settings.tls)
         started.push_async_callback(self.channels.close)
@@ -117,6 +129,7 @@ class Host:
             metrics=metrics,
             channels=self.channels,
             report_health=self._report_health,
+            on_database_fault=self._database_watch.suspect,
         )
         for build in self._builds:
             service = build(self.runtime)
@@ -132,6 +145,7 @@ class Host:
         await self.jobs.start()
         for service in self.services:
             await self.readiness.wait_for(service.name, service.start)
+        self._keep_watching()
         started.push_async_callback(self._leave)
         self.readiness.clear("start")
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
@@ -197,6 +211,7 @@ class Host:
             settings.jobs,
             scratch=settings.data_dir / "scratch",
             config=config,
+            outages=self._outages,
         )
 
     def _register(self) -> None:
@@ -226,13 +241,21 @@ class Host:
         for name in ("", *self.grpc_services()):
             await self._health.set(name, status)
 
-    async def _meet_store_and_database(self) -> None:
-        """Wait until both answer; from then on watch that the database does, where it is on the network."""
-        await self.readiness.wait_for("store", lambda: reach_store(self.store))
-        await self.readiness.wait_for("database", lambda: reach_database(self._engine))
-        if not is_sqlite(self.settings.sql_url("jobs")):
-            watch = asyncio.get_running_loop().create_task(watch_database(self._engine, self.readiness))
-            self._started.push_async_callback(_cancelled, watch)
+    async def _ask_store(self, _thorough: bool) -> None:
+        await self._store_probe.ask()
+
+    async def _ask_database(self, thorough: bool) -> None:
+        """Ask whether it answers; after a fault and after it was away, whether the tables are still there, too."""
+        if not thorough:
+            return await ask_database(self._engine)
+        await prepare_jobs(self._engine)
+        for service in self.services:
+            await service.check()
+        return None
+
+    def _keep_watching(self) -> None:
+        for watch in (self._store_watch, self._database_watch):
+            self._started.push_async_callback(_cancelled, asyncio.create_task(watch.run()))
 
     async def _leave(self) -> None:
         """Tell probes and callers that nothing new should come."""

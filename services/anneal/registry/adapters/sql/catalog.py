@@ -12,9 +12,9 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from anneal.kit.errors import NotReady
 from anneal.kit.sql import READING, is_sqlite, open_engine
-from anneal.registry.adapters.sql.migrate import is_current, migrate
+from anneal.kit.sql_faults import DatabaseFault, TablesMissing
+from anneal.registry.adapters.sql.migrate import check, migrate
 from anneal.registry.adapters.sql.tables import OutboxTable
 from anneal.registry.adapters.sql.transactions import Reader, Writer
 
@@ -35,14 +35,18 @@ class Catalog:
     Every change leaves its self-description in an outbox, in the same transaction; `flush` hands them over.
     """
 
-    def __init__(self, url: str, *, migrates: bool = True) -> None:
+    def __init__(
+        self, url: str, *, migrates: bool = True, on_fault: Callable[[DatabaseFault], None] = lambda _: None
+    ) -> None:
         """Name the database; nothing is opened before it is used.
 
         Args:
             url: `sqlite+aiosqlite:///file.db` or `postgresql+asyncpg://user:password@host/database`.
             migrates: bring its tables up to date before the first use; else they must be so.
+            on_fault: called with each refusal of the database.
         """
-        self._writing = open_engine(url)
+        self._on_fault = on_fault
+        self._writing = open_engine(url, on_fault=self._heard)
         self._reading = self._writing.execution_options(**READING)
         self._founding = self._writing.execution_options(**({} if is_sqlite(url) else {"isolation_level": SNAPSHOT}))
         self._flushing = asyncio.Lock()
@@ -50,20 +54,37 @@ class Catalog:
         self._migrates = migrates
         self._is_prepared = False
 
+    def _heard(self, fault: DatabaseFault) -> None:
+        """See to the tables again before the next use: they may be others when the database is back."""
+        self._is_prepared = False
+        self._on_fault(fault)
+
     async def prepare(self) -> None:
         """Bring the tables up to date, once. A request that comes before the start has ended waits here.
 
         Raises:
-            NotReady: they are not up to date, and somebody else is to bring them there.
+            DatabaseFault: they are not those of this release, and nobody or somebody else is to bring them there.
         """
         async with self._preparing:
             if self._is_prepared:
                 return
-            if self._migrates:
+            try:
+                await check(self._writing)
+            except TablesMissing:
+                if not self._migrates:
+                    raise
                 await migrate(self._writing)
-            elif not await is_current(self._writing):
-                raise NotReady("the registry's tables are not up to date: run `python -m anneal.registry.migrate`")
+                await check(self._writing)
             self._is_prepared = True
+
+    async def check(self) -> None:
+        """See to the tables again, as `prepare` did.
+
+        Raises:
+            DatabaseFault: they are not those of this release.
+        """
+        self._is_prepared = False
+        await self.prepare()
 
     async def close(self) -> None:
         """Let go of every connection."""
