@@ -130,6 +130,18 @@ class Down(Refusal):
     waits_s = 5.0
 
 
+class ServiceUnreachable(Down):
+    """Another service that this one calls does not answer."""
+
+    reason = "SERVICE_UNREACHABLE"
+
+
+class ServiceMisconfigured(NotYet):
+    """Another service that this one calls does not take its calls: by its credentials, its address or its release."""
+
+    reason = "SERVICE_MISCONFIGURED"
+
+
 class NotReady(Down):
     """A part that this process stands on is not there yet. The process waits; the text says for what."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import Connection, MetaData, inspect, make_url
 from sqlalchemy.exc import IntegrityError
@@ -129,7 +130,7 @@ def connection_fault(error: BaseException, url: str) -> DatabaseFault:
 
 
 def _of_state(state: str, why: str, where: str) -> DatabaseFault | None:
-    facts = {"database": where, "sqlstate": state}
+    facts: dict[str, Any] = {"database": where, "sqlstate": state}
     if state in _TABLES:
         return tables_missing(where, why, sqlstate=state)
     if state in _DENIED:
@@ -155,7 +156,7 @@ def _of_state(state: str, why: str, where: str) -> DatabaseFault | None:
 
 
 def _of_sqlite(code: int, why: str, where: str) -> DatabaseFault | None:
-    facts = {"database": where}
+    facts: dict[str, Any] = {"database": where}
     if code == sqlite3.SQLITE_ERROR and why.startswith(("no such table", "no such column")):
         return tables_missing(where, why)
     if code in _SQLITE_DENIED:
@@ -173,7 +174,7 @@ def _of_sqlite(code: int, why: str, where: str) -> DatabaseFault | None:
     return None  # SQLITE_FULL among them: `full_disk` has the words for it
 
 
-def tables_missing(where: str, why: str, **facts: str) -> TablesMissing:
+def tables_missing(where: str, why: str, **facts: Any) -> TablesMissing:
     """The refusal for tables that are not those this release needs."""
     return TablesMissing(
         f"the tables of the database {where} are not of this release: {why}; restore a backup, or run `{MIGRATE}`",

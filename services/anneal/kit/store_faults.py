@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from obstore.exceptions import (
     AlreadyExistsError,
@@ -156,12 +156,12 @@ def store_fault(error: BaseException, url: str) -> StoreFault | None:
     if not isinstance(error, (BaseError, FileNotFoundError)) and type(error).__name__ != "PanicException":
         return None
     answer = _read(error)
-    facts = {"store": url} | ({"code": answer.code} if answer.code else {})
+    facts: dict[str, Any] = {"store": url} | ({"code": answer.code} if answer.code else {})
     made = _of_the_request(answer, url, facts) or _of_the_answer(error, answer, url, facts)
     return made or StoreFailed(f"the store {url} failed: {_words(answer)}", **facts)
 
 
-def _of_the_answer(error: BaseException, answer: _Answer, url: str, facts: dict[str, str]) -> StoreFault | None:
+def _of_the_answer(error: BaseException, answer: _Answer, url: str, facts: dict[str, Any]) -> StoreFault | None:
     """What the store itself has answered."""
     if answer.code in _BUCKET:
         return BucketMissing(
@@ -191,7 +191,7 @@ def _of_the_answer(error: BaseException, answer: _Answer, url: str, facts: dict[
     return None
 
 
-def _of_the_request(answer: _Answer, url: str, facts: dict[str, str]) -> StoreFault | None:
+def _of_the_request(answer: _Answer, url: str, facts: dict[str, Any]) -> StoreFault | None:
     """What kept the request from being answered: the network, TLS, the machine itself."""
     number = _first(r"\(os error (\d+)\)", answer.text)
     if "LocalFileSystem" in answer.text and number in _OS_DENIED:

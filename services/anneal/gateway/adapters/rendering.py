@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 from anneal.gateway.adapters.upstream import Listed
 from anneal.gateway.domain.answers import Envelope
-from anneal.gateway.domain.errors import describe, error_object
+from anneal.gateway.domain.errors import describe, error_object, retry_after_s
 from anneal.kit.errors import Refusal
 from anneal.v1 import inference_service_pb2 as pb
 
@@ -46,7 +46,8 @@ def model_object(one: Listed) -> dict[str, Any]:
 def refused(refusal: Refusal) -> Response:
     """A refusal as an answer."""
     status, body = describe(refusal)
-    headers = {} if refusal.retry_after_s is None else {"retry-after": str(max(1, round(refusal.retry_after_s)))}
+    wait_s = retry_after_s(refusal)
+    headers = {} if wait_s is None else {"retry-after": str(max(1, round(wait_s)))}
     return JSONResponse(body, status_code=status, headers=headers)
 
 

@@ -15,7 +15,7 @@ from anneal.gateway.domain.errors import ModelMissing
 from anneal.gateway.domain.openai import ChatRequest, CompletionRequest
 from anneal.kit.errors import Invalid, Kind, Missing, TooLate
 from anneal.kit.names import parse
-from anneal.kit.rpc.status import refusal_of
+from anneal.kit.rpc.status import decode_status, passed_on
 from anneal.v1 import inference_service_pb2 as pb
 from anneal.v1 import registry_service_pb2 as registry_pb
 from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
@@ -227,11 +227,11 @@ def _sampling(
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Exception:
-    """What to tell the app: refusals as they are; that our own credentials are wrong is our bug, not the app's."""
+    """What to tell the app: refusals as they are; that our own rights are wrong is our bug, not the app's."""
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TooLate("the answer took longer than the gateway waits")
-    found = refusal_of(error)
-    if found is None or found.kind in (Kind.UNKNOWN_CALLER, Kind.DENIED):
+    found = decode_status(passed_on(error))
+    if found is None or found.kind is Kind.DENIED:
         return RuntimeError(f"upstream: {error.code().name}: {error.details()}")
     return found
 

@@ -24,6 +24,12 @@ HTTP: Mapping[Kind, tuple[int, str]] = {
 _STATUSES: Mapping[str, int] = {"BODY_TOO_LARGE": 413}
 """Reasons for which HTTP has a status of its own."""
 
+_BEHIND = ("STORE_", "DATABASE_", "SERVICE_", "DISK_")
+"""How reasons begin that speak of what stands behind the gateway, and of nothing that an app could change."""
+
+RETRY_AFTER_S = 30.0
+"""For what an operator has to mend first."""
+
 _CODES: Mapping[str, str] = {
     "MODEL_MISSING": "model_not_found",
     "DEPLOYMENT_MISSING": "model_not_found",
@@ -66,13 +72,20 @@ class BodyTooLarge(Invalid):
 
 def describe(refusal: Refusal) -> tuple[int, dict[str, Any]]:
     """HTTP status and error object of a refusal."""
-    status, kind = HTTP[refusal.kind]
+    status, kind = HTTP[Kind.DOWN if refusal.reason.startswith(_BEHIND) else refusal.kind]
     parameter = None
     if isinstance(refusal, Invalid) and refusal.violations:
         path = refusal.violations[0][0]
         parameter = _PARAMETERS.get(path, path.removeprefix("sampling."))
     code = _CODES.get(refusal.reason, refusal.reason.lower())
     return _STATUSES.get(refusal.reason, status), error_object(str(refusal), kind, parameter, code)
+
+
+def retry_after_s(refusal: Refusal) -> float | None:
+    """When to send the same request again; None where waiting does not help."""
+    if refusal.retry_after_s is None and describe(refusal)[0] == 503:
+        return RETRY_AFTER_S
+    return refusal.retry_after_s
 
 
 def error_object(message: str, kind: str, parameter: str | None, code: str | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
-from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, status_of
+from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, passed_on
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2 as pb
 from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
@@ -170,11 +170,9 @@ def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
     if (full := full_disk(error, scratch)) is not None:
         return encode_refusal(full), False
     if isinstance(error, grpc.RpcError):
-        status, call = status_of(error), error
-        code = getattr(call, "code", lambda: grpc.StatusCode.UNKNOWN)()
-        if status.details and code not in RETRYABLE and code is not grpc.StatusCode.INTERNAL:
-            return status, False
-        return internal_status(f"another service failed: {code.name}: {status.message}"), True
+        status = passed_on(error)
+        code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+        return status, code in RETRYABLE or code is grpc.StatusCode.INTERNAL
     text = str(error).strip().splitlines()
     return internal_status(f"the job failed with {type(error).__name__}: {text[0][:300] if text else ''}"), True
 

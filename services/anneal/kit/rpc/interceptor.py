@@ -16,13 +16,15 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from anneal.kit import logs
 from anneal.kit.disk import full_disk
 from anneal.kit.errors import Invalid, Refusal, TooLate, Unauthenticated
 from anneal.kit.metrics import Metrics, RpcRecord
 from anneal.kit.rpc.slots import Slots
-from anneal.kit.rpc.status import RETRYABLE, decode_status, encode_refusal, internal_status, status_of
+from anneal.kit.rpc.status import encode_refusal, internal_status, passed_on
+from anneal.kit.sql_faults import DatabaseBusy
 
 _OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 _OWN_SERVICES = ("anneal.v1.JobHostService",)
@@ -285,19 +287,17 @@ class _Guard:
         if (full := full_disk(error)) is not None:
             self._log.error("disk full", service=self._labels[1], method=self._labels[2], text=str(full))
             return encode_refusal(full)
+        if isinstance(error, PoolTimeout):
+            return encode_refusal(DatabaseBusy("every connection of this server to its database is in use"))
         self._log.exception("bug", service=self._labels[1], method=self._labels[2])
         return internal_status("this is a bug of the server; its log has the trace")
 
     def _passed_on(self, error: grpc.aio.AioRpcError) -> status_pb2.Status:
-        """What another service refused is refused with its own words; what broke there is our bug."""
-        passed = status_of(error)
-        if passed.details:
-            return passed
-        refusal = decode_status(passed) if error.code() in RETRYABLE else None
-        if refusal is not None:  # grpc's own words, which carry no reason
-            return encode_refusal(refusal)
-        self._log.error("bug", downstream=error.code().name, text=error.details())
-        return internal_status("another service of Anneal failed; its log has the trace")
+        """See `passed_on`."""
+        passed = passed_on(error)
+        if passed.code == grpc.StatusCode.INTERNAL.value[0]:
+            self._log.error("bug", downstream=error.code().name, text=error.details())
+        return passed
 
     def _line(self, record: RpcRecord, start: float, **more: str) -> None:
         level = self._log.info if record.code not in ("INTERNAL", "UNKNOWN") else self._log.error

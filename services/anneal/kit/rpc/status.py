@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from anneal.kit import errors
-from anneal.kit.errors import Invalid, Kind, Refusal
+from anneal.kit.errors import Invalid, Kind, Refusal, ServiceMisconfigured, ServiceUnreachable
 
 DOMAIN = "anneal.dev"
 
@@ -103,6 +103,44 @@ def status_of(error: grpc.RpcError) -> status_pb2.Status:
     if rich is not None:
         return rich
     return status_pb2.Status(code=call.code().value[0], message=call.details() or "")
+
+
+def passed_on(error: grpc.RpcError) -> status_pb2.Status:
+    """What the failure of a call to another service is to the caller of this one.
+
+    A refusal is passed on in its own words. What only says that the two services do not come together becomes one; what
+    broke in the other service is a bug of ours.
+    """
+    status, call = status_of(error), error
+    code = getattr(call, "code", lambda: grpc.StatusCode.UNKNOWN)()
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return encode_refusal(
+            ServiceMisconfigured(
+                f"another service does not accept the token of this one: give both one of ANNEAL_TOKENS in common "
+                f"({status.message})"
+            )
+        )
+    if status.details:
+        return status
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return encode_refusal(
+            ServiceUnreachable(f"another service does not answer (ANNEAL_ADDRESSES): {_line(status.message)}")
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return encode_refusal(
+            ServiceMisconfigured(
+                "another service does not know this call: it is of another release, or its address (ANNEAL_ADDRESSES) "
+                f"is that of something else: {_line(status.message)}"
+            )
+        )
+    refusal = decode_status(status) if code in RETRYABLE else None
+    if refusal is not None:  # grpc's own words, which carry no reason
+        return encode_refusal(refusal)
+    return internal_status("another service of Anneal failed; its log has the trace")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def refusal_of(error: grpc.RpcError) -> Refusal | None:
