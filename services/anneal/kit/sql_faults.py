@@ -146,6 +146,8 @@ def _of_state(state: str, why: str, where: str) -> DatabaseFault | None:
         return DatabaseFull(f"the database {where} has no room left: make room on its server", **facts)
     if state in _BUSY:
         return DatabaseBusy(f"the database {where} has no connection or lock to give: {why}", **facts)
+    if state == "0A000" and "cached statement plan" in why:  # once for each connection; the next call has a new plan
+        return DatabaseBusy(f"the tables of the database {where} have just been changed: {why}", **facts)
     if state == "25006":
         return DatabaseReadOnly(f"the database {where} takes no changes: {why}", **facts)
     if state.startswith(("08", "57P")):
