@@ -6,7 +6,7 @@ from functools import partial
 
 from anneal.curation.bootstrap import build
 from anneal.curation.settings import Settings
-from anneal.kit.rpc.process import main
+from anneal.kit.rpc.service import main
 from anneal.kit.settings import read_settings
 
 if __name__ == "__main__":

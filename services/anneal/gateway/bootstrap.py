@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from anneal.gateway.adapters.http import Gateway
 from anneal.gateway.adapters.server import HttpServer
@@ -13,9 +14,11 @@ from anneal.kit import logs
 from anneal.kit.exposition import serve_http
 from anneal.kit.metrics import Metrics
 from anneal.kit.rpc.channels import Channels
+from anneal.kit.rpc.ports import PortTaken
 from anneal.kit.rpc.readiness import Readiness
-from anneal.kit.rpc.server import PortTaken
-from anneal.kit.runtime import Runtime
+
+if TYPE_CHECKING:
+    from anneal.kit.runtime import Runtime
 
 
 def build(channels: Channels, metrics: Metrics, options: GatewayOptions) -> HttpServer:

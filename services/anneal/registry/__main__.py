@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anneal.kit.rpc.process import main
+from anneal.kit.rpc.service import main
 from anneal.kit.settings import read_settings
 from anneal.registry.bootstrap import build
 from anneal.registry.settings import Settings

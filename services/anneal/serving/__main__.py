@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anneal.kit.rpc.process import main
+from anneal.kit.rpc.service import main
 from anneal.kit.settings import read_settings
 from anneal.serving.bootstrap import build
 from anneal.serving.settings import Settings

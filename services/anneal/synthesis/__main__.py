@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from anneal.kit.rpc.process import main
+from anneal.kit.rpc.service import main
 from anneal.kit.settings import read_settings
 from anneal.synthesis.bootstrap import build
 from anneal.synthesis.settings import Settings

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from anneal.kit.options import GrpcOptions, MetricsOptions
-from anneal.kit.rpc.server import Host, PortTaken
+from anneal.kit.options import GrpcOptions, LauncherOptions, MetricsOptions
+from anneal.kit.rpc.ports import PortTaken
+from anneal.kit.rpc.server import Host
 from anneal.kit.runtime import Runtime, Service
 from anneal.kit.settings import Misconfigured, ServiceSettings
 
@@ -84,4 +86,18 @@ async def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     host = Host(ServiceSettings(data_dir=tmp_path / "file" / "data"), [])
     with pytest.raises(Misconfigured, match=r"^ANNEAL_DATA_DIR: cannot write to .*/data: Not a directory$"):
+        await host.start()
+
+
+async def test_a_launcher_whose_client_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the images of the registry, of serving and of the gateway, which start no jobs."""
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    for name in ("client", "launcher", "watch", "deletions"):
+        monkeypatch.delitem(sys.modules, f"anneal.kit.jobs.kubernetes.{name}", raising=False)
+    launcher = LauncherOptions.model_construct(kind="kubernetes")
+    settings = ServiceSettings(data_dir=tmp_path).model_copy(update={"launcher": launcher})
+    host = Host(settings, [])
+    with pytest.raises(Misconfigured, match=r"^ANNEAL_LAUNCHER__KIND is kubernetes, .* kubernetes is not installed: "):
         await host.start()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from anneal.kit.rpc.server import PortTaken
+from anneal.kit.rpc.ports import PortTaken
 
 
 class _QuietServer(uvicorn.Server):

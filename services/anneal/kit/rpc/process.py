@@ -1,4 +1,4 @@
-"""What a service's `__main__` calls: serve until told to stop, with one clear line for what an operator can mend."""
+"""Runs a process: serve until told to stop, with one clear line for what an operator can mend."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 
-from anneal.kit import logs
-from anneal.kit.rpc.server import Build, Host, PortTaken
-from anneal.kit.settings import Misconfigured, ServiceSettings
+from anneal.kit.rpc.ports import PortTaken
+from anneal.kit.settings import Misconfigured
 
 
 async def wait_for_signal() -> str:
@@ -71,17 +70,3 @@ def run_process(serve: Awaitable[None]) -> None:
         raise SystemExit(f"anneal: {error.strerror}") from None
     except Misconfigured as error:
         raise SystemExit(f"anneal: {error}") from None
-
-
-def main(settings: ServiceSettings, build: Build) -> None:
-    """Serve one service until the process is told to stop; metrics and probes are always served.
-
-    Raises:
-        SystemExit: it cannot serve; its text says why.
-    """
-    if settings.metrics.port is None:
-        metrics = settings.metrics.model_copy(update={"port": 0})
-        settings = settings.model_copy(update={"metrics": metrics})
-    logs.configure(json_lines=settings.log_json, level=settings.log_level)
-    host = Host(settings, [build])
-    run_process(run_until_signal(host.start, host.stop))

@@ -31,6 +31,7 @@ from anneal.kit.options import GrpcOptions
 from anneal.kit.outages import Outages
 from anneal.kit.rpc.channels import Channels
 from anneal.kit.rpc.interceptor import KitInterceptor
+from anneal.kit.rpc.ports import PortTaken
 from anneal.kit.rpc.probes import DATABASE_EVERY_S, STORE_EVERY_S, StoreProbe, Watch, ask_database, prepare_jobs
 from anneal.kit.rpc.readiness import Readiness
 from anneal.kit.rpc.tls import server_credentials
@@ -45,10 +46,6 @@ KEEP_READINGS_S = 300.0
 
 JOB_SERVICES = ("google.longrunning.Operations", "anneal.v1.JobService", "anneal.v1.JobHostService")
 Build = Callable[[Runtime], Service]
-
-
-class PortTaken(OSError):
-    """The address cannot be bound."""
 
 
 class Host:
@@ -311,8 +308,14 @@ def _launcher(settings: ServiceSettings) -> Launcher:
     """What the settings choose to start the processes of jobs with."""
     if settings.launcher.kind == "subprocess":
         return SubprocessLauncher(settings.data_dir / "logs")
-    # Only here: its client takes a second to import.
-    from anneal.kit.jobs.kubernetes.launcher import KubernetesLauncher
+    # Imported late: its client takes a second to import, and images of services without jobs have none.
+    try:
+        from anneal.kit.jobs.kubernetes.launcher import KubernetesLauncher
+    except ModuleNotFoundError as error:
+        raise Misconfigured(
+            f"ANNEAL_LAUNCHER__KIND is kubernetes, and the Python package {error.name} is not installed: services that "
+            "start no jobs are installed without it; set subprocess"
+        ) from None
 
     return KubernetesLauncher(settings.launcher, data_dir=settings.data_dir)
 
