@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +22,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+from deploy.local.setup import (  # noqa: E402
+    PYPI_TORCH,
+    PYPI_TORCH_WORDS,
+    TORCH_INDEX,
+    torch_requirement,
+    with_pypi_torch,
+)
+
 DOCKERFILE = ROOT / "deploy" / "images" / "Dockerfile"
 ENVS = ROOT / "deploy" / "envs"
 WHEELS = ROOT / "build" / "wheels"
 APT = ROOT / "build" / "apt"
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 PUBLIC_BASE = "docker.io/library/python:3.11-slim-bookworm"
 OWN_BASE = "localhost/anneal/base:bookworm"
 """What `make base-image` makes; it is taken when it is there."""
@@ -178,24 +187,49 @@ def fetch(pip: Sequence[str], lock: str) -> Path:
     # Apart: beside the CPU build of torch, pip would not look at CUDA's.
     folder = WHEELS / ("cuda" if lock.endswith("-cuda") else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
+    text = (ENVS / f"{lock}.txt").read_text(encoding="utf-8")
     stamp = folder / f".{lock}"
-    wanted = hashlib.sha256((ENVS / f"{lock}.txt").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(text.encode()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return folder
-    options = ["--quiet", "--no-input", "--progress-bar", "off", "--no-deps", "--require-hashes"]
-    command = [*pip, "download", *options, "--find-links", str(folder), "--dest", str(folder)]
+    command = [*pip, "download", "--find-links", str(folder), "--dest", str(folder)]
+    if why_not([*command, "--no-index"], text) is not None:
+        refusal = why_not(command, fetch_torch(command, text))
+        if refusal is not None:
+            raise Stop(f"the packages of deploy/envs/{lock}.txt cannot be fetched: {refusal}")
+    stamp.write_text(wanted, encoding="utf-8")
+    return folder
+
+
+def fetch_torch(command: Sequence[str], lock: str) -> str:
+    """Fetch the torch of a lock by itself, because PyPI does not carry its CPU build.
+
+    Returns:
+        The lock; with PyPI's build of torch where the CPU build is neither where pip looks nor in PyTorch's index.
+    """
+    if not re.search(r"^torch==\S+\+cpu", lock, re.MULTILINE):
+        return lock
+    entry = torch_requirement(lock)
     refusals = []
-    # What lies there; as pip is configured here; and PyTorch's own index, which has the CPU build of torch.
-    for index in (["--no-index"], [], ["--extra-index-url", TORCH_INDEX]):
-        done = subprocess.run(
-            [*command, *index, "-r", str(ENVS / f"{lock}.txt")], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            stamp.write_text(wanted, encoding="utf-8")
-            return folder
-        refusals.append(reason_of(done.stderr))
-    told = f"{refusals[1]}; with {TORCH_INDEX}: {refusals[2]}"
-    raise Stop(f"the packages of deploy/envs/{lock}.txt cannot be fetched: {told}")
+    # An index that cannot be reached is given up soon.
+    for index in ([], ["--extra-index-url", TORCH_INDEX, "--retries", "1", "--timeout", "15"]):
+        refusal = why_not([*command, *index], entry)
+        if refusal is None:
+            return lock
+        refusals.append(refusal)
+    name, told = entry.split()[0], f"{refusals[0]}; with {TORCH_INDEX}: {refusals[1]}"
+    say(f"{name} cannot be fetched ({told}): PyPI's build, {PYPI_TORCH_WORDS}")
+    return with_pypi_torch(lock, PYPI_TORCH.read_text(encoding="utf-8"))
+
+
+def why_not(command: Sequence[str], lock: str) -> str | None:
+    """Why pip does not do this with what a lock says; None where it has done it."""
+    options = ["--quiet", "--no-input", "--progress-bar", "off", "--no-deps", "--require-hashes"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write(lock)
+        file.flush()
+        done = subprocess.run([*command, *options, "-r", file.name], capture_output=True, text=True, check=False)
+    return reason_of(done.stderr) if done.returncode else None
 
 
 def reason_of(text: str) -> str:

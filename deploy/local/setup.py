@@ -1,7 +1,8 @@
 """Makes `.venv` from the lock with plain pip, once. Standard library only: it runs before anything is installed.
 
 The lock pins torch's CPU build, which the public index does not carry. Either pip is already configured to find it, or
-PyTorch's own index has it: the first is tried, then the second, and the choice is printed.
+PyTorch's own index has it; where neither is so, PyPI's own build of the same version takes its place. They are tried in
+this order, and the choice is printed.
 """
 
 from __future__ import annotations
@@ -23,15 +24,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "deploy" / "envs" / "cpu-dev.txt"
+PYPI_TORCH = ROOT / "deploy" / "envs" / "cpu-pypi.txt"
+"""PyPI's build of torch and what it loads: these entries take the place of a lock's CPU build."""
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
 PIP_LOG = VENV / "pip.log"
+INSTALLED_LOCK = VENV / "lock.txt"
+"""What was installed: the lock, or the lock with PyPI's torch."""
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 WANTED = (3, 11)
 # Installed: 4.1 GB; pip unpacks one wheel at a time beside it and keeps downloads in its cache.
 VENV_SIZE_BYTES = 7_000_000_000
 TEMP_SIZE_BYTES = 1_000_000_000
+# PyPI's torch beside the CPU build: 2.3 GB of wheels instead of 0.2, 3.6 GB installed instead of 0.7.
+PYPI_TORCH_SIZE_BYTES = 2_900_000_000
+PYPI_TORCH_WORDS = "2.3 GB to fetch instead of 0.2, because it loads CUDA's libraries; it needs no GPU"
 PROGRESS_EVERY_S = 10.0
 
 
@@ -68,10 +76,15 @@ def check_machine() -> None:
     """Refuse early what would fail late."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise Stop(f"the lock is for Linux on x86-64, this is {platform.system()} on {platform.machine()}")
-    for folder, needed in ((ROOT, VENV_SIZE_BYTES), (Path(tempfile.gettempdir()), TEMP_SIZE_BYTES)):
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise Stop(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.0f} GB are needed")
+    check_room(ROOT, VENV_SIZE_BYTES)
+    check_room(Path(tempfile.gettempdir()), TEMP_SIZE_BYTES)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse a file system with less free space than this."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise Stop(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.0f} GB are needed")
 
 
 def make_venv() -> list[str]:
@@ -116,30 +129,53 @@ def reason_of(output: str) -> str:
     return errors[-1].strip().removeprefix("ERROR: ") if errors else last_line(output)
 
 
-def torch_requirement() -> str:
-    """The lock's entry for torch with its hashes: what decides which index is needed."""
-    entry = re.search(r"^torch==(?:.*\\\n)*.*$", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
+def torch_requirement(lock: str) -> str:
+    """A lock's entry for torch with its hashes: what decides which index is needed."""
+    entry = re.search(r"^torch==(?:.*\\\n)*.*$", lock, re.MULTILINE)
     if entry is None:
         raise Stop(f"{LOCK.relative_to(ROOT)} pins no torch")
     return entry[0]
 
 
-def choose_index(pip: list[str]) -> list[str]:
-    """The options under which pip finds the lock's torch: none, or PyTorch's index."""
-    requirement = torch_requirement()
-    name = requirement.split()[0]
+def with_pypi_torch(lock: str, pypi_torch: str) -> str:
+    """A lock with PyPI's build of torch, and what that loads, instead of the CPU build."""
+    return re.sub(r"^torch==.*\n(?:[ \t].*\n)*", "", lock, flags=re.MULTILINE) + pypi_torch
+
+
+def choose_torch(pip: list[str]) -> tuple[str, list[str]]:
+    """The lock to install and the options under which pip finds the torch in it.
+
+    The CPU build as pip is configured, the CPU build from PyTorch's index, or PyPI's own build.
+    """
+    lock = LOCK.read_text(encoding="utf-8")
+    name = torch_requirement(lock).split()[0]
     refusals = []
+    for options, words in (([], "pip's own configuration"), (["--extra-index-url", TORCH_INDEX], TORCH_INDEX)):
+        refusal = why_not(pip, torch_requirement(lock), options)
+        if refusal is None:
+            say(f"{name} comes from {words}")
+            return lock, options
+        refusals.append(f"{words}: {refusal}")
+    other = with_pypi_torch(lock, PYPI_TORCH.read_text(encoding="utf-8"))
+    build = torch_requirement(other).split()[0]
+    say(f"{name} comes neither from pip's own configuration nor from {TORCH_INDEX}: PyPI's {build}, {PYPI_TORCH_WORDS}")
+    check_room(ROOT, VENV_SIZE_BYTES + PYPI_TORCH_SIZE_BYTES)
+    refusal = why_not(pip, torch_requirement(other), [])
+    if refusal is None:
+        return other, []
+    raise Stop(f"{name} cannot be installed ({'; '.join(refusals)}; PyPI's {build}: {refusal})")
+
+
+def why_not(pip: list[str], requirement: str, options: list[str]) -> str | None:
+    """Why pip cannot install this requirement under these options; None where it can."""
+    # An index that cannot be reached is given up soon.
+    command = [*pip, "install", "--dry-run", "--ignore-installed", "--no-deps", "--require-hashes", *options]
     with tempfile.TemporaryDirectory() as scratch:
         probe = Path(scratch) / "torch.txt"
         probe.write_text(requirement + "\n", encoding="utf-8")
-        for options, words in (([], "pip's own configuration"), (["--extra-index-url", TORCH_INDEX], TORCH_INDEX)):
-            command = [*pip, "install", "--dry-run", "--ignore-installed", "--no-deps", "--require-hashes", *options]
-            done = subprocess.run([*command, "-r", str(probe)], capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                say(f"{name} comes from {words}")
-                return options
-            refusals.append(f"{words}: {reason_of(done.stderr)}")
-    raise Stop(f"{name} cannot be installed ({'; '.join(refusals)})")
+        command += ["--retries", "1", "--timeout", "15", "-r", str(probe)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return reason_of(done.stderr) if done.returncode else None
 
 
 def installed_count() -> int:
@@ -160,16 +196,17 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait()
 
 
-def install(pip: list[str], options: list[str]) -> None:
-    """Install the lock, showing how far it is."""
-    total = len(re.findall(r"^[A-Za-z0-9].*==", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+def install(pip: list[str], lock: str, options: list[str]) -> None:
+    """Install what a lock says, showing how far it is."""
+    total = len(re.findall(r"^[A-Za-z0-9].*==", lock, re.MULTILINE))
+    INSTALLED_LOCK.write_text(lock, encoding="utf-8")
     say(f"installing {total} packages from {LOCK.relative_to(ROOT)}")
     before = installed_count()
     # Python compiles what is imported when it is first imported; compiling all of it costs minutes and 0.6 GB.
     options = ["--no-compile", "--no-input", "--progress-bar", "off", *options]
     command = [*pip, "install", "--no-deps", "--require-hashes", *options]
     start = shown = time.monotonic()
-    with running([*command, "-r", str(LOCK)], PIP_LOG) as process:
+    with running([*command, "-r", str(INSTALLED_LOCK)], PIP_LOG) as process:
         while process.poll() is None:
             time.sleep(0.2)
             if time.monotonic() - shown >= PROGRESS_EVERY_S:
@@ -192,8 +229,9 @@ def install_project(pip: list[str]) -> None:
 
 
 def fingerprint() -> str:
-    """What was installed: the lock, the project's own metadata, and where it stands."""
-    parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
+    """What was installed: the locks, the project's own metadata, and where it stands."""
+    locks = LOCK.read_bytes() + PYPI_TORCH.read_bytes()
+    parts = (locks, (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
     return "\n".join(hashlib.sha256(part).hexdigest() for part in parts)
 
 
@@ -207,7 +245,7 @@ def set_up() -> None:
     if have.split("\n")[0] != wanted.split("\n")[0]:
         STAMP.unlink(missing_ok=True)
         check_machine()
-        install(pip, choose_index(pip))
+        install(pip, *choose_torch(pip))
         STAMP.write_text(wanted.split("\n")[0], encoding="utf-8")
     install_project(pip)
     STAMP.write_text(wanted, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,14 @@ LOCK = """torch==2.13.0+cpu \\
     --hash=sha256:bb
 ray==2.60.0 \\
     --hash=sha256:cc
+"""
+PYPI_TORCH = """# made by hand
+nvidia-cublas==13.1 \\
+    --hash=sha256:dd
+    # via torch
+torch==2.13.0 \\
+    --hash=sha256:ee
+    # via -r cpu-pypi.in
 """
 NOT_FOUND = """ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu (from versions: 2.12.0)
 ERROR: No matching distribution found for torch==2.13.0+cpu
@@ -45,7 +54,10 @@ if "--version" in words:
 elif "--editable" in words:
     step = "project"
 elif "--dry-run" in words:
-    step = "with index" if "--extra-index-url" in words else "plain"
+    asked = Path(words[words.index("-r") + 1]).read_text()
+    step = "plain" if "+cpu" in asked else "pypi"
+    if "--extra-index-url" in words:
+        step = "with index"
 answers = json.loads((folder / "answers").read_text())
 sys.stderr.write(answers.get(step, ""))
 sys.exit(step in answers)
@@ -64,6 +76,7 @@ class House:
         self.python.chmod(0o755)
         self.pip = [str(self.python), "-m", "pip"]
         (folder / "lock.txt").write_text(LOCK)
+        (folder / "pypi.txt").write_text(PYPI_TORCH)
         (folder / "pyproject.toml").write_text("[project]")
         self.fails()
 
@@ -88,7 +101,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     spec.loader.exec_module(module)
     venv = tmp_path / ".venv"
     paths = {"ROOT": tmp_path, "LOCK": tmp_path / "lock.txt", "VENV": venv, "PYTHON": venv / "bin" / "python"}
-    for name, path in {**paths, "STAMP": venv / "installed", "PIP_LOG": venv / "pip.log"}.items():
+    inside = {"STAMP": "installed", "PIP_LOG": "pip.log", "INSTALLED_LOCK": "lock.txt"}
+    paths |= {"PYPI_TORCH": tmp_path / "pypi.txt", **{name: venv / file for name, file in inside.items()}}
+    for name, path in paths.items():
         monkeypatch.setattr(module, name, path)
     monkeypatch.setattr(module, "VENV_SIZE_BYTES", 0)
     monkeypatch.setattr(module, "TEMP_SIZE_BYTES", 0)
@@ -96,7 +111,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 
 
 def test_pips_own_configuration_is_tried_first(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    assert house.setup.choose_index(house.pip) == []
+    assert house.setup.choose_torch(house.pip) == (LOCK, [])
     (call,) = house.calls()
     assert "--extra-index-url" not in call
     assert "--require-hashes" in call
@@ -106,20 +121,54 @@ def test_pips_own_configuration_is_tried_first(house: House, capsys: pytest.Capt
 def test_pytorchs_index_comes_second_and_is_said(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     house.fails(plain=NOT_FOUND)
     index = ["--extra-index-url", house.setup.TORCH_INDEX]
-    assert house.setup.choose_index(house.pip) == index
+    assert house.setup.choose_torch(house.pip) == (LOCK, index)
     first, second = house.calls()
     assert "--extra-index-url" not in first
     assert [word for word in second if word in index] == index
     assert capsys.readouterr().out == f"setup: torch==2.13.0+cpu comes from {house.setup.TORCH_INDEX}\n"
 
 
-def test_a_torch_that_is_nowhere_is_told_with_both_reasons(house: House) -> None:
-    house.fails(plain=IMPOSSIBLE, with_index=NOT_FOUND)
+def test_pypis_own_build_comes_third_with_its_size_in_one_line(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.fails(plain=NOT_FOUND, with_index=NOT_FOUND)
+    lock, options = house.setup.choose_torch(house.pip)
+    assert options == []
+    assert lock == LOCK.split("torch==")[0] + "ray==2.60.0 \\\n    --hash=sha256:cc\n" + PYPI_TORCH
+    assert "--extra-index-url" not in house.calls()[-1]
+    assert capsys.readouterr().out == (
+        "setup: torch==2.13.0+cpu comes neither from pip's own configuration nor from"
+        f" {house.setup.TORCH_INDEX}: PyPI's torch==2.13.0, {house.setup.PYPI_TORCH_WORDS}\n"
+    )
+
+
+def test_the_lock_with_pypis_build_is_what_is_installed(house: House) -> None:
+    house.fails(plain=NOT_FOUND, with_index=NOT_FOUND)
+    house.setup.set_up()
+    assert str(house.setup.INSTALLED_LOCK) in [call[-1] for call in house.calls()]
+    installed = house.setup.INSTALLED_LOCK.read_text()
+    assert "+cpu" not in installed
+    assert "torch==2.13.0 " in installed
+    house.setup.set_up()
+    assert house.calls() == []
+
+
+def test_pypis_build_needs_more_room(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.setup, "PYPI_TORCH_SIZE_BYTES", 1 << 62)
+    house.setup.choose_torch(house.pip)
+    house.fails(plain=NOT_FOUND, with_index=NOT_FOUND)
+    with pytest.raises(house.setup.Stop, match=r"GB free, 4611686018 GB are needed$"):
+        house.setup.choose_torch(house.pip)
+
+
+def test_a_torch_that_is_nowhere_is_told_with_every_reason(house: House) -> None:
+    house.fails(plain=IMPOSSIBLE, with_index=NOT_FOUND, pypi="ERROR: the hashes do not match")
     with pytest.raises(house.setup.Stop) as stopped:
-        house.setup.choose_index(house.pip)
+        house.setup.choose_torch(house.pip)
     assert str(stopped.value) == (
         "torch==2.13.0+cpu cannot be installed (pip's own configuration: no wheel fits torch==2.13.0+cpu and"
-        " (constraint) torch<2.13; https://download.pytorch.org/whl/cpu: no wheel of torch==2.13.0+cpu can be found)"
+        " (constraint) torch<2.13; https://download.pytorch.org/whl/cpu: no wheel of torch==2.13.0+cpu can be found;"
+        " PyPI's torch==2.13.0: the hashes do not match)"
     )
 
 
@@ -145,7 +194,7 @@ def test_a_second_run_installs_nothing(house: House) -> None:
     house.setup.set_up()
     steps = [call[-1] for call in house.calls()]
     assert steps[0] == "--version"
-    assert steps[-2:] == [str(house.setup.LOCK), str(house.folder)]
+    assert steps[-2:] == [str(house.setup.INSTALLED_LOCK), str(house.folder)]
     house.setup.set_up()
     assert house.calls() == []
 
@@ -158,7 +207,7 @@ def test_only_what_changed_is_installed_again(house: House) -> None:
     assert [call[-1] for call in house.calls()] == ["--version", str(house.folder)]
     (house.folder / "lock.txt").write_text(LOCK.replace("aa", "dd"))
     house.setup.set_up()
-    assert str(house.setup.LOCK) in [call[-1] for call in house.calls()]
+    assert str(house.setup.INSTALLED_LOCK) in [call[-1] for call in house.calls()]
 
 
 def test_an_install_that_failed_is_told_and_tried_again(house: House) -> None:
@@ -169,7 +218,7 @@ def test_an_install_that_failed_is_told_and_tried_again(house: House) -> None:
     house.calls()
     house.fails()
     house.setup.set_up()
-    assert str(house.setup.LOCK) in [call[-1] for call in house.calls()]
+    assert str(house.setup.INSTALLED_LOCK) in [call[-1] for call in house.calls()]
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_fetched(
@@ -181,8 +230,14 @@ def test_a_disk_without_room_is_refused_before_anything_is_fetched(
     assert [call[-1] for call in house.calls()] == ["--version"]
 
 
-def test_the_real_lock_pins_torch_with_its_hashes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(house.setup, "LOCK", SETUP.parents[1] / "envs" / "cpu-dev.txt")
-    entry = house.setup.torch_requirement()
-    assert entry.startswith("torch==")
-    assert "--hash=sha256:" in entry
+def test_the_real_locks_pin_both_builds_of_one_torch_with_hashes(house: House) -> None:
+    envs = SETUP.parents[1] / "envs"
+    lock, pypi_torch = ((envs / f"{name}.txt").read_text() for name in ("cpu-dev", "cpu-pypi"))
+    both = [house.setup.torch_requirement(text) for text in (lock, house.setup.with_pypi_torch(lock, pypi_torch))]
+    assert all("--hash=sha256:" in entry for entry in both)
+    first, second = (entry.split()[0] for entry in both)
+    assert first == f"{second}+cpu"
+    replaced = house.setup.with_pypi_torch(lock, pypi_torch)
+    names = re.findall(r"^([\w.-]+)==", replaced, re.MULTILINE)
+    assert len(names) == len(set(names))
+    assert "+cpu" not in replaced
