@@ -87,3 +87,10 @@ def foreign(found: Collection[str]) -> set[str]:
     """Those of other distributions."""
     known = {*sys.stdlib_module_names, "anneal"}
     return {name for name in found if name.partition(".")[0] not in known}
+
+
+def image_modules(service: str, *, launches: bool) -> list[str]:
+    """The package's own modules that the image of a service must be able to import."""
+    left_out = ("__main__", "anneal.registry.adapters.sql.migrations.env")  # these run when they are imported
+    found = own(closure(modules_of([service]), launches=launches))
+    return sorted(name for name in found if not name.endswith(left_out))

