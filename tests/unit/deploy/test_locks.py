@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections import defaultdict
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.architecture.import_graph import closure, foreign, modules, modules_of
+from tests.architecture.import_graph import closure, foreign, imports_in, modules, modules_of
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVS = ROOT / "deploy" / "envs"
@@ -159,6 +160,12 @@ def test_a_lock_covers_every_import_of_its_service_and_its_jobs(lock: str) -> No
         if not providers_of(name) & pins(lock).keys() and name.partition(".")[0] not in OPTIONAL.get(lock, ())
     }
     assert missing == {}
+
+
+def test_the_registrys_lock_covers_what_helm_test_runs_in_its_image() -> None:
+    file = ROOT / "charts" / "anneal" / "files" / "round_trip.py"
+    found = closure(imports_in(ast.parse(file.read_text(encoding="utf-8"))), launches=False)
+    assert {name: found[name] for name in foreign(found) if not providers_of(name) & pins("registry").keys()} == {}
 
 
 def needs(text: str) -> dict[str, set[str]]:
