@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from pydantic import ValidationError
 from typer.exceptions import Abort, TyperException
 
-from anneal.cli import contamination, explore, resources, system, work
+from anneal.cli import contamination, explore, models, resources, system, work
 from anneal.cli.app import app
 from anneal.cli.base_models import BaseModelChanged, BaseModelUnclear
 from anneal.cli.client import OperationFailed
@@ -19,7 +19,7 @@ from anneal.cli.output import explain
 from anneal.cli.up import CannotStart
 from anneal.kit.errors import Refusal
 
-COMMANDS = (contamination, explore, resources, system, work)
+COMMANDS = (contamination, explore, models, resources, system, work)
 _FOR_PEOPLE = (
     OperationFailed,
     Refusal,

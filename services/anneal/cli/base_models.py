@@ -1,37 +1,110 @@
-"""The base model a person names: a folder and a Hub id are told apart before anything starts, then it is imported."""
+"""The base model a person names: where it comes from is decided before anything starts, then it is imported."""
 
 from __future__ import annotations
 
 import os
 import re
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from anneal.cli.client import Client, Done, OnEvent, OperationFailed
+from anneal.cli import model_folder
+from anneal.cli.client import Client, OnEvent, OperationFailed
+from anneal.cli.model_folder import Uploaded
 from anneal.kit.errors import Invalid
 from anneal.kit.rpc.status import decode_status, refusal_of
+from anneal.training.domain.model_files import URI_SCHEMES
 from anneal.training.importing import check_hub_id
+from anneal.v1 import job_service_pb2 as jobs
 from anneal.v1 import model_pb2
 from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1 import training_service_pb2 as training
 
 MAX_ID = 63
+HUB, SERVER = "hub:", "server:"
+FORMS = "a folder, hub:OWNER/NAME[@REVISION], s3://BUCKET/PREFIX, gs://..., az://..., or server:/FOLDER"
+_MIB = 1 << 20
 
 
 class BaseModelUnclear(Exception):
-    """What was named is neither a folder nor a Hub id; the text says why."""
+    """What was named is no folder, Hub id or URI; the text says why."""
 
 
 class BaseModelChanged(Exception):
     """Other files were imported under the same id before."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a base model comes from; exactly one is set.
+
+    Attributes:
+        folder: a folder of this machine, which is uploaded.
+        hub_id: `owner/name` or `owner/name@revision` of the Hub, which the server fetches.
+        uri: a folder of an object store, which the server reads.
+        server_folder: a folder that an operator has mounted on the server.
+    """
+
+    folder: Path | None = None
+    hub_id: str = ""
+    uri: str = ""
+    server_folder: str = ""
+
+    def __str__(self) -> str:
+        return str(self.folder or self.uri or self.hub_id or f"{SERVER}{self.server_folder}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import came to.
+
+    Attributes:
+        model: as the registry has it.
+        skipped: the registry had these very files under this id before.
+        operation: name of the operation; empty where none was needed.
+        left_out: files of the client's folder that do not belong to a model, each with the reason.
+        uploaded: what was sent of the client's folder.
+    """
+
+    model: model_pb2.Model
+    skipped: bool
+    operation: str = ""
+    left_out: tuple[str, ...] = ()
+    uploaded: Uploaded = field(
+        default_factory=lambda: Uploaded(files=training.ModelFiles(), sent_files=(), sent_bytes=0)
+    )
+
+
+def source_of(text: str) -> Source:
+    """The source that a text names; a path that is not there must not become a Hub id, which would fail late.
+
+    Raises:
+        BaseModelUnclear: it is nothing of the kind, or its first part is a folder here, so that it reads as both a
+            folder and a Hub id.
+    """
+    if text.startswith(URI_SCHEMES):
+        return Source(uri=text)
+    if text.startswith(SERVER):
+        folder = text.removeprefix(SERVER)
+        if not folder.startswith("/"):
+            raise BaseModelUnclear(f"{text}: a folder of the server is named by its whole path, server:/...")
+        return Source(server_folder=folder)
+    if text.startswith(HUB):
+        try:
+            check_hub_id(text.removeprefix(HUB))
+        except Invalid as error:
+            raise BaseModelUnclear(f"{text}: {error}") from None
+        return Source(hub_id=text.removeprefix(HUB))
+    if "://" in text:
+        raise BaseModelUnclear(f"models are not read from {text.partition('://')[0]}://; name {FORMS}")
+    local = folder_or_hub(text)
+    return Source(hub_id=text) if local is None else Source(folder=local)
+
+
 def folder_or_hub(text: str) -> Path | None:
     """The folder that a text names, links resolved; None where it is a Hub id.
-
-    A path that is not there must not become a Hub id: that would fail late, and speak of the Hub.
 
     Raises:
         BaseModelUnclear: it is no folder and no Hub id, or its first part is a folder here, so that it reads as both.
@@ -55,27 +128,61 @@ def folder_or_hub(text: str) -> Path | None:
     return None
 
 
-def model_id_of(text: str) -> str:
-    """An id made of the last part of a folder's path or of a Hub id."""
-    folder = folder_or_hub(text)
-    tail = folder.name if folder else text.partition("@")[0].rpartition("/")[2]
-    return re.sub("[^a-z0-9]+", "-", tail.lower())[:MAX_ID].strip("-") or "base"
+def model_id_of(source: Source) -> str:
+    """An id made of the last part of a folder's path, of a URI or of a Hub id."""
+    text = source.hub_id.partition("@")[0] or str(source).rstrip("/")
+    return re.sub("[^a-z0-9]+", "-", text.rpartition("/")[2].lower())[:MAX_ID].strip("-") or "base"
 
 
-def import_model(
-    client: Client, request: training.ImportModelRequest, on_event: OnEvent
-) -> tuple[model_pb2.Model, Done]:
+def import_model(client: Client, model_id: str, source: Source, on_event: OnEvent) -> Imported:
     """Import a model, whatever was imported before: the name of a folder does not say what is in it now.
 
-    Returns:
-        The model, and the operation; `skipped` where the registry had these very files under this id before.
+    A folder of this machine is read first: where the registry has these very files under this id, nothing is sent.
+
+    Args:
+        client: of the running system.
+        model_id: id of the model.
+        source: where it comes from.
+        on_event: given the progress of reading and sending, and the events of the job.
 
     Raises:
         BaseModelChanged: the id has other files.
+        ModelFolderRefused: the folder holds no model that can be imported.
+        FileChanged: a file changed while it was sent.
         OperationFailed: the import failed otherwise.
     """
-    name = f"{request.parent}/models/{request.model_id}"
-    before = _digest(client, name)
+    before = _find(client, f"{client.parent}/models/{model_id}")
+    request = training.ImportModelRequest(parent=client.parent, model_id=model_id)
+    if source.folder is None:
+        if source.uri:
+            request.uri = source.uri
+        elif source.hub_id:
+            request.hub_id = source.hub_id
+        else:
+            request.folder = source.server_folder
+        model, operation = _run(client, request, source, on_event)
+        skipped = before is not None and before.digest == model.digest
+        return Imported(model=model, skipped=skipped, operation=operation)
+
+    def on_progress(done: int, total: int, what: str) -> None:
+        progress = jobs.Progress(done=done // _MIB, total=max(1, total // _MIB), unit="MiB", message=what)
+        on_event(jobs.JobEvent(progress=progress))
+
+    chosen = model_folder.choose(source.folder)
+    read = model_folder.read(chosen, on_progress)
+    if before is not None:
+        if before.digest != read.digest:
+            raise _changed(source, model_id)
+        return Imported(model=before, skipped=True, left_out=chosen.left_out)
+    uploaded = model_folder.upload(client, read, on_progress)
+    request.files.CopyFrom(uploaded.files)
+    model, operation = _run(client, request, source, on_event)
+    return Imported(model=model, skipped=False, operation=operation, left_out=chosen.left_out, uploaded=uploaded)
+
+
+def _run(
+    client: Client, request: training.ImportModelRequest, source: Source, on_event: OnEvent
+) -> tuple[model_pb2.Model, str]:
     request.request_id = str(uuid.uuid4())
     try:
         operation = client.wait_or_cancel(client.training.ImportModel(request).name, on_event)
@@ -83,22 +190,26 @@ def import_model(
         refusal = decode_status(error.operation.error)
         if refusal is None or refusal.reason != "MODEL_EXISTS":
             raise
-        where = request.folder or request.hub_id
-        raise BaseModelChanged(
-            f"{where} is not what was imported as model {request.model_id!r} before, and a name keeps its files: "
-            "give it another id (base_model.id in the recipe, the folder's name with --base-model), or put the old "
-            "files back"
-        ) from error
+        raise _changed(source, request.model_id) from error
     made = model_pb2.Model()
     operation.response.Unpack(made)
-    return made, Done(operation, skipped=made.digest == before)
+    return made, operation.name
 
 
-def _digest(client: Client, name: str) -> str | None:
+def _changed(source: Source, model_id: str) -> BaseModelChanged:
+    return BaseModelChanged(
+        f"{source} is not what was imported as model {model_id!r} before, and a name keeps its files: give it another "
+        "id (NAME of `anneal models import`, base_model.id in the recipe, the folder's name with --base-model), or put "
+        "the old files back"
+    )
+
+
+def _find(client: Client, name: str) -> model_pb2.Model | None:
     try:
-        return client.registry.GetModel(registry.GetModelRequest(name=name)).digest
+        found: model_pb2.Model = client.registry.GetModel(registry.GetModelRequest(name=name))
     except grpc.RpcError as error:
         refusal = refusal_of(error)
         if refusal is None or refusal.reason != "MODEL_MISSING":
             raise
         return None
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 import uuid
@@ -18,6 +17,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from anneal.cli.uploads import OnBytes, measure, send
 from anneal.kit.errors import Down
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import address_of, open_channel
@@ -35,7 +35,6 @@ from anneal.v1 import (
 from anneal.v1 import ingestion_service_pb2 as ingestion_pb
 from anneal.v1 import job_service_pb2 as jobs
 
-CHUNK_BYTES = 1 << 19
 WATCH_TRIES = 30
 WATCH_PAUSE_S = 1.0
 
@@ -233,47 +232,19 @@ class Client:
 
     # -- uploads -------------------------------------------------------------------------------------------------
 
-    def upload(
-        self, path: Path, name: str, on_bytes: Callable[[int, int], None] = lambda *_: None
-    ) -> ingestion_pb.Upload:
+    def upload(self, path: Path, name: str, on_bytes: OnBytes = lambda *_: None) -> ingestion_pb.Upload:
         """Send a file; the same file again sends nothing, a cut upload goes on where it stopped.
 
         Args:
             path: the file.
             name: its path inside the collection.
-            on_bytes: told of bytes sent and bytes in all.
+            on_bytes: given bytes sent, and bytes in all.
+
+        Raises:
+            FileChanged: it changed while it was sent.
+            grpc.RpcError: the server refused, or was away for long.
         """
-        state = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                state.update(block)
-        digest, size = state.hexdigest(), path.stat().st_size
-        upload_id = f"u-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{digest[:24]}"
-        offset = 0
-        try:
-            known = self.ingestion.GetUpload(ingestion_pb.GetUploadRequest(name=f"{self.parent}/uploads/{upload_id}"))
-            if known.complete:
-                return known
-            offset = known.committed_bytes
-        except grpc.RpcError as error:
-            missing: Any = error
-            if missing.code() is not grpc.StatusCode.NOT_FOUND:
-                raise
-        header = ingestion_pb.UploadHeader(
-            parent=self.parent, upload_id=upload_id, path=name, size_bytes=size, digest=f"sha256:{digest}"
-        )
-
-        def messages() -> Iterator[ingestion_pb.UploadDocumentsRequest]:
-            yield ingestion_pb.UploadDocumentsRequest(header=header)
-            sent = offset
-            with path.open("rb") as file:
-                file.seek(sent)
-                while block := file.read(CHUNK_BYTES):
-                    yield ingestion_pb.UploadDocumentsRequest(chunk=ingestion_pb.UploadChunk(offset=sent, data=block))
-                    sent += len(block)
-                    on_bytes(sent, size)
-
-        return self.ingestion.UploadDocuments(messages())
+        return send(self.ingestion, self.parent, measure(path), name, on_bytes).upload
 
 
 def _without_id(request: dict[str, Any]) -> dict[str, Any]:

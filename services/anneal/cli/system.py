@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from anneal.cli.app import DEFAULT_ADDRESS, DEFAULT_HTTP, Session, app, data_dir
+from anneal.cli.base_models import FORMS
 from anneal.cli.client import Client
 from anneal.cli.loop import ask
 from anneal.cli.loop.recipe import Loaded, load
@@ -27,9 +28,7 @@ from anneal.cli.up import CannotStart, Local, serve, state_of
 from anneal.kit.jobs.launcher import die_with_parent
 from anneal.kit.rpc.process import run_process
 
-BaseModel = Annotated[
-    str, typer.Option(help="A local folder or a Hub id (owner/name) instead of the recipe's base model.")
-]
+BaseModel = Annotated[str, typer.Option(help=f"Instead of the recipe's base model: {FORMS}.")]
 PROMETHEUS_PORT = 7690
 """Its own default, 9090, is where a Prometheus that is installed as a service already listens."""
 START_S = 120.0

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from anneal.cli.app import Session, app
-from anneal.cli.base_models import folder_or_hub, import_model, model_id_of
+from anneal.cli.base_models import FORMS, import_model, model_id_of, source_of
 from anneal.cli.output import as_dict
 from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, model_pb2
 from anneal.v1 import curation_service_pb2 as curation
@@ -119,24 +119,21 @@ def curate(
     _run(session, "curate", client.curation.CurateDataset, request, "curate", made)
 
 
-Base = Annotated[str, typer.Option("--base-model", help="Registered model, a folder, or a Hub id (owner/name).")]
+Base = Annotated[str, typer.Option("--base-model", help=f"Registered model; or what is imported first: {FORMS}.")]
 Spec = Annotated[Path | None, typer.Option("--spec", help="YAML file with a TrainingSpec.", exists=True)]
 Method = Annotated[str, typer.Option(help="lora or full, when there is no --spec.")]
 
 
 def _base(session: Session, client: Any, value: str) -> str:
-    """The resource name of a base model; a folder or a Hub id is imported first."""
+    """The resource name of a base model; what is no name of one is imported first."""
     if value.startswith("projects/") or ("/" not in value and not Path(value).is_dir()):
         return session.name("models", value)
-    folder = folder_or_hub(value)
-    request = training.ImportModelRequest(parent=client.parent, model_id=model_id_of(value))
-    if folder is not None:
-        request.folder = str(folder)
-    else:
-        request.hub_id = value
+    source = source_of(value)
     with session.output.job("import base model") as watcher:
-        made, _ = import_model(client, request, watcher)
-    return made.name
+        imported = import_model(client, model_id_of(source), source, watcher)
+    if imported.left_out:
+        session.output.line(f"left out: {', '.join(imported.left_out)}")
+    return imported.model.name
 
 
 def _spec(spec: Path | None, method: str) -> training.TrainingSpec:

@@ -13,7 +13,8 @@ class IngestionOptions(Options):
     """Limits that keep bad input from hurting anybody. Sizes are bytes.
 
     Attributes:
-        max_upload_bytes: largest file.
+        max_upload_bytes: largest file; one file of weights as transformers writes it, 50 GB, is below the default. The
+            volume of `/data` holds each file until it is whole.
         max_line_bytes: longest line or record of a row file; a longer one is quarantined.
         max_json_depth: deepest nesting of a row.
         max_members: most files in an archive.
@@ -22,7 +23,7 @@ class IngestionOptions(Options):
         max_expansion: most expanded bytes per packed byte.
     """
 
-    max_upload_bytes: int = Field(default=8 << 30, gt=0)
+    max_upload_bytes: int = Field(default=48 << 30, gt=0)
     max_line_bytes: int = Field(default=RowLimits().max_line_bytes, gt=0)
     max_json_depth: int = Field(default=64, gt=0)
     max_members: int = Field(default=ArchiveLimits().max_members, gt=0)

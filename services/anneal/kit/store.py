@@ -48,6 +48,11 @@ class BlobDamaged(NotYet):
     reason = "BLOB_DAMAGED"
 
 
+def tree_bytes(files: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The blob that lists a tree's files, path -> `{digest, size_bytes}`; its digest is the tree's."""
+    return canonical_json({"format": TREE_FORMAT, "files": files})
+
+
 def safe_relative_path(path: str, field: str = "path") -> str:
     """The path itself, when it stays below its root.
 
@@ -289,7 +294,7 @@ class Store:
             if path.is_file() and not path.is_symlink():
                 name = path.relative_to(folder).as_posix()
                 files[name] = {"digest": self.put_file(path), "size_bytes": path.stat().st_size}
-        return self.put_bytes(canonical_json({"format": TREE_FORMAT, "files": files}))
+        return self.put_bytes(tree_bytes(files))
 
     def tree(self, digest: str) -> dict[str, dict[str, Any]]:
         """The files of a tree: path -> `{digest, size_bytes}`.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from anneal.kit.errors import Denied, Exists, Invalid, Missing, NotYet, Refusal
-from anneal.training.domain.errors import SpecInvalid, TrainingRefused
+from anneal.kit.errors import Conflict, Denied, Exists, Invalid, Missing, NotYet, Refusal
+from anneal.training.domain.errors import BaseUnusable, SpecInvalid, TrainingRefused
 
 
 class FolderNotAllowed(Denied):
@@ -30,6 +30,42 @@ class HubModelGated(Denied):
     """The model's owner has to let the caller in first."""
 
     reason = "HUB_MODEL_GATED"
+
+
+class ModelUriNotAllowed(Denied):
+    """The URI is not below one that the settings allow, or it is in the system's own store."""
+
+    reason = "MODEL_URI_NOT_ALLOWED"
+
+
+class ModelUriMissing(Missing):
+    """There is no such bucket, or no file at that place."""
+
+    reason = "MODEL_URI_MISSING"
+
+
+class ModelUriDenied(Denied):
+    """The credentials of training's jobs may not read it."""
+
+    reason = "MODEL_URI_DENIED"
+
+
+class ModelUriChanged(Conflict):
+    """An object changed while it was read."""
+
+    reason = "MODEL_URI_CHANGED"
+
+
+class ModelUriUnreachable(NotYet):
+    """The store of the URI does not answer, fails, or cannot be opened."""
+
+    reason = "MODEL_URI_UNREACHABLE"
+
+
+class BaseModelUnusable(NotYet):
+    """The files make up no base model that can be used, which is seen before any of them is read."""
+
+    reason = BaseUnusable.reason
 
 
 class ModelTaken(Exists):

@@ -1,4 +1,4 @@
-"""Takes a base model in: which files may come, from where, and what is checked before it counts."""
+"""Imports a base model: where it may come from, what is checked before a job starts, how the job gets its files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,183 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from anneal.kit.digests import digest_of_bytes, digest_of_file, hex_of
 from anneal.kit.errors import Invalid
-from anneal.training.errors import FolderNotAllowed, HubModelGated, HubModelMissing, HubUnreachable
+from anneal.kit.jobs.context import JobContext
+from anneal.kit.store import BlobMissing, Store
+from anneal.training.adapters.model_uris import ModelUri, check_uri
+from anneal.training.domain.model_files import LEFT_OUT, PATTERNS, is_taken, what_is_missing, why_left_out
+from anneal.training.errors import (
+    BaseModelUnusable,
+    FolderNotAllowed,
+    HubModelGated,
+    HubModelMissing,
+    HubUnreachable,
+)
+from anneal.v1 import training_service_pb2 as pb
 
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md", "LICENSE*")
-"""Names of the files of a base model that are taken; nothing that is pickled, and no code."""
+MAX_FILES = 1000
+MAX_ORIGIN = 256
+_EMPTY = digest_of_bytes(b"")
+"""Of a file without a byte, which cannot be uploaded and need not be."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The files of a model in a folder of the job's own, and where they are from."""
+
+    folder: Path
+    origin: str
+
+
+def check_source(request: pb.ImportModelRequest, options: Any, store: Store) -> None:
+    """Check where an import wants to read from, as far as that needs no file of the model.
+
+    Args:
+        request: the import.
+        options: training's options.
+        store: the system's own store.
+
+    Raises:
+        Invalid: no source is named, or it cannot be one.
+        FolderNotAllowed: a folder that the settings do not allow.
+        ModelUriNotAllowed: a URI that the settings do not allow, or the system's own store.
+        BlobMissing: a file was not uploaded.
+    """
+    source = request.WhichOneof("from")
+    if source == "folder":
+        check_folder(request.folder, options.model_folders)
+    elif source == "hub_id":
+        check_hub_id(request.hub_id)
+    elif source == "uri":
+        check_uri(request.uri, options.model_uris, store.url)
+    elif source == "files":
+        check_files(request.files, store)
+    else:
+        raise Invalid.field("from", "one of `files`, `hub_id`, `uri` and `folder` is required")
+
+
+def check_files(files: pb.ModelFiles, store: Store) -> None:
+    """Check the files that a client has uploaded.
+
+    Raises:
+        Invalid: a name or a digest cannot be, or they make up no model; every wrong one is named.
+        BlobMissing: the store has not got all of them.
+    """
+    violations: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    for index, file in enumerate(files.files[: MAX_FILES + 1]):
+        field = f"files.files[{index}]"
+        if not is_taken(file.path):
+            allowed = ", ".join(PATTERNS)
+            violations.append((f"{field}.path", f"{file.path[:200]!r} is no file of a base model ({allowed})"))
+        if file.path in seen:
+            violations.append((f"{field}.path", f"{file.path[:200]!r} is named twice"))
+        seen.add(file.path)
+        try:
+            hex_of(file.digest, f"{field}.digest")
+        except Invalid as error:
+            violations.extend(error.violations)
+    if len(files.files) > MAX_FILES:
+        violations.append(("files.files", f"holds {len(files.files)} files, more than {MAX_FILES}"))
+    if missing := what_is_missing(seen):
+        violations.append(("files.files", missing))
+    if len(files.origin) > MAX_ORIGIN:
+        violations.append(("files.origin", f"has {len(files.origin)} characters, more than {MAX_ORIGIN}"))
+    if violations:
+        raise Invalid("; ".join(f"{field}: {text}" for field, text in violations[:5]), violations=violations)
+    absent = [f for f in files.files if f.digest != _EMPTY and not store.exists(f.digest)]
+    if absent:
+        raise BlobMissing(
+            f"the store has nothing of {', '.join(f.path for f in absent)}: upload it first (UploadDocuments)",
+            digest=absent[0].digest,
+        )
+
+
+def fetch(ctx: JobContext, request: pb.ImportModelRequest) -> Fetched:
+    """Get a model's files into the job's scratch folder.
+
+    Raises:
+        Refusal: the source may not be read, is not there, or changes.
+        Cancelled: the job was asked to stop.
+    """
+    source, taken = request.WhichOneof("from"), ctx.scratch / "model"
+    if source == "files":
+        return Fetched(_fetch_files(ctx, request.files, taken), request.files.origin)
+    if source == "uri":
+        uri = check_uri(request.uri, ctx.options["model_uris"], ctx.store.url)
+        return Fetched(_fetch_uri(ctx, uri), uri)
+    if source == "folder":
+        folder = check_folder(request.folder, ctx.options["model_folders"])
+        root, origin = folder, folder.name
+    else:
+        ctx.progress(0, None, "files", "downloading")
+        folder, origin = download(request.hub_id)
+        root = folder.parents[1]  # the model's own part of the cache: its files are links into it
+    ctx.check()
+    ctx.progress(0, None, "files", "reading")
+    kept = collect(folder, taken, root)
+    _log_left_out(ctx, _others(folder, taken))
+    return Fetched(kept, origin)
+
+
+def _fetch_files(ctx: JobContext, files: pb.ModelFiles, target: Path) -> Path:
+    """Copy uploaded files from the store, each checked; those that an attempt before copied stay."""
+    target.mkdir(parents=True, exist_ok=True)
+    wanted = {file.path: file.digest for file in files.files}
+    for path in target.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for number, (name, digest) in enumerate(sorted(wanted.items())):
+        ctx.check()
+        ctx.progress(number, len(wanted), "files", f"reading {name}")
+        path = target / name
+        if digest == _EMPTY:
+            path.write_bytes(b"")
+        elif not path.exists() or digest_of_file(path) != digest:
+            ctx.store.download(digest, path)
+    return target
+
+
+def _fetch_uri(ctx: JobContext, uri: str) -> Path:
+    place = ModelUri(uri)
+    ctx.progress(0, None, "MiB", f"listing {uri}")
+    found, others = place.find()
+    _require([one.name for one in found], others, uri)
+    _log_left_out(ctx, others)
+    total, done = sum(one.size_bytes for one in found), 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        ctx.check()
+        done += count
+        ctx.progress(done // _MIB, max(1, total // _MIB), "MiB", f"reading {uri}")
+
+    return place.fetch(found, ctx.scratch, on_bytes)
+
+
+def _require(names: Sequence[str], others: Sequence[str], where: str) -> None:
+    if missing := what_is_missing(names, others):
+        raise BaseModelUnusable(f"{where}: {missing}", source=where)
+
+
+def _others(source: Path, taken: Path) -> list[str]:
+    """What a folder holds beside the files that were taken."""
+    kept = {path.name for path in taken.iterdir()}
+    return sorted(f"{p.name}/" if p.is_dir() else p.name for p in source.iterdir() if p.name not in kept)
+
+
+def _log_left_out(ctx: JobContext, others: Sequence[str]) -> None:
+    if others:
+        named = ", ".join(f"{n} (a folder)" if n.endswith("/") else f"{n} ({why_left_out(n)})" for n in others[:50])
+        more = f" and {len(others) - 50} more" if len(others) > 50 else ""
+        ctx.log(f"left out: {named}{more}", level="warning")
 
 
 def check_folder(folder: str, allowed: Sequence[str]) -> Path:
@@ -64,7 +233,10 @@ def download(hub_id: str, cache: Path | None = None) -> tuple[Path, str]:
 
     name, revision = check_hub_id(hub_id)
     try:
-        folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(PATTERNS)))
+        taken, left_out = list(PATTERNS), list(LEFT_OUT)
+        given = snapshot_download(
+            name, revision=revision, cache_dir=cache, allow_patterns=taken, ignore_patterns=left_out
+        )
     except GatedRepoError as error:
         raise HubModelGated(
             f"{name} is gated: ask for access at the Hub, and give the server a token (HF_TOKEN)", hub_id=hub_id
@@ -77,20 +249,19 @@ def download(hub_id: str, cache: Path | None = None) -> tuple[Path, str]:
     except (HTTPError, OSError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise HubUnreachable(f"the Hub did not give {hub_id}: {said}", hub_id=hub_id) from error
-    return folder, f"{name}@{folder.name}"
+    return Path(given), f"{name}@{Path(given).name}"
 
 
 def collect(source: Path, target: Path, root: Path) -> Path:
     """Copy the files that are taken; a link that leads out of `root` is left out."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for pattern in PATTERNS:
-        for path in sorted(source.glob(pattern)):
-            real = path.resolve()
-            if not real.is_file() or not real.is_relative_to(root.resolve()) or (target / path.name).exists():
-                continue
-            try:
-                os.link(real, target / path.name)
-            except OSError:  # another file system
-                shutil.copyfile(real, target / path.name)
+    for path in sorted(source.iterdir()):
+        real = path.resolve()
+        if not is_taken(path.name) or not real.is_file() or not real.is_relative_to(root.resolve()):
+            continue
+        try:
+            os.link(real, target / path.name)
+        except OSError:  # another file system
+            shutil.copyfile(real, target / path.name)
     return target

@@ -204,31 +204,25 @@ def _template_digest(template: str | None) -> str:
 
 
 def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.Model:
-    """Read a base model's files, check them, and store them.
+    """Fetch a base model's files, check them, and store them.
 
     Raises:
-        Refusal: the folder may not be read, the Hub does not give the model, or it is not fit.
+        Refusal: the source may not be read, does not give the model, or the model is not fit.
     """
-    if request.WhichOneof("from") == "folder":
-        source = importing.check_folder(request.folder, ctx.options["model_folders"])
-        root, origin = source, source.name
-    else:
-        ctx.progress(0, None, "files", "downloading")
-        source, origin = importing.download(request.hub_id)
-        root = source.parents[1]  # the model's own part of the cache: its files are links into it
+    fetched = importing.fetch(ctx, request)
     ctx.check()
-    ctx.progress(0, None, "files", "reading and checking")
-    taken = importing.collect(source, ctx.scratch / "model", root)
+    ctx.progress(0, None, "files", "checking")
 
     from anneal.training.run import describe_model
 
     try:
-        made = describe_model(taken)
+        made = describe_model(fetched.folder)
     except TrainingRefused as error:
         raise refusal_of(error) from error
     ctx.check()
-    digest = ctx.store.put_tree(taken)
-    shutil.rmtree(taken)
+    ctx.progress(0, None, "files", "storing")
+    digest = ctx.store.put_tree(fetched.folder)
+    shutil.rmtree(fetched.folder)
     return model_pb2.Model(
         name=f"{request.parent}/models/{request.model_id}",
         digest=digest,
@@ -236,5 +230,5 @@ def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.M
         parameter_count=made["parameter_count"],
         context_length=made["context_length"],
         chat_template_digest=_template_digest(made["chat_template"]),
-        origin=origin,
+        origin=fetched.origin,
     )

@@ -17,7 +17,7 @@ from anneal.training import codec
 from anneal.training.adapters.registry import Registry
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.errors import ModelTaken
-from anneal.training.importing import check_folder, check_hub_id
+from anneal.training.importing import check_source
 from anneal.training.settings import TrainingOptions
 from anneal.v1 import dataset_pb2
 from anneal.v1 import training_service_pb2 as pb
@@ -80,17 +80,12 @@ class Orders:
         """Accept an import.
 
         Raises:
-            Refusal: the order is impossible, or the folder is not one to read from.
+            Refusal: the request is impossible, or its source is not one to read from.
         """
         names.parse(request.parent, "project", "parent")
         names.check_id(request.model_id, "model_id")
-        source = request.WhichOneof("from")
-        if source == "folder":
-            await asyncio.to_thread(check_folder, request.folder, self._options.model_folders)
-        elif source == "hub_id":
-            check_hub_id(request.hub_id)
-        else:
-            raise Invalid.field("folder", "give a folder or a hub_id")
+        if not await self._jobs.knows(request.parent, request.request_id):
+            await asyncio.to_thread(check_source, request, self._options, self._store)
         self._jobs.check("import_model", request)
         if request.validate_only:
             return _validated()

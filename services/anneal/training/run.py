@@ -168,17 +168,17 @@ def describe_artifact(makes: str, folder: Path) -> dict[str, Any]:
 
 
 def describe_model(folder: Path) -> dict[str, Any]:
-    """Read a whole base model and return what the registry keeps of it.
+    """Check a whole base model, one weight at a time, and return what the registry keeps of it.
 
     Raises:
-        BaseUnusable: configuration, tokenizer or chat template are missing or cannot be read, or a weight is missing
-            or not finite.
+        BaseUnusable: configuration, tokenizer or chat template are missing or cannot be read, a file is missing or
+            damaged, or a weight is missing or not finite.
     """
     base = open_base_model(folder)
     template = base.tokenizer.chat_template
     if not isinstance(template, str):
         raise BaseUnusable("the tokenizer has no single chat template, so conversations cannot be rendered")
-    model = base.load(torch.float32)
+    model = base.check_weights()
     return {
         "architecture": (base.config.architectures or [type(model).__name__])[0],
         "parameter_count": sum(p.numel() for p in model.parameters()),

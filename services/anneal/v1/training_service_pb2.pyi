@@ -374,8 +374,66 @@ class CreateTrainingJobRequest(_message.Message):
 Global___CreateTrainingJobRequest: _TypeAlias = CreateTrainingJobRequest  # noqa: Y015
 
 @_typing.final
+class ModelFile(_message.Message):
+    """A file of a base model, whose bytes are in the object store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its name in the model's folder, such as `model-00001-of-00004.safetensors`: safetensors, JSON, a tokenizer, a chat
+    template, README or LICENSE. Other files, folders among them, are refused.
+    """
+    digest: _builtins.str
+    """`sha256:<hex>` of its bytes, as a complete upload has it."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelFile: _TypeAlias = ModelFile  # noqa: Y015
+
+@_typing.final
+class ModelFiles(_message.Message):
+    """The files of a base model that a client has uploaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILES_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """What they were called where they come from, such as the name of the client's folder; becomes the model's `origin`.
+    At most 256 characters.
+    """
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFile]:
+        """At most 1000; `config.json` and a safetensors file among them."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Iterable[Global___ModelFile] | None = ...,
+        origin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelFiles: _TypeAlias = ModelFiles  # noqa: Y015
+
+@_typing.final
 class ImportModelRequest(_message.Message):
-    """Registers a base model from a folder or the Hub."""
+    """Registers a base model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -383,6 +441,8 @@ class ImportModelRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     FOLDER_FIELD_NUMBER: _builtins.int
     HUB_ID_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
@@ -391,13 +451,22 @@ class ImportModelRequest(_message.Message):
     model_id: _builtins.str
     """Id of the new model."""
     folder: _builtins.str
-    """A folder the service can read; only below the folders its settings allow."""
+    """A folder that an operator has mounted on the server; only below the folders its settings allow."""
     hub_id: _builtins.str
     """A model of the Hugging Face Hub: `owner/name`, or `owner/name@revision`."""
+    uri: _builtins.str
+    """A folder of an object store: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. The job reads
+    it with the credentials in its own environment; only below the prefixes that the service's settings allow, and
+    never in the system's own store.
+    """
     request_id: _builtins.str
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything that needs no file of the model, start nothing."""
+    @_builtins.property
+    def files(self) -> Global___ModelFiles:
+        """Files that were uploaded with `IngestionService.UploadDocuments`."""
+
     @_builtins.property
     def demand(self) -> _demand_pb2.Demand:
         """What the job may use at most."""
@@ -409,15 +478,17 @@ class ImportModelRequest(_message.Message):
         model_id: _builtins.str = ...,
         folder: _builtins.str = ...,
         hub_id: _builtins.str = ...,
+        files: Global___ModelFiles | None = ...,
+        uri: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "folder", b"folder", "from", b"from", "hub_id", b"hub_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "files", b"files", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "uri", b"uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "files", b"files", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "uri", b"uri", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["folder", "hub_id"]  # noqa: Y015
+    _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["folder", "hub_id", "files", "uri"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
 

@@ -80,8 +80,14 @@ class TrainingServiceServicer:
     def ImportModel(self, request, context):
         """Registers a base model. The operation resolves to the `Model`.
 
-        Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, ALREADY_EXISTS/REQUEST_ID_REUSED,
+        Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, PERMISSION_DENIED/MODEL_URI_NOT_ALLOWED,
+        NOT_FOUND/BLOB_MISSING (a file of `files` was not uploaded), ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: FAILED_PRECONDITION/BASE_MODEL_UNUSABLE (a file is missing, damaged or cannot be used),
+        ALREADY_EXISTS/MODEL_EXISTS (the id names other files), NOT_FOUND/HUB_MODEL_MISSING,
+        PERMISSION_DENIED/HUB_MODEL_GATED, FAILED_PRECONDITION/HUB_UNREACHABLE, NOT_FOUND/MODEL_URI_MISSING (no such bucket,
+        or no file there), PERMISSION_DENIED/MODEL_URI_DENIED, ABORTED/MODEL_URI_CHANGED (an object changed while it was
+        read), FAILED_PRECONDITION/MODEL_URI_UNREACHABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

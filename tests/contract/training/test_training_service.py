@@ -96,7 +96,7 @@ async def test_what_cannot_be_imported_is_refused_at_once(house: House, tmp_path
         ["folder"],
     )
     assert (await refused(ask(hub_id="no slash")))[2] == ["hub_id"]
-    assert (await refused(ask()))[2] == ["folder"]
+    assert (await refused(ask()))[2] == ["from"]
     assert (await refused(ask(model_id="No!", hub_id="a/b")))[2] == ["model_id"]
     assert (await refused(ask(parent="x", hub_id="a/b")))[2] == ["parent"]
 

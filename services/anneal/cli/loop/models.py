@@ -34,15 +34,17 @@ class Models:
 
     def import_base(self) -> model_pb2.Model:
         """Bring the recipe's base model in."""
-        source = self._desk.recipe.base_model
-        request = training.ImportModelRequest(parent=self._desk.parent, model_id=source.id, hub_id=source.hub_id)
-        if source.folder is not None:
-            request.folder = str(self._desk.loaded.path(source.folder))
+        model_id, source = self._desk.recipe.base_model.id, self._desk.loaded.base_model
         with self._desk.step("import base model") as step:
             with self._desk.output.job(step.name) as watcher:
-                made, done = import_model(self._desk.client, request, watcher)
-            step.state, step.operation = "skipped" if done.skipped else "done", done.operation.name
+                imported = import_model(self._desk.client, model_id, source, watcher)
+            made = imported.model
+            step.state, step.operation = "skipped" if imported.skipped else "done", imported.operation
             step.detail = f"{made.architecture}, {made.parameter_count / 1e6:.1f} M parameters, {made.digest[7:19]}"
+            if imported.uploaded.sent_bytes:
+                step.detail += f", sent {imported.uploaded.sent_bytes / 1e6:,.1f} MB"
+        if imported.left_out:
+            self._desk.output.line(f"  {step.name}: left out: {', '.join(imported.left_out)}")
         return made
 
     def _train(self, task: Task, base: model_pb2.Model) -> adapter_pb2.AdapterVersion:

@@ -10,9 +10,10 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from anneal.cli.base_models import folder_or_hub, model_id_of
+from anneal.cli.base_models import Source, model_id_of, source_of
 from anneal.kit import names
 from anneal.kit.errors import Invalid
+from anneal.training.domain.model_files import URI_SCHEMES
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import evaluation_pb2 as evaluation
 from anneal.v1 import training_service_pb2 as training
@@ -41,16 +42,30 @@ class Part(BaseModel):
 
 
 class BaseModelSource(Part):
-    """The base model: a folder beside the recipe, or a Hub id."""
+    """The base model, from one of four places.
+
+    Attributes:
+        id: id that it gets in the project.
+        folder: a folder of this machine, relative to the recipe's; it is uploaded.
+        hub_id: `owner/name` or `owner/name@revision` of the Hub, which the server fetches.
+        uri: `s3://bucket/prefix`, `gs://...` or `az://...`, which the server reads with its own credentials.
+        server_folder: a folder that an operator has mounted on the server and allowed (`training.model_folders`).
+    """
 
     id: Id
     folder: Path | None = None
     hub_id: str = ""
+    uri: str = ""
+    server_folder: str = ""
 
     @model_validator(mode="after")
     def _one_source(self) -> BaseModelSource:
-        if (self.folder is None) == (not self.hub_id):
-            raise ValueError("give either `folder` or `hub_id`")
+        if sum(map(bool, (self.folder, self.hub_id, self.uri, self.server_folder))) != 1:
+            raise ValueError("give exactly one of `folder`, `hub_id`, `uri` and `server_folder`")
+        if self.uri and not self.uri.startswith(URI_SCHEMES):
+            raise ValueError(f"`uri` begins with none of {', '.join(URI_SCHEMES)}")
+        if self.server_folder and not self.server_folder.startswith("/"):
+            raise ValueError("`server_folder` is the whole path of a folder of the server")
         return self
 
 
@@ -141,6 +156,13 @@ class Loaded:
             self.policy(task, "projects/p/benchmarks/b")
             self.steps(task)
 
+    @property
+    def base_model(self) -> Source:
+        """Where the base model comes from."""
+        said = self.recipe.base_model
+        folder = self.path(said.folder) if said.folder else None
+        return Source(folder=folder, hub_id=said.hub_id, uri=said.uri, server_folder=said.server_folder)
+
     def path(self, path: Path) -> Path:
         """A path of the recipe, which is relative to the recipe's own folder."""
         return (self.folder / path).resolve()
@@ -207,11 +229,11 @@ def load(path: Path, base_model: str = "") -> Loaded:
 
     Args:
         path: the recipe.
-        base_model: a folder or a Hub id that takes the place of the recipe's base model; empty keeps that.
+        base_model: what takes the place of the recipe's base model, as `source_of` reads it; empty keeps that.
 
     Raises:
         RecipeUnreadable: it cannot be read, or names files or templates that are not there.
-        BaseModelUnclear: `base_model` is neither a folder nor a Hub id.
+        BaseModelUnclear: `base_model` is nothing that a model can be imported from.
         pydantic.ValidationError: a key is unknown, missing or of the wrong type.
     """
     value = _yaml(path)
@@ -224,5 +246,11 @@ def load(path: Path, base_model: str = "") -> Loaded:
 
 
 def _source_of(text: str) -> BaseModelSource:
-    folder = folder_or_hub(text)
-    return BaseModelSource(id=model_id_of(text), folder=folder, hub_id="" if folder else text)
+    source = source_of(text)
+    return BaseModelSource(
+        id=model_id_of(source),
+        folder=source.folder,
+        hub_id=source.hub_id,
+        uri=source.uri,
+        server_folder=source.server_folder,
+    )

@@ -72,7 +72,8 @@ class Uploads:
             announced = Announced(**json.loads((place / "header.json").read_text()))
         except OSError:
             raise UploadMissing(f"there is no upload {name}", upload=name) from None
-        if (place / "complete").exists():
+        # A store that was emptied, or exchanged, has lost what was complete: it is sent again.
+        if (place / "complete").exists() and self._store.exists(announced.digest):
             return UploadState(announced=announced, committed_bytes=announced.size_bytes, complete=True)
         part = place / "part"
         size = part.stat().st_size if part.exists() else 0

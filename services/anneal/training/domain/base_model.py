@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from anneal.training.domain.errors import BaseUnusable, SpecInvalid
+from anneal.training.domain.model_files import INDEX, missing_shards, what_is_missing
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SLICE = 1 << 24
+"""Numbers that are looked at together when weights are only checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,31 @@ class BaseModel:
         model, report = AutoModelForCausalLM.from_pretrained(
             self.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise BaseUnusable(f"the base model lacks {len(missing)} weights, such as {missing[0]}", missing=missing[0])
+        _check_missing(report)
         for name, weight in model.named_parameters():
-            if not torch.isfinite(weight).all():
-                raise BaseUnusable(f"the base model's weight {name} is not finite", weight=name)
+            _check_finite(name, weight)
+        return model
+
+    def check_weights(self) -> PreTrainedModel:
+        """Check every weight, one at a time, in the memory that the largest of them needs; returns the model's shape.
+
+        Raises:
+            BaseUnusable: a file is missing or damaged, or a weight is missing, of another shape, or not finite.
+        """
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 - no mapping
+                        _check_finite(name, file.get_tensor(name))
+            except (SafetensorError, OSError) as error:
+                raise BaseUnusable(f"{path.name} is damaged: {_first_line(error)}", file=path.name) from error
+        try:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                self.folder, device_map="meta", use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            raise BaseUnusable(f"the base model cannot be loaded: {_first_line(error)}") from error
+        _check_missing(report)
         return model
 
     def skeleton(self) -> PreTrainedModel:
@@ -75,13 +97,14 @@ def open_base_model(folder: Path) -> BaseModel:
     Raises:
         BaseUnusable: there is no configuration, tokenizer or safetensors file, or the model brings code of its own.
     """
-    if not (folder / "config.json").is_file():
-        raise BaseUnusable("the base model's folder has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
-        held = f"only {', '.join(pickles)}: pickled weights are never loaded" if pickles else "no weights at all"
-        raise BaseUnusable(f"the base model's folder has no safetensors file but {held}")
-    if "auto_map" in json.loads((folder / "config.json").read_text()):
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    if missing := what_is_missing(names, names):
+        raise BaseUnusable(f"the base model's folder: {missing}")
+    if INDEX in names:
+        absent = missing_shards(names, dict(_json(folder / INDEX).get("weight_map", {})))
+        if absent:
+            raise BaseUnusable(f"the base model's folder lacks {', '.join(absent[:5])}, which {INDEX} names")
+    if "auto_map" in _json(folder / "config.json"):
         raise BaseUnusable("the base model brings its own code (auto_map), which is never run")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -89,6 +112,35 @@ def open_base_model(folder: Path) -> BaseModel:
     except (OSError, ValueError, KeyError) as error:
         raise BaseUnusable(f"the base model's folder cannot be read: {_first_line(error)}") from error
     return BaseModel(folder, config, tokenizer)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A file's mapping.
+
+    Raises:
+        BaseUnusable: it holds none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BaseUnusable(f"{path.name} is not JSON: {_first_line(error)}", file=path.name) from error
+    if not isinstance(value, dict):
+        raise BaseUnusable(f"{path.name} holds no mapping", file=path.name)
+    return value
+
+
+def _check_missing(report: Any) -> None:
+    if missing := sorted(report["missing_keys"]):
+        raise BaseUnusable(f"the base model lacks {len(missing)} weights, such as {missing[0]}", missing=missing[0])
+
+
+def _check_finite(name: str, weight: torch.Tensor) -> None:
+    if not weight.is_floating_point():
+        return
+    for some in torch.split(weight.detach().reshape(-1), _SLICE):
+        # 8-bit floats know no `isfinite`.
+        if not torch.isfinite(some.float() if some.itemsize == 1 else some).all():
+            raise BaseUnusable(f"the base model's weight {name} is not finite", weight=name)
 
 
 def _first_line(error: Exception) -> str:

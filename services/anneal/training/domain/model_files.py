@@ -1,0 +1,77 @@
+"""Which files make up a base model: what is taken of a folder, and what has to be among it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md", "LICENSE*")
+"""Names of the files of a base model that are taken; nothing that is pickled, and no code."""
+LEFT_OUT = ("consolidated*.safetensors",)
+"""Names among them that are not: the same weights again, in the layout of their maker's own library."""
+URI_SCHEMES = ("s3://", "gs://", "az://")
+"""Beginnings of the URIs of object stores that models are read from."""
+INDEX = "model.safetensors.index.json"
+"""Names the weights of each file where a model has more than one."""
+
+_OTHER_FORMATS: Mapping[str, str] = {
+    ".bin": "pickled",
+    ".pt": "pickled",
+    ".pth": "pickled",
+    ".ckpt": "pickled",
+    ".pkl": "pickled",
+    ".gguf": "llama.cpp's format",
+    ".ggml": "llama.cpp's format",
+    ".h5": "Keras' format",
+    ".msgpack": "Flax' format",
+    ".onnx": "ONNX",
+    ".nemo": "NeMo's format",
+    ".mlmodel": "Core ML's format",
+}
+"""Ending of a file that may hold weights, and what it is called."""
+
+
+def is_taken(name: str) -> bool:
+    """Whether a file of this name, directly in the model's folder, belongs to a base model."""
+    if "/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."):
+        return False
+    return any(fnmatchcase(name, p) for p in PATTERNS) and not any(fnmatchcase(name, p) for p in LEFT_OUT)
+
+
+def why_left_out(name: str) -> str:
+    """Why a file that is not taken is not, in a few words."""
+    ending = name[name.rfind(".") :].lower() if "." in name else ""
+    if ending in _OTHER_FORMATS:
+        kind = _OTHER_FORMATS[ending]
+        return f"{kind}, never loaded" if kind == "pickled" else f"{kind}, not safetensors"
+    if ending == ".py":
+        return "code, never run"
+    if any(fnmatchcase(name, p) for p in LEFT_OUT):
+        return "the same weights in another layout"
+    return "no file of a base model"
+
+
+def what_is_missing(names: Collection[str], others: Collection[str] = ()) -> str:
+    """What a folder lacks to be a base model, in one line; empty when it lacks nothing.
+
+    Args:
+        names: the files that are taken.
+        others: the files and folders beside them.
+    """
+    if "config.json" not in names:
+        return "there is no config.json, so this is no folder of a model that transformers can load"
+    if any(name.endswith(".safetensors") for name in names):
+        return ""
+    held = [f"{name} ({why_left_out(name)})" for name in sorted(others) if _is_weights(name)]
+    if not held:
+        return "there is no *.safetensors file, and no weights in another format"
+    return f"there is no *.safetensors file but {', '.join(held)}; convert it: save_pretrained of transformers"
+
+
+def missing_shards(names: Collection[str], weight_map: Mapping[str, str]) -> list[str]:
+    """The files that the index of a model's weights names and that are not there."""
+    return sorted(set(weight_map.values()) - set(names))
+
+
+def _is_weights(name: str) -> bool:
+    return "." in name and name[name.rfind(".") :].lower() in _OTHER_FORMATS
