@@ -61,5 +61,6 @@ def summary(imported: Imported) -> list[str]:
     if sent.files.files:
         known = len(sent.files.files) - len(sent.sent_files)
         lines.append(f"sent: {len(sent.sent_files)} files, {sent.sent_bytes:,} bytes; already there: {known} files")
-    lines.append("unchanged, skipped" if imported.skipped else "imported")
+    done = "unchanged, skipped" if imported.skipped else "imported"
+    lines.append(f"{done}: {imported.model.name} {imported.model.digest}")
     return lines

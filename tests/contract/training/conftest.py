@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from anneal.ingestion.bootstrap import build as build_ingestion
 from anneal.v1 import dataset_pb2, model_pb2
 from tests.fixtures.tiny_model import write_base
 from tests.fixtures.training_house import House, running, small_rows
@@ -14,7 +15,7 @@ from tests.fixtures.training_house import House, running, small_rows
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with running(tmp_path_factory.mktemp("house")) as found:
+    async with running(tmp_path_factory.mktemp("house"), others=[build_ingestion]) as found:
         yield found
 
 
