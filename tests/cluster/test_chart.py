@@ -2,19 +2,17 @@
 
 It needs, in the environment: `KUBECONFIG`; `ANNEAL_CLUSTER_PREFIX`, the path of images that the cluster can pull, as in
 `registry.example/anneal`; and may have `ANNEAL_CLUSTER_TAG`. It makes a namespace of its own and deletes it. `kubectl`
-must be on PATH: it forwards ports and copies the base model.
+must be on PATH: it forwards ports.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,19 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.e2e.small_loop import EXAMPLE, ROOT, small_recipe
+from tests.e2e.small_loop import ROOT, small_recipe
 
 CHART = ROOT / "charts" / "anneal"
-BASE = EXAMPLE.parent / "tiny-base" / "model"
 NEEDED = ("KUBECONFIG", "ANNEAL_CLUSTER_PREFIX")
 MISSING = [name for name in NEEDED if not os.environ.get(name)] + ([] if shutil.which("kubectl") else ["kubectl"])
 START_S = 900
-UNPACK = """
-import sys, tarfile
-tarfile.open(fileobj=sys.stdin.buffer, mode="r|").extractall(sys.argv[1], filter="data")
-"""
 
 pytestmark = [
     pytest.mark.cluster,
@@ -142,16 +134,7 @@ def test_helm_test_passes(release: Release) -> None:
 
 
 def test_the_loop_runs(release: Release, tmp_path: Path) -> None:
-    base = shutil.copytree(BASE, tmp_path / "base")  # the pod reads a base model at the path that the recipe names
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        archive.add(base, arcname=".")
-    unpack = ["python", "-c", UNPACK, str(base)]
-    release.kubectl("exec", "--stdin", release.pod, "--", *unpack, input=packed.getvalue())
     recipe = small_recipe(tmp_path)
-    said = yaml.safe_load(recipe.read_text())
-    said["base_model"]["folder"] = str(base)
-    recipe.write_text(yaml.safe_dump(said))
     with release.reached() as environment:
         anneal(environment, "run", str(recipe), "--report", str(tmp_path / "report"))
     assert (tmp_path / "report" / "index.html").is_file()

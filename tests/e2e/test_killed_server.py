@@ -12,12 +12,13 @@ import pytest
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
+from anneal.cli.base_models import import_model
 from anneal.cli.client import Client
 from anneal.cli.loop.recipe import load
 from anneal.kit.datasets import DatasetWriter
 from anneal.kit.records import to_table
 from anneal.kit.store import Store
-from anneal.v1 import adapter_pb2, dataset_pb2, model_pb2
+from anneal.v1 import adapter_pb2, dataset_pb2
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import ingestion_service_pb2 as ingestion
 from anneal.v1 import job_service_pb2 as jobs
@@ -197,10 +198,7 @@ def test_curate(killed: Killed) -> None:
 
 def test_train(killed: Killed, rows: Any) -> None:
     version, loaded, task = rows
-    base = model_pb2.Model()
-    folder = str(loaded.path(loaded.recipe.base_model.folder))
-    model_order = training.ImportModelRequest(parent=killed.client.parent, model_id="tiny", folder=folder)
-    killed.undisturbed("training.ImportModel", model_order, "import_model", base)
+    base = import_model(killed.client, "tiny", loaded.base_model, lambda _: None).model
     spec = loaded.training_spec(task)
     spec.checkpoint_steps = 2
 

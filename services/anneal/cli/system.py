@@ -47,7 +47,10 @@ def up(
     grpc_port: Annotated[int, typer.Option(help="0 takes a free port.")] = int(DEFAULT_ADDRESS.rsplit(":", 1)[1]),
     http_port: Annotated[int, typer.Option(help="0 takes a free port.")] = int(DEFAULT_HTTP.rsplit(":", 1)[1]),
     model_folder: Annotated[
-        list[Path] | None, typer.Option(help="Folder base models may be imported from; any when not given.")
+        list[Path] | None,
+        typer.Option(
+            help="Folder of this server that models may be imported from as server:/...; none when not given."
+        ),
     ] = None,
     monitoring: Annotated[
         bool, typer.Option("--monitoring", help="Start Prometheus on it, too, if it is installed.")
@@ -58,7 +61,7 @@ def up(
     session: Session = context.obj
     # Before torch is loaded here or in any job: waiting OpenMP threads sleep, so that others get the processor.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    folders = tuple(path.resolve() for path in model_folder or [Path("/")])
+    folders = tuple(path.resolve() for path in model_folder or [])
     local = Local(
         folder or data_dir(),
         host=host,

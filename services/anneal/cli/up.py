@@ -137,7 +137,7 @@ class Local:
             host: address to listen on; any but loopback needs tokens, and keys of the gateway.
             grpc_port: 0 takes a free one.
             http_port: 0 takes a free one.
-            model_folders: folders base models may be imported from.
+            model_folders: folders of this machine that base models may be imported from without an upload.
             project: whose deployments the gateway serves under their bare ids.
             prometheus_port: starts Prometheus there, if it is installed; 0 takes a free one, None starts none.
         """

@@ -19,6 +19,8 @@ from anneal.v1 import ingestion_service_pb2 as pb
 CHUNK_BYTES = 1 << 19
 READ_BYTES = 1 << 20
 TRIES = 30
+BUSY_TRIES = 600
+"""Of an upload that another call holds: the server may be storing a large file whose sender went away."""
 PAUSE_S = 1.0
 
 OnBytes = Callable[[int, int], None]
@@ -128,7 +130,8 @@ def send(ingestion: Any, parent: str, file: Measured, name: str, on_bytes: OnByt
             wrong_start = reason == "UPLOAD_DIGEST_MISMATCH" and furthest > 0 and not restarted
             restarted = restarted or wrong_start  # the server threw away what was sent before, which was not this file
             tries += 1
-            if tries == TRIES or not (failed.code() in RETRYABLE or reason in _GOES_ON or wrong_start):
+            limit = BUSY_TRIES if reason == "UPLOAD_BUSY" else TRIES
+            if tries >= limit or not (failed.code() in RETRYABLE or reason in _GOES_ON or wrong_start):
                 raise
             known = None
             time.sleep(0 if wrong_start else PAUSE_S)
@@ -176,9 +179,9 @@ class _Sending:
             with self._file.path.open("rb") as file:
                 file.seek(at)
                 while at < size and (block := file.read(min(CHUNK_BYTES, size - at))):
+                    self.sent_bytes += len(block)
                     yield pb.UploadDocumentsRequest(chunk=pb.UploadChunk(offset=at, data=block))
                     at += len(block)
-                    self.sent_bytes += len(block)
                     self._on_bytes(at, size)
         except OSError as error:
             self._failure = error
