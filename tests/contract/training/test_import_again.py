@@ -32,7 +32,7 @@ def run(house: House, recipe: Path) -> Any:
     try:
         loop.run()
     except grpc.RpcError:
-        assert [step.name for step in loop.report.steps] == ["import base model", "ingest"]
+        assert [step.name for step in loop.report.steps][:2] == ["import base model", "ingest"]
     return loop.report.steps[0]
 
 
@@ -45,8 +45,8 @@ async def test_changed_weights_are_noticed_and_equal_ones_skipped(house: House, 
     first = await asyncio.to_thread(run, house, recipe)
     again = await asyncio.to_thread(run, house, recipe)
     assert (first.state, again.state) == ("done", "skipped")
-    assert first.detail == again.detail
-    assert first.operation != again.operation
+    assert first.detail.startswith(f"{again.detail}, sent ")
+    assert (first.operation != "", again.operation) == (True, "")
 
     weights = folder / "model.safetensors"
     raw = bytearray(weights.read_bytes())

@@ -21,14 +21,19 @@ from anneal.v1 import ingestion_service_pb2 as pb
 SIZE = 5 * uploads.CHUNK_BYTES
 
 
+def _as_sent(refusal: Refusal) -> tuple[grpc.StatusCode, str, Any]:
+    status: Any = rpc_status.to_status(encode_refusal(refusal))
+    return status.code, status.details, status.trailing_metadata
+
+
 class Failed(grpc.RpcError):
     """What a call ends with, as a channel raises it."""
 
     def __init__(self, cause: Refusal | grpc.StatusCode) -> None:
-        status: Any = rpc_status.to_status(encode_refusal(cause)) if isinstance(cause, Refusal) else None
-        self._code = cause if status is None else status.code
-        self._details = "" if status is None else status.details
-        self._trailing = () if status is None else status.trailing_metadata
+        made: tuple[grpc.StatusCode, str, Any]
+        made = (cause, "", ()) if isinstance(cause, grpc.StatusCode) else _as_sent(cause)
+        self._code, self._details = made[:2]
+        self._trailing: Any = made[2]
 
     def code(self) -> grpc.StatusCode:
         return self._code

@@ -50,7 +50,7 @@ class BaseModel:
         )
         _check_missing(report)
         for name, weight in model.named_parameters():
-            _check_finite(name, weight)
+            check_finite(name, weight)
         return model
 
     def check_weights(self) -> PreTrainedModel:
@@ -63,7 +63,7 @@ class BaseModel:
             try:
                 with safe_open(path, framework="pt") as file:
                     for name in file.keys():  # noqa: SIM118 - no mapping
-                        _check_finite(name, file.get_tensor(name))
+                        check_finite(name, file.get_tensor(name))
             except (SafetensorError, OSError) as error:
                 raise BaseUnusable(f"{path.name} is damaged: {_first_line(error)}", file=path.name) from error
         try:
@@ -134,7 +134,12 @@ def _check_missing(report: Any) -> None:
         raise BaseUnusable(f"the base model lacks {len(missing)} weights, such as {missing[0]}", missing=missing[0])
 
 
-def _check_finite(name: str, weight: torch.Tensor) -> None:
+def check_finite(name: str, weight: torch.Tensor) -> None:
+    """Check that every number of a weight is one.
+
+    Raises:
+        BaseUnusable: one is infinite or no number.
+    """
     if not weight.is_floating_point():
         return
     for some in torch.split(weight.detach().reshape(-1), _SLICE):
