@@ -123,12 +123,15 @@ def fetch(ctx: JobContext, request: pb.ImportModelRequest) -> Fetched:
         root, origin = folder, folder.name
     else:
         ctx.progress(0, None, "files", "downloading")
+        ctx.log(f"of {request.hub_id} only these files are fetched: {', '.join(PATTERNS)}")
         folder, origin = download(request.hub_id)
         root = folder.parents[1]  # the model's own part of the cache: its files are links into it
     ctx.check()
     ctx.progress(0, None, "files", "reading")
     kept = collect(folder, taken, root)
-    _log_left_out(ctx, _others(folder, taken))
+    others = _others(folder, kept)
+    _require([path.name for path in kept.iterdir()], others if source == "folder" else None, origin)
+    _log_left_out(ctx, others)
     return Fetched(kept, origin)
 
 
@@ -167,7 +170,12 @@ def _fetch_uri(ctx: JobContext, uri: str) -> Path:
     return place.fetch(found, ctx.scratch, on_bytes)
 
 
-def _require(names: Sequence[str], others: Sequence[str], where: str) -> None:
+def _require(names: Sequence[str], others: Sequence[str] | None, where: str) -> None:
+    """Refuse what is no model before its files are read.
+
+    Raises:
+        BaseModelUnusable: it lacks a file.
+    """
     if missing := what_is_missing(names, others):
         raise BaseModelUnusable(f"{where}: {missing}", source=where)
 

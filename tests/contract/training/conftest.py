@@ -15,7 +15,8 @@ from tests.fixtures.training_house import House, running, small_rows
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with running(tmp_path_factory.mktemp("house"), others=[build_ingestion]) as found:
+    uris = ("s3://", "az://")
+    async with running(tmp_path_factory.mktemp("house"), others=[build_ingestion], model_uris=uris) as found:
         yield found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import grpc
 import obstore
 import pytest
 from obstore.store import from_url
@@ -18,7 +20,7 @@ from anneal.v1 import model_pb2
 from anneal.v1 import training_service_pb2 as pb
 from tests.fixtures.s3 import Bucket
 from tests.fixtures.tiny_model import write_base
-from tests.fixtures.training_house import PROJECT, House, details
+from tests.fixtures.training_house import PROJECT, House, details, refusal
 
 pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.timeout(180)]
 
@@ -140,8 +142,6 @@ async def test_a_store_that_refuses_is_not_quoted(
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         found, message = await failed(house, "s3://bucket/x")
     assert found == reason
-    import re
-
     assert re.search(says, message), message
 
 
@@ -154,3 +154,15 @@ async def test_a_store_that_is_away_and_one_that_nothing_is_known_of(
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     reason, message = await failed(house, "az://container/x")
     assert (reason, "AZURE_*" in message) == ("MODEL_URI_UNREACHABLE", True)
+
+
+async def test_a_uri_that_is_not_allowed_is_refused_at_once(house: House) -> None:
+    async def ask(uri: str) -> tuple[str, str, list[str]]:
+        request = pb.ImportModelRequest(parent=PROJECT, model_id="m", uri=uri)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await house.training.ImportModel(request)
+        return refusal(caught.value)
+
+    assert (await ask("gs://bucket/x"))[:2] == ("PERMISSION_DENIED", "MODEL_URI_NOT_ALLOWED")
+    assert await ask("file:///models") == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["uri"])
+    assert (await ask("s3://key:secret@bucket/x"))[2] == ["uri"]

@@ -82,7 +82,8 @@ async def test_a_pickle_is_never_read(house: House) -> None:
     folder = write_base(house.models / "pickled")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     request = pb.ImportModelRequest(parent=PROJECT, model_id="pickled", folder=str(folder))
-    assert (await failed(house, await house.training.ImportModel(request)))[0] == "BASE_MODEL_UNUSABLE"
+    reason, message = await failed(house, await house.training.ImportModel(request))
+    assert (reason, "pytorch_model.bin (pickled, never loaded)" in message) == ("BASE_MODEL_UNUSABLE", True)
 
 
 async def test_what_cannot_be_imported_is_refused_at_once(house: House, tmp_path: Path) -> None:

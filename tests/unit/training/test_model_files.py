@@ -60,6 +60,7 @@ def test_what_a_folder_lacks_is_said_with_what_is_there_instead() -> None:
     assert what_is_missing(WHOLE) == ""
     assert "no config.json" in what_is_missing(["model.safetensors"])
     assert "no weights in another format" in what_is_missing(["config.json"], ["config.json", "notes.txt"])
+    assert "not taken" in what_is_missing(["config.json"]), "what is beside it is not known"
     said = what_is_missing(["config.json"], ["config.json", "pytorch_model.bin", "m.gguf"])
     assert "m.gguf (llama.cpp's format, not safetensors)" in said
     assert "pytorch_model.bin (pickled, never loaded)" in said

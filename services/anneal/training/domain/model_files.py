@@ -51,17 +51,19 @@ def why_left_out(name: str) -> str:
     return "no file of a base model"
 
 
-def what_is_missing(names: Collection[str], others: Collection[str] = ()) -> str:
+def what_is_missing(names: Collection[str], others: Collection[str] | None = None) -> str:
     """What a folder lacks to be a base model, in one line; empty when it lacks nothing.
 
     Args:
         names: the files that are taken.
-        others: the files and folders beside them.
+        others: the files and folders beside them; None where they are not known.
     """
     if "config.json" not in names:
         return "there is no config.json, so this is no folder of a model that transformers can load"
     if any(name.endswith(".safetensors") for name in names):
         return ""
+    if others is None:
+        return "there is no *.safetensors file, and weights in other formats are not taken"
     held = [f"{name} ({why_left_out(name)})" for name in sorted(others) if _is_weights(name)]
     if not held:
         return "there is no *.safetensors file, and no weights in another format"
