@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from anneal.cli import monitoring
+from anneal.cli import monitoring, running
 from anneal.cli.monitoring import Prometheus, PrometheusFailed
 from anneal.kit import logs
 from anneal.kit.rpc.process import run_until_signal
@@ -24,8 +22,6 @@ from anneal.kit.settings import ServiceSettings, is_loopback, read_settings
 SERVICES = ("registry", "ingestion", "synthesis", "curation", "training", "serving", "evaluation")
 STATE_FILE = "up.json"
 LOCK_FILE = "up.lock"
-LOCK_TRIES = 20
-LOCK_PAUSE_S = 0.05
 MIN_FREE_BYTES = 1 << 30
 _OPTIONS = {"synthesis": "teacher"}
 """The settings field of services whose own is not called like them."""
@@ -47,26 +43,8 @@ def service_build(name: str, options: Any = None) -> Build:
 
 
 def state_of(data_dir: Path) -> dict[str, Any] | None:
-    """Where the `anneal up` of a data folder listens; None when none runs.
-
-    Whether one runs says its lock, which the system frees whatever ends it; its pid may be another process's by now.
-    """
-    try:
-        with (data_dir / LOCK_FILE).open() as file:
-            if _is_free(file):
-                return None
-        state: dict[str, Any] = json.loads((data_dir / STATE_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-    return state
-
-
-def _is_free(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    """Where the `anneal up` of a data folder listens; None when none runs."""
+    return running.state_of(data_dir / STATE_FILE, data_dir / LOCK_FILE)
 
 
 @contextmanager
@@ -83,19 +61,12 @@ def alone_on(data_dir: Path) -> Iterator[None]:
 
 
 def _take(lock: IO[str], data_dir: Path) -> None:
-    for _ in range(LOCK_TRIES):  # `state_of` holds it for a moment
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOCK_PAUSE_S)
-        else:
-            return
-    running = state_of(data_dir)
-    if running is None:
+    if running.take(lock):
+        return
+    state = state_of(data_dir)
+    if state is None:
         raise CannotStart(f"another `anneal up` starts or stops on {data_dir} right now; wait for it, or stop it first")
-    raise CannotStart(
-        f"`anneal up` already runs on {data_dir} (pid {running['pid']}, {running['grpc']}); stop it first"
-    )
+    raise CannotStart(f"`anneal up` already runs on {data_dir} (pid {state['pid']}, {state['grpc']}); stop it first")
 
 
 def check_folder(data_dir: Path) -> None:

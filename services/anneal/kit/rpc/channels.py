@@ -115,15 +115,23 @@ class _Sync(
         return continuation(details, request_iterator)
 
 
-def open_channel(address: str, token: str = "", tls: TlsOptions | None = None) -> grpc.Channel:
+def open_channel(address: str, token: str = "", tls: TlsOptions | None = None, server_name: str = "") -> grpc.Channel:
     """A blocking channel to `host:port`.
+
+    Args:
+        address: `host:port`.
+        token: bearer token of every call; empty sends none.
+        tls: how to connect; None connects without TLS.
+        server_name: name that the server's certificate must have; empty for the host of `address`, which is another
+            one behind a port-forward.
 
     Raises:
         Misconfigured: a file of `tls` cannot be read.
     """
     credentials = channel_credentials(tls or TlsOptions())
+    options = [*OPTIONS, ("grpc.ssl_target_name_override", server_name)] if server_name else OPTIONS
     channel = (
-        grpc.secure_channel(address, credentials, OPTIONS) if credentials else grpc.insecure_channel(address, OPTIONS)
+        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, OPTIONS)
     )
     return grpc.intercept_channel(channel, _Sync(token))
 
