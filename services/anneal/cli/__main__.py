@@ -15,7 +15,7 @@ from anneal.cli.base_models import BaseModelChanged, BaseModelUnclear
 from anneal.cli.client import OperationFailed
 from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.loop.recipe import RecipeUnreadable
-from anneal.cli.output import explain
+from anneal.cli.failures import explain
 from anneal.cli.up import CannotStart
 from anneal.kit.errors import Refusal
 

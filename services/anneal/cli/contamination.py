@@ -77,7 +77,7 @@ def _show(session: Session, benchmarks: Sequence[pb.BenchmarkContamination]) -> 
     for one in benchmarks:
         how = ", ".join(f"{reason} {count:,}" for reason, count in sorted(one.row_counts.items()))
         rows.append((one.benchmark, f"{one.item_count:,}", f"{one.row_count:,}", how))
-    session.output.table(COLUMNS, rows)
+    session.output.table(COLUMNS, rows, shorten=(COLUMNS[-1],))
     for one in benchmarks:
         for example in one.examples:
             session.output.line("")

@@ -1,4 +1,4 @@
-"""What the command prints: tables and progress for people, JSON for programs, one clear line for an error."""
+"""What the command prints: tables and progress for people, lines and JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from anneal.cli.client import OperationFailed
-from anneal.kit.errors import Invalid, Refusal
-from anneal.kit.rpc.status import decode_status, status_of
+from anneal.cli import tables
 from anneal.v1 import job_service_pb2 as jobs
 
 # Without a terminal a long step says how far it is this often.
@@ -41,44 +36,58 @@ class Output:
         self.as_json = as_json
         self.console = Console(stderr=as_json, highlight=False, soft_wrap=True)
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether people read the output as it comes; `FORCE_COLOR`, which many set, turns no pipe into a terminal."""
+        return self.console.file.isatty()
+
     def line(self, text: str) -> None:
         """A line for people; nothing under `--json`."""
         if not self.as_json:
             self.console.print(text, markup=False)
 
     def message(self, message: Message) -> None:
-        """One resource."""
+        """One resource: a line for each field, with its name and its value; in a pipe, a tab between them."""
         value = as_dict(message)
         if self.as_json:
             self.json(value)
             return
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for key, item in value.items():
-            if item not in ("", [], {}, None, 0, "0", False):
-                text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, indent=1)
-                table.add_row(key, text)
-        self.console.print(table, markup=False)
+        fields = {key: item for key, item in value.items() if item not in ("", [], {}, None, 0, "0", False)}
+        if not self.is_terminal:
+            self._records([(key, _cell(item)) for key, item in fields.items()])
+            return
+        width = max(map(len, fields), default=0) + tables.GAP
+        for key, item in fields.items():
+            text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, indent=1)
+            self._lines([f"{key:<{width}}{text}".replace("\n", f"\n{'':<{width}}")])
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table for people."""
-        table = Table(*columns, box=None, padding=(0, 2, 0, 0))
-        for row in rows:
-            table.add_row(*row)
-        self.console.print(table, markup=False)
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]], shorten: Sequence[str] = ()) -> None:
+        """A list: a table on a terminal, where columns in `shorten` give way, least telling first; lines elsewhere."""
+        cells = list(rows)
+        if not self.is_terminal:
+            self._records(cells)
+        elif cells:
+            header, *lines = tables.aligned(columns, cells, self.console.width, shorten)
+            self.console.print(header, markup=False, style="bold")
+            self._lines(lines)
+        else:
+            self._lines(["none"])
 
-    def messages(self, messages: Iterable[Message], columns: Sequence[str]) -> None:
-        """A list of resources as a table of some of their fields."""
+    def messages(self, messages: Iterable[Message], columns: Sequence[str], shorten: Sequence[str] = ()) -> None:
+        """A list of resources: some of their fields, as in `table`."""
         values = [as_dict(message) for message in messages]
         if self.as_json:
             self.json(values)
             return
-        table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for value in values:
-            table.add_row(*(_cell(value.get(column)) for column in columns))
-        if values:
-            self.console.print(table, markup=False)
-        else:
-            self.console.print("none")
+        self.table(columns, [[_cell(value.get(column)) for column in columns] for value in values], shorten)
+
+    def _records(self, rows: Sequence[Sequence[str]]) -> None:
+        for line in tables.records(rows):
+            self.console.file.write(f"{line}\n")  # printed by the console, tabs would become spaces
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.console.print(line, markup=False)
 
     def json(self, value: Any) -> None:
         """A JSON value on standard output."""
@@ -141,38 +150,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def explain(error: BaseException) -> str:
-    """An error as one line: what was wrong, where, what to do."""
-    if isinstance(error, OperationFailed):
-        refusal = decode_status(error.operation.error)
-        name = error.operation.name
-        if refusal is not None:
-            return f"{name} failed: {_refusal(refusal)}"
-        return f"{name} failed: {error.operation.error.message} (its log is under logs/{name.rsplit('/', 1)[-1]})"
-    if isinstance(error, Refusal):
-        return _refusal(error)
-    if isinstance(error, grpc.RpcError):
-        call: Any = error
-        refusal = decode_status(status_of(error))
-        if call.code() is grpc.StatusCode.UNAVAILABLE and (refusal is None or refusal.reason == "SERVICE_DOWN"):
-            return f"no server answers ({call.details()}): start one with `anneal up`, or name it with --address"
-        return _refusal(refusal) if refusal is not None else f"{call.code().name}: {call.details()}"
-    if isinstance(error, ValidationError):
-        places = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        return "; ".join(places)
-    if isinstance(error, json_format.ParseError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {error}"
-
-
-def _refusal(refusal: Refusal) -> str:
-    text = str(refusal)
-    if isinstance(refusal, Invalid):
-        named = [f"{path}: {what}" for path, what in refusal.violations if f"{path}: {what}" not in text]
-        text = "; ".join([text, *named])
-    wait = "" if refusal.retry_after_s is None else f"; try again in {refusal.retry_after_s:g} s"
-    return f"{text} ({refusal.reason}){wait}"

@@ -24,6 +24,15 @@ _COLUMNS: dict[str, Sequence[str]] = {
     "evaluations": ("name", "target", "verdict", "create_time"),
     "benchmarks": ("name", "dataset_version", "split", "row_count"),
 }
+_SHORTEN: dict[str, Sequence[str]] = {
+    "datasets": ("create_time", "kind", "latest_version"),
+    "models": ("digest", "architecture", "context_length", "parameter_count"),
+    "adapters": ("create_time", "latest_version"),
+    "deployments": ("update_time", "evaluation", "adapter_version"),
+    "evaluations": ("create_time", "target", "verdict"),
+    "benchmarks": ("row_count", "split", "dataset_version"),
+}
+"""Columns that give way on a narrow terminal, the least telling first; never the name, which is typed again."""
 
 
 def _group(name: str, singular: str) -> typer.Typer:
@@ -37,7 +46,7 @@ def _group(name: str, singular: str) -> typer.Typer:
         client = session.client()
         request = getattr(registry, f"List{method}sRequest")(parent=client.parent, page_size=limit)
         answer = getattr(client.registry, f"List{method}s")(request)
-        session.output.messages(getattr(answer, name), _COLUMNS[name])
+        session.output.messages(getattr(answer, name), _COLUMNS[name], _SHORTEN[name])
 
     return group
 
@@ -108,8 +117,9 @@ def rows(
     found = [json.loads(row.json) for row in session.client().registry.ReadRows(request).rows]
     if session.output.as_json:
         session.output.json(found)
-    for row in found:
-        session.output.line(json.dumps(row, ensure_ascii=False, indent=1))
+    for row in found:  # elsewhere than on a terminal a row is a line
+        indent = 1 if session.output.is_terminal else None
+        session.output.line(json.dumps(row, ensure_ascii=False, indent=indent))
 
 
 @benchmarks.command("create")
@@ -187,9 +197,10 @@ def lineage(
     client = session.client()
     if not name.startswith("projects/"):
         found = client.registry.LookupRow(registry.LookupRowRequest(parent=client.parent, row_id=name))
-        session.output.messages(found.places, ("dataset_version", "part", "adapter_versions"))
+        columns = ("dataset_version", "part", "adapter_versions")
+        session.output.messages(found.places, columns, shorten=("part", "adapter_versions"))
         return
     way = registry.LineageDirection
     direction = way.LINEAGE_DIRECTION_DOWNSTREAM if down else way.LINEAGE_DIRECTION_UPSTREAM
     graph = client.registry.GetLineage(registry.GetLineageRequest(name=name, direction=direction))
-    session.output.messages(graph.edges, ("to", "relation", "from"))
+    session.output.messages(graph.edges, ("to", "relation", "from"), shorten=("relation",))

@@ -22,7 +22,8 @@ from anneal.cli.client import Client
 from anneal.cli.loop import ask
 from anneal.cli.loop.recipe import Loaded, load
 from anneal.cli.loop.run import Loop
-from anneal.cli.output import Output, explain
+from anneal.cli.failures import explain
+from anneal.cli.output import Output
 from anneal.cli.report.page import write
 from anneal.cli.up import CannotStart, Local, serve, state_of
 from anneal.kit.jobs.launcher import die_with_parent

@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 
 from anneal.cli.client import Client, Done
+from anneal.cli.failures import explain
 from anneal.cli.loop.recipe import Loaded, Recipe
-from anneal.cli.output import Output, Watcher, explain
+from anneal.cli.output import Output, Watcher
 from anneal.cli.report import model
 from anneal.v1 import job_service_pb2 as jobs
 
