@@ -69,6 +69,7 @@ class Client:
         token: str = "",
         addresses: Mapping[str, str] | None = None,
         tls: TlsOptions | None = None,
+        server_names: Mapping[str, str] | None = None,
     ) -> None:
         """Make the client; nothing is connected before the first call.
 
@@ -79,6 +80,8 @@ class Client:
             addresses: `service -> host:port`. Operations and jobs are asked of the registry, which reads the same
                 database as the services that run them.
             tls: how to connect; None connects without TLS.
+            server_names: `address -> name of the certificate` of servers whose certificate has another name than the
+                host of their address.
 
         Raises:
             Misconfigured: a file of `tls` cannot be read.
@@ -87,14 +90,20 @@ class Client:
         self.parent = f"projects/{project}"
         self._addresses = dict(addresses or {})
         self._token, self._tls = token, tls
+        self._server_names = dict(server_names or {})
         self._channels: dict[str, grpc.Channel] = {}
 
     def channel(self, service: str, part: str = "") -> grpc.Channel:
         """The channel to a service, opened once; `part` as in `address_of`."""
-        address = address_of({service: self.address, **self._addresses}, service, part)
+        address = self.address_of(service, part)
         if address not in self._channels:
-            self._channels[address] = open_channel(address, self._token, self._tls)
+            server_name = self._server_names.get(address, "")
+            self._channels[address] = open_channel(address, self._token, self._tls, server_name)
         return self._channels[address]
+
+    def address_of(self, service: str, part: str = "") -> str:
+        """`host:port` of a service; `part` as in the kit's `address_of`."""
+        return address_of({service: self.address, **self._addresses}, service, part)
 
     @cached_property
     def registry(self) -> registry_service_pb2_grpc.RegistryServiceStub:

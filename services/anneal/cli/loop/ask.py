@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from openai import OpenAI
+import grpc
 
 from anneal.cli.client import Client
+from anneal.cli.failures import explain
+from anneal.cli.gateway import Gateway
+from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.report import model
+from anneal.kit.errors import Refusal
 from anneal.v1 import dataset_pb2
 from anneal.v1 import inference_service_pb2 as inference
 from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1.deployment_pb2 import Deployment
+
+
+class AskFailed(LoopFailed):
+    """A deployment did not answer; the text says over which way, and why."""
 
 
 def questions(client: Client, dataset_version: str, split: str, n: int) -> list[dict[str, Any]]:
@@ -30,21 +38,11 @@ def questions(client: Client, dataset_version: str, split: str, n: int) -> list[
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
-    """Where the OpenAI-compatible endpoint is.
+class _Way:
+    """One way to ask: its name, and the address that is asked."""
 
-    Attributes:
-        place: its URL, or `host:port` where it speaks plain HTTP.
-        key: the key it wants; empty where it wants none.
-    """
-
-    place: str
-    key: str = ""
-
-    @property
-    def url(self) -> str:
-        """The URL that OpenAI's clients are given."""
-        return f"{self.place if '://' in self.place else f'http://{self.place}'}".rstrip("/") + "/v1"
+    name: str
+    address: str
 
 
 class Asker:
@@ -52,62 +50,62 @@ class Asker:
 
     def __init__(self, client: Client, gateway: Gateway, deployment: Deployment, max_tokens: int) -> None:
         self._inference = client.inference(deployment.base_model)
+        self._address = client.address_of("serving", deployment.base_model)
+        self._gateway = gateway
         self._deployment = deployment.name
         self._max_tokens = max_tokens
-        self._openai = OpenAI(base_url=gateway.url, api_key=gateway.key or "none-needed", timeout=120)
 
     def __call__(self, task: str, row: dict[str, Any]) -> model.Question:
-        """Ask what a row asks; its last message is the reference."""
-        *asked, reference = row["messages"]
+        """Ask what a row asks; its last message is the reference.
+
+        Raises:
+            AskFailed: one of the four ways gave no answer.
+        """
+        *messages, reference = row["messages"]
         ways = (
-            ("gRPC", self._grpc),
-            ("gRPC, streaming", self._grpc_stream),
-            ("OpenAI HTTP", self._http),
-            ("OpenAI HTTP, streaming", self._http_stream),
+            (_Way("gRPC", self._address), self._grpc),
+            (_Way("gRPC, streaming", self._address), self._grpc_stream),
+            (_Way("OpenAI HTTP", self._gateway.url), self._http),
+            (_Way("OpenAI HTTP, streaming", self._gateway.url), self._http_stream),
         )
         answers = []
-        for via, way in ways:
+        for way, ask in ways:
             start, first, text = perf_counter(), None, ""
-            for piece in way(asked):
-                first = perf_counter() - start if first is None else first
-                text += piece
+            try:
+                for chunk in ask(messages):
+                    first = perf_counter() - start if first is None else first
+                    text += chunk
+            except (grpc.RpcError, Refusal) as error:
+                line = explain(error)
+                where = "" if way.address in line else f" at {way.address}"
+                raise AskFailed(f"{way.name}{where}: {line}") from error
             seconds = perf_counter() - start
-            streamed = first if "streaming" in via else None
-            answers.append(model.Answer(via=via, text=text, seconds=seconds, first_token_s=streamed))
+            streamed = first if "streaming" in way.name else None
+            answers.append(model.Answer(via=way.name, text=text, seconds=seconds, first_token_s=streamed))
         return model.Question(
             deployment=self._deployment,
             task=task,
-            question="\n\n".join(message["content"] for message in asked),
+            question="\n\n".join(message["content"] for message in messages),
             reference=reference["content"],
             answers=answers,
         )
 
-    def _request(self, asked: list[dict[str, str]]) -> inference.ChatRequest:
+    def _request(self, messages: list[dict[str, str]]) -> inference.ChatRequest:
         return inference.ChatRequest(
             target=inference.InferenceTarget(deployment=self._deployment),
-            messages=[inference.ChatMessage(role=m["role"], content=m["content"]) for m in asked],
+            messages=[inference.ChatMessage(role=m["role"], content=m["content"]) for m in messages],
             sampling=inference.SamplingParams(temperature=0.0, max_tokens=self._max_tokens),
         )
 
-    def _grpc(self, asked: list[dict[str, str]]) -> Iterator[str]:
-        yield self._inference.Chat(self._request(asked)).text
+    def _grpc(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        yield self._inference.Chat(self._request(messages)).text
 
-    def _grpc_stream(self, asked: list[dict[str, str]]) -> Iterator[str]:
-        for piece in self._inference.StreamChat(self._request(asked)):
-            yield piece.text
+    def _grpc_stream(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        for response in self._inference.StreamChat(self._request(messages)):
+            yield response.text
 
-    def _http(self, asked: list[dict[str, str]]) -> Iterator[str]:
-        messages: Any = asked
-        answer = self._openai.chat.completions.create(
-            model=self._deployment, messages=messages, temperature=0, max_tokens=self._max_tokens
-        )
-        yield answer.choices[0].message.content or ""
+    def _http(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        yield self._gateway.chat(self._deployment, messages, self._max_tokens)
 
-    def _http_stream(self, asked: list[dict[str, str]]) -> Iterator[str]:
-        messages: Any = asked
-        stream = self._openai.chat.completions.create(
-            model=self._deployment, messages=messages, temperature=0, max_tokens=self._max_tokens, stream=True
-        )
-        for chunk in stream:
-            if chunk.choices and chunk.choices[0].delta.content:
-                yield chunk.choices[0].delta.content
+    def _http_stream(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        yield from self._gateway.stream_chat(self._deployment, messages, self._max_tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from anneal.cli.client import Client
+from anneal.cli.gateway import Gateway
 from anneal.cli.loop import ask, encode, lineage
 from anneal.cli.loop.data import Data
 from anneal.cli.loop.deployments import Deployments
@@ -19,7 +20,7 @@ from anneal.v1 import deployment_pb2
 class Loop:
     """Runs a recipe against a running Anneal, filling a report on the way."""
 
-    def __init__(self, client: Client, http: ask.Gateway, loaded: Loaded, output: Output, command: str) -> None:
+    def __init__(self, client: Client, http: Gateway, loaded: Loaded, output: Output, command: str) -> None:
         self._http = http
         self.report = model.Report(
             title=loaded.recipe.title,
@@ -65,11 +66,13 @@ class Loop:
                     "test",
                     self._desk.recipe.ask.questions,
                 )
-                asked = [asker(task.name, row) for row in rows]
-                self.report.questions.extend(asked)
-                answers = [answer for question in asked for answer in question.answers]
-                step.detail = f"{len(asked)} questions, {len(answers)} answers in 4 ways"
-            for question in asked:
+                answered = []
+                for row in rows:
+                    answered.append(asker(task.name, row))
+                    self.report.questions.append(answered[-1])  # the report of a run that fails has the first ones
+                answers = [answer for question in answered for answer in question.answers]
+                step.detail = f"{len(answered)} questions, {len(answers)} answers in 4 ways"
+            for question in answered:
                 self._show(question)
 
     def _show(self, question: model.Question) -> None:
