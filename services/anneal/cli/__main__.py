@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import time
+import traceback
 
-import grpc
-from google.protobuf import json_format
-from pydantic import ValidationError
 from typer.exceptions import Abort, TyperException
 
-from anneal.cli import contamination, explore, models, resources, system, work
+from anneal.cli import configure, contamination, contexts, explore, forwards, models, resources, system, work
 from anneal.cli.app import app
-from anneal.cli.base_models import BaseModelChanged, BaseModelUnclear
-from anneal.cli.client import OperationFailed
-from anneal.cli.loop.desk import LoopFailed
-from anneal.cli.loop.recipe import RecipeUnreadable
-from anneal.cli.failures import explain
-from anneal.cli.up import CannotStart
-from anneal.kit.errors import Refusal
+from anneal.cli.failures import explain, is_connection, is_expected
 
-COMMANDS = (contamination, explore, models, resources, system, work)
-_FOR_PEOPLE = (
-    OperationFailed,
-    Refusal,
-    grpc.RpcError,
-    ValidationError,
-    json_format.ParseError,
-    OSError,
-)
-_PLAIN = (BaseModelChanged, BaseModelUnclear, RecipeUnreadable, LoopFailed, CannotStart)
+COMMANDS = (configure, contamination, explore, models, resources, system, work)
+INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main() -> None:
-    """Run a command; what a person can mend is one line on standard error and exit code 1."""
+    """Run a command; what a person can mend is one line on standard error and exit code 1, and so is a bug."""
+    started = time.time()
     try:
         code = app(_json_first(sys.argv[1:]), standalone_mode=False)  # an ended command returns its exit code
     except (Abort, KeyboardInterrupt):
-        code = 130
+        code = INTERRUPTED
     except TyperException as error:
         _say(error.format_message())
         sys.exit(error.exit_code)
-    except _PLAIN as error:
-        _say(str(error))
+    except BrokenPipeError:  # whoever read the output has what they wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a line
+        _say(explain(error) + _cause(error, started) if is_expected(error) else _bug(error))
         sys.exit(1)
-    except _FOR_PEOPLE as error:
-        _say(explain(error))
-        sys.exit(1)
-    if code == 130:
+    if code == INTERRUPTED:
         _say("stopped")
     sys.exit(code)
+
+
+def _cause(error: Exception, started: float) -> str:
+    """What the port-forward of this command met, where the server behind it cannot be reached."""
+    failure = forwards.failure_since(contexts.config_path(), started) if is_connection(error) else ""
+    return f"; the port-forward: {failure}" if failure else ""
+
+
+def _bug(error: Exception) -> str:
+    """The line about an error that nobody expected; its trace goes into a file, for whoever mends it."""
+    text = f"this is a bug of the command: {explain(error)}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="anneal-", suffix=".log", delete=False) as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return text
+    return f"{text}; its trace is in {file.name}"
 
 
 def _json_first(words: list[str]) -> list[str]:

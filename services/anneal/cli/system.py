@@ -16,14 +16,15 @@ from typing import Annotated, Any
 
 import typer
 
-from anneal.cli.app import DEFAULT_ADDRESS, DEFAULT_HTTP, Session, app, data_dir
+from anneal.cli.app import DEFAULT_ADDRESS, DEFAULT_HTTP, DEFAULT_PROJECT, Session, app, data_dir
 from anneal.cli.base_models import FORMS
 from anneal.cli.client import Client
-from anneal.cli.loop import ask
+from anneal.cli.failures import explain
+from anneal.cli.gateway import Gateway
 from anneal.cli.loop.recipe import Loaded, load
 from anneal.cli.loop.run import Loop
-from anneal.cli.failures import explain
 from anneal.cli.output import Output
+from anneal.cli.report.model import Report
 from anneal.cli.report.page import write
 from anneal.cli.up import CannotStart, Local, serve, state_of
 from anneal.kit.jobs.launcher import die_with_parent
@@ -69,7 +70,7 @@ def up(
         grpc_port=grpc_port,
         http_port=http_port,
         model_folders=folders,
-        project=session.project,
+        project=session.given.project or DEFAULT_PROJECT,
         prometheus_port=prometheus_port if monitoring else None,
     )
     ready = session.output.json if session.output.as_json else None
@@ -86,8 +87,8 @@ def run(
     """Run a recipe against the running system; what was done before with the same inputs is skipped."""
     session: Session = context.obj
     loaded = load(recipe, base_model)
-    project = loaded.recipe.project if session.project == "default" else session.project
-    _loop(session.client(project), ask.Gateway(session.http, session.api_key), loaded, session.output, out)
+    client = session.client(session.project_or(loaded.recipe.project))
+    _loop(client, session.gateway(), loaded, session.output, out)
 
 
 def shown(words: Sequence[str]) -> str:
@@ -102,10 +103,15 @@ def shown(words: Sequence[str]) -> str:
     return shlex.join(["anneal", *kept])
 
 
-def _loop(client: Client, http: ask.Gateway, loaded: Loaded, output: Output, out: Path) -> None:
+class ReportUnwritten(Exception):
+    """The report cannot be written; the text says why, and how the run ended."""
+
+
+def _loop(client: Client, gateway: Gateway, loaded: Loaded, output: Output, out: Path) -> None:
     """Run the loop and write its report, also when it fails."""
     start = time.perf_counter()
-    loop = Loop(client, http, loaded, output, command=shown(sys.argv[1:]))
+    loop = Loop(client, gateway, loaded, output, command=shown(sys.argv[1:]))
+    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made fails now, and not after hours
     try:
         loop.run()
     except KeyboardInterrupt:
@@ -115,11 +121,21 @@ def _loop(client: Client, http: ask.Gateway, loaded: Loaded, output: Output, out
         loop.report.outcome, loop.report.failure = "failed", explain(error)
         raise
     finally:
+        client.close()
+        gateway.close()
         loop.report.seconds = time.perf_counter() - start
-        page = write(loop.report, out)
-        output.line(f"report: {page} ({loop.report.seconds:.0f} s)")
+        _write(loop.report, output, out)
+
+
+def _write(report: Report, output: Output, out: Path) -> None:
+    try:
+        page = write(report, out)
+    except OSError as error:
+        ended = f"; the run failed: {report.failure}" if report.failure else ""
+        raise ReportUnwritten(f"cannot write the report to {out}: {error.strerror or error}{ended}") from error
+    output.line(f"report: {page} ({report.seconds:.0f} s)")
     if output.as_json:
-        output.json(json.loads(loop.report.model_dump_json()))
+        output.json(json.loads(report.model_dump_json()))
 
 
 @app.command()
@@ -136,7 +152,7 @@ def demo(
     loaded = load(recipe, base_model)
     with _told_like_ctrl_c(), _system(folder, loaded.recipe.project, session.output) as state:
         client = Client(state["grpc"], project=loaded.recipe.project)
-        _loop(client, ask.Gateway(state["http"]), loaded, session.output, out)
+        _loop(client, Gateway(state["http"]), loaded, session.output, out)
     session.output.line(f"demo: {time.perf_counter() - start:.0f} s; everything that was started is stopped")
 
 

@@ -11,12 +11,15 @@ from typer.exceptions import TyperException
 
 from anneal.cli import __main__ as command
 from anneal.cli.client import OperationFailed
+from anneal.cli.gateway import GatewayUnreachable
+from anneal.cli.loop.deployments import GateLeaked
 from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.loop.recipe import RecipeUnreadable
 from anneal.cli.system import shown
 from anneal.cli.up import CannotStart
 from anneal.kit.errors import Invalid, Missing
 from anneal.kit.rpc.status import internal_status
+from anneal.kit.settings import Misconfigured
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -61,6 +64,13 @@ BROKEN.error.CopyFrom(internal_status(TORN))
         (Invalid(TORN, violations=[("a", TORN)]), "first second third; a: first second third (INVALID_REQUEST)"),
         (OperationFailed(BROKEN), "projects/p/operations/o failed: first second third (its log is under logs/o)"),
         (OSError(5, TORN, "a\nb"), "first second third: a b"),
+        (Misconfigured(TORN), "first second third"),
+        (GateLeaked(TORN), "first second third"),
+        (GatewayUnreachable(TORN), "first second third (GATEWAY_UNREACHABLE)"),
+        (
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, TORN),
+            "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: first second third",
+        ),
         (TyperException(TORN), "first second third"),
     ],
 )
@@ -73,6 +83,41 @@ def test_every_error_is_one_line(
     monkeypatch.setattr("typer.core.TyperGroup.invoke", lambda *_: fail())
     assert run(monkeypatch, "jobs", "list") in (1, 2)
     assert capsys.readouterr().err == f"anneal: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("name"), TypeError(TORN), AttributeError(TORN), RecursionError(TORN), AssertionError(TORN), IndexError()],
+)
+def test_a_bug_is_one_line_too_and_its_trace_is_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, error: Exception
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("typer.core.TyperGroup.invoke", lambda *_: fail())
+    assert run(monkeypatch, "jobs", "list") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"anneal: this is a bug of the command: {type(error).__name__}")
+    (trace,) = tmp_path.iterdir()
+    assert line.endswith(f"its trace is in {trace}")
+    assert "Traceback" in trace.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", "\x00", "- a", "title: [", "title: {a: b", "a: b: c", "!!python/object:os.system {}", "\ud800"],
+)
+def test_every_file_that_is_no_recipe_and_no_message_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for words in (["run", str(file)], ["plan", "rows", "--base-model", "m", "--spec", str(file)]):
+        assert run(monkeypatch, *words) in (1, 2)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "bug" not in line
 
 
 def test_what_protobuf_says_of_a_file_is_one_line(
