@@ -16,7 +16,6 @@ from anneal.cli.failures import explain, is_connection, is_expected
 
 COMMANDS = (configure, contamination, explore, models, resources, system, work)
 INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 def main() -> None:
@@ -24,6 +23,7 @@ def main() -> None:
     started = time.time()
     try:
         code = app(_json_first(sys.argv[1:]), standalone_mode=False)  # an ended command returns its exit code
+        sys.stdout.flush()
     except (Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except TyperException as error:
@@ -31,7 +31,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read the output has what they wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE)
+        sys.exit(1)  # as typer ends where the command itself was still writing
     except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a line
         _say(explain(error) + _cause(error, started) if is_expected(error) else _bug(error))
         sys.exit(1)

@@ -244,6 +244,7 @@ def main() -> None:
         with files.lock.open("a") as lock:
             if not running.take(lock):
                 return  # another command has just started one
+            files.state.unlink(missing_ok=True)  # of one that was killed
             forwarder = Forwarder(release, lambda: Cluster(release.kubeconfig, release.kube_context), files.report)
             state = {"pid": os.getpid(), "ports": dict(forwarder.ports), "release": forwards.digest_of(release)}
             forwarder.start()

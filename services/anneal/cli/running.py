@@ -8,12 +8,18 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 TRIES = 20
 PAUSE_S = 0.05
 
 
 def state_of(state: Path, lock: Path) -> dict[str, Any] | None:
-    """What the running process wrote into its state file; None when none runs. A pid alone may be another process's."""
+    """What the running process wrote into its state file; None when none runs.
+
+    The pid in it alone says nothing, since another process may have it by now. The lock alone may be that of a process
+    that starts, and has not replaced the file of one that was killed.
+    """
     try:
         with lock.open() as file:
             if _is_free(file):
@@ -21,7 +27,7 @@ def state_of(state: Path, lock: Path) -> dict[str, Any] | None:
         value: dict[str, Any] = json.loads(state.read_text())
     except (OSError, ValueError):
         return None
-    return value
+    return value if psutil.pid_exists(value.get("pid", -1)) else None
 
 
 def take(lock: IO[str]) -> bool:

@@ -71,7 +71,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def run(address: str, http: str, **environment: str) -> Ran:
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
-        words = ["anneal", "--address", address, "--http", http, "run", str(recipe), "--report", str(tmp_path / "r")]
+        places = [*(["--address", address] if address else []), *(["--http", http] if http else [])]
+        words = ["anneal", *places, "run", str(recipe), "--report", str(tmp_path / "r")]
         monkeypatch.setattr("sys.argv", words)
         with pytest.raises(SystemExit) as ended:
             command.main()
@@ -225,6 +226,24 @@ def test_a_server_that_cannot_be_reached_is_a_line(run: Any, address: str) -> No
     assert line.endswith("--address or --context")
 
 
+@pytest.mark.parametrize("name", ["inside", "", "another"])
+def test_a_server_has_the_name_that_the_context_says(run: Any, tmp_path: Path, name: str) -> None:
+    authority = Authority()
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    tls = {"ca": str(tmp_path / "ca.crt"), "server_name": name}
+    config = tmp_path / "config.yaml"
+    pair = authority.sign(hosts=["inside"], addresses=())
+    with grpc_server(GrpcFault(), pair) as address, http_server(HttpFault()) as url:
+        one = {"address": address, "http": url, "tls": tls}
+        config.write_text(json.dumps({"current": "c", "contexts": {"c": one}}))
+        ran = run("", "", ANNEAL_CONFIG=str(config))
+    if name == "inside":
+        assert (ran.code, ran.err) == (0, "")
+    else:
+        assert "no server answers (" in ran.failed_line()
+        assert "ANNEAL_TLS__CA or `anneal config set" in ran.failed_line()
+
+
 @pytest.mark.parametrize("content", [b"-----BEGIN CERTIFICATE-----\nAAAA\n", b"none", None])
 def test_certificates_that_cannot_be_used_are_a_line(run: Any, tmp_path: Path, content: bytes | None) -> None:
     ca = tmp_path / "ca.crt"
@@ -247,6 +266,27 @@ def test_a_credential_that_no_header_carries_is_a_line_without_it(
     (line,) = capsys.readouterr().err.splitlines()
     assert "printable ASCII" in line
     assert "cret" not in line
+
+
+def test_a_run_that_is_interrupted_has_its_report(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anneal.cli.loop.ask.Asker.__call__", interrupted)
+    with grpc_server(GrpcFault()) as address:
+        ran = run(address, "127.0.0.1:1")
+    assert (ran.code, ran.err, ran.report["outcome"]) == (130, "anneal: stopped\n", "interrupted")
+    (step,) = ran.report["steps"]
+    assert (step["state"], step["detail"]) == ("failed", "interrupted")
+
+
+def test_a_bug_in_a_step_has_its_report_too(monkeypatch: pytest.MonkeyPatch, run: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("anneal.cli.loop.ask.Asker.__call__", lambda *_: {}["none"])
+    with grpc_server(GrpcFault()) as address:
+        ran = run(address, "127.0.0.1:1")
+    assert (ran.code, ran.report["failure"]) == (1, "KeyError: 'none'")
+    assert ran.err.startswith("anneal: this is a bug of the command: KeyError: 'none'; its trace is in ")
 
 
 def test_a_report_that_cannot_be_written_hides_no_failure(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,6 +147,18 @@ def test_what_protobuf_says_of_a_file_is_one_line(
 )
 def test_json_is_an_option_anywhere_but_behind_the_double_dash(words: list[str], expected: list[str]) -> None:
     assert command._json_first(words) == expected
+
+
+def test_a_reader_that_has_enough_hears_nothing_more() -> None:
+    path = os.pathsep.join(part for part in sys.path if part)
+    command = [sys.executable, "-m", "anneal.cli", "config", "list"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_help_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
