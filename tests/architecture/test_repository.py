@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from typer.core import TyperGroup
@@ -22,7 +24,7 @@ MACHINE_PATH = re.compile(rb"(?<![\w.~}/-])/(?:" + b"|".join([b"root", b"home", 
 # Read like paths and are none: what the demo writes, an error's name, a resource's name.
 NO_PATHS = {
     *("report/index.html", "CODE/REASON", "projects/python-docs/deployments/summary"),
-    *("statefulset/anneal", "deployment/anneal-gateway"),
+    *("anneal/anneal", "anneal/config.yaml", "NAMESPACE/RELEASE"),
 }
 
 
@@ -76,18 +78,24 @@ def test_the_readme_lists_every_rpc() -> None:
     assert listed == {(rpc.service, rpc.name) for rpc in rpcs()}
 
 
-def test_the_commands_the_readme_shows_exist() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^    anneal ([a-z]+)(?: ([a-z][a-z-]*)(?= |$))?", readme, re.MULTILINE)
-    assert shown
+def shown_commands(page: str) -> list[str]:
+    """The `anneal` commands that a page shows, without what follows them as a comment."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [line.partition("  #")[0].strip() for line in re.findall(r"^ {3,4}anneal .*", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "charts/anneal/README.md"])
+def test_the_command_line_takes_the_commands_that_a_page_shows(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert shown_commands(page)
     assert command_line.COMMANDS  # imported, so that every command is registered
-    tree = get_command(app)
-    assert isinstance(tree, TyperGroup)
-    for command, inner in shown:
-        found = tree.commands.get(command)
-        assert found is not None, command
-        if isinstance(found, TyperGroup):
-            assert inner in found.commands, f"{command} {inner}"
+    for line in shown_commands(page):
+        command: Any = get_command(app)
+        _, *words = shlex.split(line.replace(" ...", " other"))
+        context = command.make_context("anneal", words)  # raises for what it does not know
+        while isinstance(command, TyperGroup):
+            _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+            context = command.make_context(command.name, words, parent=context)
 
 
 def test_every_test_is_collected() -> None:

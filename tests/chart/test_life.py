@@ -14,6 +14,8 @@ from helm_python.chart import Chart, package
 
 from tests.chart.rendering import (
     CHART,
+    NAMESPACE,
+    RELEASE,
     SITUATIONS,
     Object,
     objects,
@@ -136,10 +138,13 @@ def test_no_secret_is_made_beside_one_that_is_given() -> None:
 
 
 @every_situation
-def test_the_notes_end_in_three_commands(name: str) -> None:
+def test_the_notes_have_three_steps_and_their_commands(name: str) -> None:
     notes = rendered(situation(name))["anneal/templates/NOTES.txt"]
-    commands = re.findall(r"^   (helm test|kubectl .*port-forward|curl) ", notes, re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["helm", "kubectl", "curl"]
+    commands = re.findall(
+        r"^   (helm test|anneal config from-release|kubectl .*port-forward|curl) ", notes, re.MULTILINE
+    )
+    assert [command.split()[0] for command in commands] == ["helm", "anneal", "kubectl", "curl"]
+    assert f"   anneal config from-release {NAMESPACE}/{RELEASE}" in notes
     assert re.findall(r"^\d\.", notes, re.MULTILINE) == ["1.", "2.", "3."]
 
 

@@ -285,16 +285,22 @@ def _say_of_key(session: Session, found: release.Found, name: str, api_key: str)
 
 
 def _wait(session: Session, cluster: Cluster, namespace: str, found: release.Found, timeout: float) -> None:
-    """Wait until each Service has a ready pod, and say what the others wait for when that changes."""
+    """Wait until each Service has a ready pod, and say what the others wait for when that changes.
+
+    Servers of a base model are not waited for: they are not ready before it is imported, which may be the next command.
+    """
     deadline, last = time.monotonic() + timeout, ""
     while True:
-        missing = []
-        for selector in found.selectors.values():
+        unready = {}
+        for service, selector in found.selectors.items():
             try:
                 ready_pod(cluster, namespace, selector)
             except PodMissing as error:
-                missing.append(str(error))
+                unready[service] = str(error)
+        missing = [text for service, text in unready.items() if service not in found.late]
         if not missing:
+            for text in unready.values():
+                session.output.line(f"not ready yet, as before its base model is imported: {text}")
             return
         if time.monotonic() >= deadline:
             raise ReleaseNotReady(f"{missing[0]}; the context is written, so try any command when it is")

@@ -55,6 +55,7 @@ class Found:
         mode: `standalone` or `distributed`.
         forwards: `service -> forward`, with the keys of a context's addresses, and `http`.
         selectors: `Kubernetes Service -> labels of its pods`.
+        late: Services whose pods are not ready before something is imported: those of base models.
         token: bearer token; empty where it was not asked for.
         api_key: key of the gateway; empty where the cluster has only its hash.
         keys: keys that the gateway takes: `{"name", "sha256", "project"}`.
@@ -64,6 +65,7 @@ class Found:
     mode: str
     forwards: dict[str, Forward] = field(default_factory=dict)
     selectors: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
     token: str = ""
     api_key: str = ""
     keys: list[dict[str, str]] = field(default_factory=list)
@@ -99,6 +101,8 @@ def read(cluster: Cluster, namespace: str, name: str, wanted: Wanted) -> Found:
     found = Found(STANDALONE if is_standalone else "distributed")
     for service in services:
         found.selectors[service["metadata"]["name"]] = service["spec"]["selector"]
+        if service["metadata"]["labels"].get(COMPONENT) == "serving":
+            found.late.add(service["metadata"]["name"])
     main, gateway = (STANDALONE, STANDALONE) if is_standalone else ("registry", "gateway")
     for component in {main, gateway}:
         if component not in by_component:

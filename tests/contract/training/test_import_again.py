@@ -12,7 +12,7 @@ import yaml
 
 from anneal.cli.base_models import BaseModelChanged
 from anneal.cli.client import Client
-from anneal.cli.loop.ask import Gateway
+from anneal.cli.gateway import Gateway
 from anneal.cli.loop.recipe import load
 from anneal.cli.loop.run import Loop
 from anneal.cli.output import Output

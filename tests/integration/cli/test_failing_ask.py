@@ -282,7 +282,11 @@ def test_a_run_that_is_interrupted_has_its_report(monkeypatch: pytest.MonkeyPatc
 
 def test_a_bug_in_a_step_has_its_report_too(monkeypatch: pytest.MonkeyPatch, run: Any, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("anneal.cli.loop.ask.Asker.__call__", lambda *_: {}["none"])
+
+    def broken(*_: Any) -> None:
+        raise KeyError("none")
+
+    monkeypatch.setattr("anneal.cli.loop.ask.Asker.__call__", broken)
     with grpc_server(GrpcFault()) as address:
         ran = run(address, "127.0.0.1:1")
     assert (ran.code, ran.report["failure"]) == (1, "KeyError: 'none'")

@@ -222,6 +222,18 @@ def test_what_the_user_gives_is_not_asked_of_the_cluster(
     assert all(ports)
 
 
+def test_servers_of_a_base_model_that_is_not_imported_are_not_waited_for(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = api_of(situation("distributed-cpu"))
+    api.unready.add(f"{RELEASE}-anneal-serving-tiny")
+    with release_api(api, tmp_path):
+        api.kubeconfig(tmp_path / "kubeconfig")
+        code, out, (line,) = run(monkeypatch, capsys, "config", "from-release", f"{NAMESPACE}/{RELEASE}")
+    assert "not ready yet, as before its base model is imported: no pod with" in out
+    assert (code, "failed to connect to localhost:50051" in line) == (1, True), "this stand-in has nothing behind it"
+
+
 # -- what is forwarded -------------------------------------------------------------------------------------------------
 
 
