@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -21,17 +22,21 @@ if TYPE_CHECKING:
     from anneal.kit.runtime import Runtime
 
 
+def open_upstream(channels: Channels, options: GatewayOptions) -> Upstream:
+    """The services behind the gateway."""
+    return Upstream(
+        channels.get("registry"), lambda base_model: channels.get("serving", base_model), options.deadline_s
+    )
+
+
 def build(channels: Channels, metrics: Metrics, options: GatewayOptions) -> HttpServer:
     """The gateway on its port, not yet serving.
 
     Raises:
         PortTaken: the address cannot be bound.
     """
-    upstream = Upstream(
-        channels.get("registry"), lambda base_model: channels.get("serving", base_model), options.deadline_s
-    )
     gateway = Gateway(
-        upstream,
+        open_upstream(channels, options),
         metrics.registry,
         keys=[Key(key.name, key.sha256, key.project) for key in options.keys],
         project=options.project,
@@ -96,8 +101,25 @@ class GatewayProcess:
         started.push_async_callback(server.stop)
         await server.start()
         self.address = server.address
+        self._meet_registry(channels)
         self.readiness.clear("start")
         logs.logger("gateway").info("serving", address=self.address, metrics_port=self.metrics_port)
+
+    def _meet_registry(self, channels: Channels) -> None:
+        """Be not ready until the registry has answered once.
+
+        From then on a registry that is away is a 503 of each request: an app is told so, and when to come back, which a
+        connection that nobody accepts does not say.
+        """
+        upstream, project = open_upstream(channels, self._settings.gateway), self._settings.gateway.project
+        self.readiness.object_to("registry", "the registry has not been asked yet")
+        meeting = asyncio.create_task(self.readiness.wait_for("registry", lambda: upstream.reach_registry(project)))
+
+        async def give_up() -> None:
+            meeting.cancel()
+            await asyncio.gather(meeting, return_exceptions=True)
+
+        self._started.push_async_callback(give_up)
 
     async def stop(self) -> None:
         """Take no more requests, let running answers end, close everything."""

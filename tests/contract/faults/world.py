@@ -363,7 +363,7 @@ def _job_calls(names: Names) -> list[Call]:
     result.Pack(dataset_pb2.DatasetVersion())
     pb = job_host_service_pb2
     wait = operations_pb2.WaitOperationRequest(name=names.operation, timeout=duration_pb2.Duration(nanos=1000))
-    attempt = {"operation": names.operation, "attempt_token": "not-it"}
+    attempt: dict[str, Any] = {"operation": names.operation, "attempt_token": "not-it"}
     return [
         Call(operations, "GetOperation", [operations_pb2.GetOperationRequest(name=names.operation)]),
         Call(operations, "ListOperations", [operations_pb2.ListOperationsRequest(name=PROJECT)]),
@@ -387,7 +387,7 @@ def _serving_calls(names: Names) -> list[Call]:
     target = pb.InferenceTarget(deployment=f"{PROJECT}/deployments/bot")
     text = pb.GenerateRequest(target=target, prompt="x")
     chat = pb.ChatRequest(target=target, messages=[pb.ChatMessage(role="user", content="x")])
-    both = {"base_model_digest": names.base, "adapter_digest": names.adapter_digest}
+    both: dict[str, Any] = {"base_model_digest": names.base, "adapter_digest": names.adapter_digest}
     return [
         Call(inference, "Generate", [text]),
         Call(inference, "StreamGenerate", [text]),
@@ -405,7 +405,7 @@ def _order_calls(names: Names) -> list[Call]:
     ingestion, curation = "anneal.v1.IngestionService", "anneal.v1.CurationService"
     synthesis, training = "anneal.v1.SynthesisService", "anneal.v1.TrainingService"
     evaluation = "anneal.v1.EvaluationService"
-    into = {"parent": PROJECT, "dataset_id": "made", "validate_only": True, "request_id": "order-1"}
+    into: dict[str, Any] = {"parent": PROJECT, "dataset_id": "made", "validate_only": True, "request_id": "order-1"}
     number = names.uploads
     names.uploads += 1  # each upload is another one, so that each is written
     data = FILE + str(number).encode()
@@ -418,7 +418,12 @@ def _order_calls(names: Names) -> list[Call]:
     )
     chunk = ingestion_service_pb2.UploadChunk(offset=0, data=data)
     spec = training_service_pb2.TrainingSpec(method="lora")
-    train = {"parent": PROJECT, "base_model": names.model, "dataset_versions": [names.data], "spec": spec}
+    train: dict[str, Any] = {
+        "parent": PROJECT,
+        "base_model": names.model,
+        "dataset_versions": [names.data],
+        "spec": spec,
+    }
     curated = curation_service_pb2.CurateDatasetRequest(
         sources=[names.data], steps=[curation_service_pb2.CurationStep(step="exact_duplicates")], **into
     )

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from anneal.gateway.domain.answers import Answer, Token
 from anneal.gateway.domain.errors import ModelMissing
 from anneal.gateway.domain.openai import ChatRequest, CompletionRequest
-from anneal.kit.errors import Invalid, Kind, Missing, TooLate
+from anneal.kit.errors import Invalid, Kind, Missing, NotReady, TooLate
 from anneal.kit.names import parse
 from anneal.kit.rpc.status import decode_status, passed_on
 from anneal.v1 import inference_service_pb2 as pb
@@ -84,6 +84,18 @@ class Upstream:
         except grpc.aio.AioRpcError:
             return False
         return True
+
+    async def reach_registry(self, project: str) -> None:
+        """Ask the registry something, with this gateway's own credentials.
+
+        Raises:
+            NotReady: it does not answer, or not to this gateway.
+        """
+        request = registry_pb.ListModelsRequest(parent=f"projects/{project}", page_size=1)
+        try:
+            await self._registry.ListModels(request, timeout=_DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            raise NotReady(f"the registry cannot be asked: {passed_on(error).message}") from error
 
     async def find(self, name: str, split_key: str) -> Found:
         """The deployment or base model of a resource name.
