@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from anneal.kit.disk import room_of
+from anneal.kit.jobs.pending import PendingReason
 from anneal.kit.jobs.states import State
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
@@ -46,6 +48,20 @@ class Running(NamedTuple):
 
     heartbeat_age_s: float
     stall_s: float
+
+
+class Waiting(NamedTuple):
+    """What a job waits for, and for how many seconds.
+
+    Attributes:
+        reason: a `PendingReason`.
+        has_attempt: an attempt was launched; the others wait for their turn.
+    """
+
+    kind: str
+    reason: str
+    seconds: float
+    has_attempt: bool
 
 
 class Metrics:
@@ -93,6 +109,14 @@ class Metrics:
             "anneal_job_stall_seconds", "Since a running job last reported anything.", _JOB, registry=reg
         )
         self._running: set[tuple[str, str]] = set()
+        self._pending = Gauge(
+            "anneal_jobs_pending", "Jobs that wait for something, by what it is.", ("kind", "reason"), registry=reg
+        )
+        self._pending_seconds = Gauge(
+            "anneal_job_pending_seconds", "Since a launched job waits.", (*_JOB, "reason"), registry=reg
+        )
+        self._pending_counts: Mapping[tuple[str, str], int] = {}
+        self._pending_jobs: set[tuple[str, str, str]] = set()
         self._counters = {
             key: Counter(name, text, ("kind", *labels), registry=reg)
             for key, (name, text, labels) in JOB_COUNTERS.items()
@@ -129,6 +153,8 @@ class Metrics:
             self.job_transitions.labels(kind, state.name)
             if state.is_final:
                 self.job_seconds.labels(kind, state.name)
+        for reason in PendingReason:
+            self._pending.labels(kind, reason.value)
 
     def show_running(self, jobs: Mapping[tuple[str, str], Running]) -> None:
         """Show how the running jobs are, by kind and operation, and no others any more."""
@@ -139,6 +165,20 @@ class Metrics:
             self._heartbeat_age.labels(*labels).set(job.heartbeat_age_s)
             self._stall.labels(*labels).set(job.stall_s)
         self._running = set(jobs)
+
+    def show_pending(self, jobs: Mapping[str, Waiting]) -> None:
+        """Export what jobs wait for, by operation, and remove the series of every other job."""
+        counts = Counts((job.kind, job.reason) for job in jobs.values())
+        for labels in self._pending_counts.keys() | counts.keys():
+            if self._pending_counts.get(labels) != counts.get(labels):
+                self._pending.labels(*labels).set(counts[labels])
+        self._pending_counts = counts
+        launched = {(job.kind, name, job.reason): job.seconds for name, job in jobs.items() if job.has_attempt}
+        for one in self._pending_jobs - launched.keys():
+            self._pending_seconds.remove(*one)
+        for one, seconds in launched.items():
+            self._pending_seconds.labels(*one).set(seconds)
+        self._pending_jobs = set(launched)
 
     def forget_job(self, kind: str, operation: str) -> None:
         """Drop a finished job's readings, so that labels do not grow without end."""

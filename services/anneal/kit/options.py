@@ -92,7 +92,9 @@ class JobOptions(Options):
         max_running: job processes at once.
         lease_s: seconds without a heartbeat after which an attempt is given up.
         cancel_grace_s: seconds a job that was asked to stop may take; then its process is ended.
-        backoff_s: wait before the second attempt; doubles for every further one, up to 300 s.
+        backoff_s: wait before the second attempt, give or take a quarter; doubles for every further one, up to 300 s.
+        away_s: how long attempts that fail because another service does not answer are repeated and not charged, as
+            during a rollout; the waits between them are at most a minute.
         max_attempts: attempts in all, without those that were interrupted.
         max_interruptions: attempts in all that end with their server, their machine or the cluster's doing, which is
             charged to nobody; a job that brings that about itself ends here.
@@ -101,7 +103,8 @@ class JobOptions(Options):
     max_running: int = Field(default=2, ge=1)
     lease_s: float = Field(default=60, gt=0)
     cancel_grace_s: float = Field(default=60, ge=0)
-    backoff_s: float = Field(default=1, ge=0)
+    backoff_s: float = Field(default=5, ge=0)
+    away_s: float = Field(default=900, ge=0)
     max_attempts: int = Field(default=4, ge=1)
     max_interruptions: int = Field(default=50, ge=1)
 
@@ -203,7 +206,8 @@ class LauncherOptions(Options):
         labels: labels of the pods, besides those that the launcher needs.
         annotations: annotations of the pods.
         grace_s: seconds between asking a pod to stop and ending it.
-        pending_s: longest wait for a node, an image or a volume, the time in a queue not counted.
+        pending_s: longest that a job waits for a node, an image, a volume, a quota or whatever else keeps its process
+            from starting, the time in a queue not counted; then the job fails with that reason.
         deadline_s: longest that an attempt may run; 0 for no limit.
         away_s: how long a job goes on while this service does not answer it, as when it is upgraded.
         ttl_s: how long ended jobs can be looked at with kubectl; those that were cancelled are deleted at once.
@@ -235,7 +239,7 @@ class LauncherOptions(Options):
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     grace_s: int = Field(default=60, ge=0)
-    pending_s: int = Field(default=1800, ge=1)
+    pending_s: int = Field(default=900, ge=1)
     deadline_s: int = Field(default=0, ge=0)
     away_s: int = Field(default=3600, ge=0)
     ttl_s: int = Field(default=3600, ge=0)

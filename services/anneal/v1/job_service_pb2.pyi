@@ -41,6 +41,10 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Ended with a result."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
     """Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
+    FAILED_PRECONDITION/JOB_PENDING_TOO_LONG (see `PendingReason`), FAILED_PRECONDITION/JOB_NOT_ACCEPTED (the cluster
+    refuses its object), FAILED_PRECONDITION/JOB_EVICTED (its pod used more disk than it may), UNAVAILABLE/JOB_SILENT
+    (its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_AWAY (another service
+    did not answer it), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than `launcher.deadline_s`),
     RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
     """
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
@@ -63,11 +67,81 @@ JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
 """Ended with a result."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
 """Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
+FAILED_PRECONDITION/JOB_PENDING_TOO_LONG (see `PendingReason`), FAILED_PRECONDITION/JOB_NOT_ACCEPTED (the cluster
+refuses its object), FAILED_PRECONDITION/JOB_EVICTED (its pod used more disk than it may), UNAVAILABLE/JOB_SILENT
+(its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_AWAY (another service
+did not answer it), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than `launcher.deadline_s`),
 RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
 """
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
 """Ended on request."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
+class _PendingReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PendingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PendingReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PENDING_REASON_UNSPECIFIED: _PendingReason.ValueType  # 0
+    """It does not wait, or the server is of an earlier release."""
+    PENDING_REASON_TURN: _PendingReason.ValueType  # 1
+    """As many jobs as the service runs at once are running."""
+    PENDING_REASON_API: _PendingReason.ValueType  # 2
+    """The API of the cluster does not answer."""
+    PENDING_REASON_QUEUE: _PendingReason.ValueType  # 3
+    """A queue of the cluster, such as Kueue's, has not admitted it."""
+    PENDING_REASON_POD: _PendingReason.ValueType  # 4
+    """The cluster has not created its pod, and gives no reason. Limited."""
+    PENDING_REASON_NODE: _PendingReason.ValueType  # 5
+    """No node has room for its pod. Limited."""
+    PENDING_REASON_IMAGE: _PendingReason.ValueType  # 6
+    """An image is being pulled, or cannot be. Limited."""
+    PENDING_REASON_VOLUME: _PendingReason.ValueType  # 7
+    """A volume is not bound, attached or mounted. Limited."""
+    PENDING_REASON_QUOTA: _PendingReason.ValueType  # 8
+    """A quota of the namespace is used up. Limited."""
+    PENDING_REASON_ADMISSION: _PendingReason.ValueType  # 9
+    """A webhook, policy or limit of the cluster does not admit its pod, or a webhook does not answer. Limited."""
+    PENDING_REASON_CONTAINER: _PendingReason.ValueType  # 10
+    """Its container does not start. Limited."""
+    PENDING_REASON_RAY_CLUSTER: _PendingReason.ValueType  # 11
+    """KubeRay has not created its Ray cluster. Limited."""
+    PENDING_REASON_PROCESS: _PendingReason.ValueType  # 12
+    """Its process started and is not heard of."""
+
+class PendingReason(_PendingReason, metaclass=_PendingReasonEnumTypeWrapper):
+    """What a job waits for before its process works. Reasons marked with a limit end a job with
+    FAILED_PRECONDITION/JOB_PENDING_TOO_LONG when the wait is longer than the service's `launcher.pending_s`.
+    """
+
+PENDING_REASON_UNSPECIFIED: PendingReason.ValueType  # 0
+"""It does not wait, or the server is of an earlier release."""
+PENDING_REASON_TURN: PendingReason.ValueType  # 1
+"""As many jobs as the service runs at once are running."""
+PENDING_REASON_API: PendingReason.ValueType  # 2
+"""The API of the cluster does not answer."""
+PENDING_REASON_QUEUE: PendingReason.ValueType  # 3
+"""A queue of the cluster, such as Kueue's, has not admitted it."""
+PENDING_REASON_POD: PendingReason.ValueType  # 4
+"""The cluster has not created its pod, and gives no reason. Limited."""
+PENDING_REASON_NODE: PendingReason.ValueType  # 5
+"""No node has room for its pod. Limited."""
+PENDING_REASON_IMAGE: PendingReason.ValueType  # 6
+"""An image is being pulled, or cannot be. Limited."""
+PENDING_REASON_VOLUME: PendingReason.ValueType  # 7
+"""A volume is not bound, attached or mounted. Limited."""
+PENDING_REASON_QUOTA: PendingReason.ValueType  # 8
+"""A quota of the namespace is used up. Limited."""
+PENDING_REASON_ADMISSION: PendingReason.ValueType  # 9
+"""A webhook, policy or limit of the cluster does not admit its pod, or a webhook does not answer. Limited."""
+PENDING_REASON_CONTAINER: PendingReason.ValueType  # 10
+"""Its container does not start. Limited."""
+PENDING_REASON_RAY_CLUSTER: PendingReason.ValueType  # 11
+"""KubeRay has not created its Ray cluster. Limited."""
+PENDING_REASON_PROCESS: PendingReason.ValueType  # 12
+"""Its process started and is not heard of."""
+Global___PendingReason: _TypeAlias = PendingReason  # noqa: Y015
 
 @_typing.final
 class JobMetadata(_message.Message):
@@ -99,7 +173,7 @@ class JobMetadata(_message.Message):
     """The request as JSON."""
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """Last progress the job told; absent before the first."""
+        """Last progress that the job reported, and what it waits for at present; absent before the first of both."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -145,6 +219,7 @@ class Progress(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    PENDING_REASON_FIELD_NUMBER: _builtins.int
     done: _builtins.int
     """Units done."""
     total: _builtins.int
@@ -152,7 +227,11 @@ class Progress(_message.Message):
     unit: _builtins.str
     """What is counted, such as `rows` or `steps`."""
     message: _builtins.str
-    """One line for people."""
+    """One line for people. While the job waits, what for, in the cluster's own words where it has any:
+    `waiting for a node: 0/1 nodes are available: 1 Insufficient cpu`.
+    """
+    pending_reason: Global___PendingReason.ValueType
+    """What the job waits for. The next progress without a reason, or the next change of state, ends the wait."""
     def __init__(
         self,
         *,
@@ -160,10 +239,11 @@ class Progress(_message.Message):
         total: _builtins.int | None = ...,
         unit: _builtins.str = ...,
         message: _builtins.str = ...,
+        pending_reason: Global___PendingReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "done", b"done", "message", b"message", "total", b"total", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "done", b"done", "message", b"message", "pending_reason", b"pending_reason", "total", b"total", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
     _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015

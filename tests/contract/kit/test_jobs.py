@@ -146,7 +146,9 @@ async def test_a_process_that_its_machine_stops_says_why_where_that_is_known(
     ended = await wait(channel, name)
     assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
     assert metadata(ended).attempt == 2
-    assert metadata(ended).last_failure == (known or "the attempt was stopped")
+    assert metadata(ended).last_failure == (
+        known or "its process was asked to stop (SIGTERM) by its machine or its cluster"
+    )
     assert (await host.jobs.store.get(name)).failures == 0
 
 

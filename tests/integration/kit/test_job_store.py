@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from anneal.kit.jobs.codec import encode_state
-from anneal.kit.jobs.states import Event, State
+from anneal.kit.jobs.states import Event, State, backoff_s
 from anneal.kit.jobs.store import AttemptFenced, ClaimInvalid, JobStore
+from anneal.kit.jobs.tables import defaults
 from anneal.kit.sql import open_engine
 from anneal.v1 import job_service_pb2 as pb
 
@@ -95,8 +96,8 @@ async def test_a_claim_is_good_once(store: JobStore) -> None:
 
 async def test_the_attempt_that_was_given_up_can_change_nothing(store: JobStore, clock: Clock) -> None:
     name, old = await running(store)
-    assert await store.lose(name, 1, error=b"", text="lost", backoff_base_s=1)
-    assert not await store.lose(name, 1, error=b"", text="lost", backoff_base_s=1)
+    assert await store.lose(name, 1, error=b"", text="lost", backoff_s=1)
+    assert not await store.lose(name, 1, error=b"", text="lost", backoff_s=1)
     assert await store.waiting(["k"], limit=9) == []
     clock.now += 1.5
     assert [job.name for job in await store.waiting(["k"], limit=9)] == [name]
@@ -106,7 +107,7 @@ async def test_the_attempt_that_was_given_up_can_change_nothing(store: JobStore,
     calls: list[Any] = [
         store.heartbeat(name, old, batch=9, events=[b""], progress=None, lease_s=10),
         store.complete(name, old, b"old"),
-        store.fail(name, old, error=b"", text="", retryable=False, cancelled=False, backoff_base_s=1),
+        store.fail(name, old, error=b"", text="", event=Event.REFUSED, backoff_s=1),
     ]
     for call in calls:
         with pytest.raises(AttemptFenced):
@@ -133,7 +134,7 @@ async def test_a_cancelled_job_tells_its_process(store: JobStore) -> None:
     assert await store.ask_cancel(name) is State.CANCELLING
     asked, _ = await store.heartbeat(name, token, batch=1, events=[], progress=None, lease_s=10)
     assert asked
-    await store.fail(name, token, error=b"", text="stopped", retryable=False, cancelled=True, backoff_base_s=1)
+    await store.fail(name, token, error=b"", text="stopped", event=Event.STOPPED, backoff_s=1)
     assert (await store.get(name)).state is State.CANCELLED
     waiting = await accept(store)
     assert await store.ask_cancel(waiting) is State.CANCELLED
@@ -149,17 +150,17 @@ async def test_restarts_of_the_server_are_not_charged(store: JobStore, clock: Cl
         return (await store.claim(name, launched[1], 10))[1]
 
     for _ in range(5):
-        await store.fail(name, token, error=b"", text="", retryable=False, cancelled=True, backoff_base_s=1)
+        await store.fail(name, token, error=b"", text="", event=Event.STOPPED, backoff_s=1)
         await again()
         attempt = (await store.get(name)).attempt
-        assert await store.lose(name, attempt, error=b"", text="", backoff_base_s=1, event=Event.INTERRUPTED)
+        assert await store.lose(name, attempt, error=b"", text="", backoff_s=1, event=Event.INTERRUPTED)
         token = await again()
     job = await store.get(name)
     assert (job.state, job.attempt, job.failures) == (State.RUNNING, 11, 0)
     for _ in range(2):
-        await store.fail(name, token, error=b"", text="", retryable=True, cancelled=False, backoff_base_s=1)
+        await store.fail(name, token, error=b"", text="", event=Event.LOST, backoff_s=1)
         token = await again()
-    await store.fail(name, token, error=b"e", text="", retryable=True, cancelled=False, backoff_base_s=1)
+    await store.fail(name, token, error=b"e", text="", event=Event.LOST, backoff_s=1)
     job = await store.get(name)
     assert (job.state, job.failures, job.error) == (State.FAILED, 3, b"e")
 
@@ -168,7 +169,8 @@ async def test_a_job_that_is_always_interrupted_ends(store: JobStore, clock: Clo
     name, _ = await running(store)
     waits = []
     for attempt in range(1, 50):
-        assert await store.lose(name, attempt, error=b"e", text="lost", backoff_base_s=1, event=Event.INTERRUPTED)
+        wait_s = backoff_s(attempt, 1)
+        assert await store.lose(name, attempt, error=b"e", text="lost", backoff_s=wait_s, event=Event.INTERRUPTED)
         job = await store.get(name)
         assert (job.state, job.failures, job.error) == (State.RETRYING, 0, None)
         waits.append(job.not_before - clock.now)
@@ -177,20 +179,46 @@ async def test_a_job_that_is_always_interrupted_ends(store: JobStore, clock: Clo
     assert waits[:4] == [1, 2, 4, 8]
     assert max(waits) == 300
     assert (await store.get(name)).interruptions == 49
-    assert await store.lose(name, 50, error=b"e", text="lost", backoff_base_s=1, event=Event.INTERRUPTED)
+    assert await store.lose(name, 50, error=b"e", text="lost", backoff_s=1, event=Event.INTERRUPTED)
     job = await store.get(name)
     assert (job.state, job.failures, job.error) == (State.FAILED, 0, b"e")
 
 
 async def test_a_database_of_an_earlier_release_gets_the_columns_it_lacks(store: JobStore) -> None:
     name = await accept(store)
+    later = ("failures", "pending_reason", "pending_text", "pending_since", "claim_time", "away_since")
     async with store._engine.begin() as db:
-        await db.exec_driver_sql("ALTER TABLE jobs DROP COLUMN failures")
+        for column in later:
+            await db.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
     await store._engine.dispose()  # PostgreSQL's driver remembers the columns of its statements
     await store.create_tables()
     await store.create_tables()
-    assert (await store.get(name)).failures == 0
-    assert (await store.get(await accept(store))).failures == 0
+    for job in (await store.get(name), await store.get(await accept(store))):
+        assert {column: getattr(job, column) for column in later} == {**dict.fromkeys(later, 0), **_texts(later)}
+
+
+def _texts(columns: tuple[str, ...]) -> dict[str, str]:
+    return {name: "" for name, value in defaults().items() if value == "" and name in columns}
+
+
+async def test_a_wait_is_stored_until_the_job_moves_on(store: JobStore) -> None:
+    name = await accept(store)
+    queued = await store.get(name)
+    event = pb.JobEvent(progress=pb.Progress(message="waiting for its turn")).SerializeToString()
+    await store.show_pending(queued, reason="turn", text="waiting for its turn", since=1_000.0, event=event)
+    job = await store.get(name)
+    assert (job.pending_reason, job.pending_text, job.pending_since) == ("turn", "waiting for its turn", 1_000.0)
+    launched = await store.launch(name, 10)
+    assert launched is not None
+    assert launched[0].pending_reason == ""
+    # The job has moved on since it was read: what it waited for is not written.
+    await store.show_pending(queued, reason="turn", text="waiting for its turn", since=1_000.0, event=event)
+    assert (await store.get(name)).pending_reason == ""
+    await store.show_pending(launched[0], reason="node", text="waiting for a node", since=1_001.0, event=event)
+    assert await store.lose(name, 1, error=b"", text="lost", backoff_s=0)
+    assert (await store.get(name)).pending_reason == ""
+    told = [pb.JobEvent.FromString(payload).progress.message for _, _, payload in await store.events(name, 1)]
+    assert told.count("waiting for its turn") == 2
 
 
 async def test_the_oldest_waiting_jobs_come_first_and_no_more_than_asked_for(store: JobStore, clock: Clock) -> None:

@@ -7,6 +7,7 @@ from google.protobuf import any_pb2, json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, status_pb2
 
+from anneal.kit.jobs.pending import Pending
 from anneal.kit.jobs.reader import Job
 from anneal.kit.jobs.states import State
 
@@ -33,9 +34,21 @@ def encode_state(state: State) -> bytes:
     return pb.JobEvent(state=pb.JobState.ValueType(state.value)).SerializeToString()
 
 
-def encode_log(text: str) -> bytes:
+def encode_log(text: str, level: str = "info") -> bytes:
     """A line of the server's own as a serialized event."""
-    return pb.JobEvent(log=pb.LogLine(level="info", text=text[:4000])).SerializeToString()
+    return pb.JobEvent(log=pb.LogLine(level=level, text=text[:4000])).SerializeToString()
+
+
+def encode_pending(job: Job, pending: Pending | None) -> bytes:
+    """The progress of a job as a serialized event, with what it waits for; None where it does not any more."""
+    progress = pb.Progress.FromString(job.progress or b"")
+    if pending is not None:
+        progress.message, progress.pending_reason = pending.text, _pending_reason(pending.reason)
+    return pb.JobEvent(progress=progress).SerializeToString()
+
+
+def _pending_reason(reason: str) -> pb.PendingReason.ValueType:
+    return pb.PendingReason.Value(f"PENDING_REASON_{reason.upper()}")
 
 
 def encode_metadata(job: Job) -> pb.JobMetadata:
@@ -52,6 +65,9 @@ def encode_metadata(job: Job) -> pb.JobMetadata:
     )
     if job.progress is not None:
         metadata.progress.ParseFromString(job.progress)
+    if job.pending_reason:
+        metadata.progress.message = job.pending_text
+        metadata.progress.pending_reason = _pending_reason(job.pending_reason)
     if job.start_time is not None:
         metadata.start_time.CopyFrom(encode_time(job.start_time))
     if job.end_time is not None:

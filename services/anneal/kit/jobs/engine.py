@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,15 +13,18 @@ import grpc
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
-from google.rpc import status_pb2
+from google.rpc import code_pb2, status_pb2
 
 from anneal.kit import logs
-from anneal.kit.errors import BackendFault, Busy, Refusal
+from anneal.kit.errors import BackendFault, Refusal
 from anneal.kit.jobs import codec
+from anneal.kit.jobs.failures import InterruptedTooOften, Silent
 from anneal.kit.jobs.launcher import Attempt, Ended, Launcher, LaunchFailed
+from anneal.kit.jobs.pending import Pending, PendingReason
+from anneal.kit.jobs.pending_jobs import PendingJobs
 from anneal.kit.jobs.reader import Job
 from anneal.kit.jobs.silence import Silence
-from anneal.kit.jobs.states import Event, State
+from anneal.kit.jobs.states import Event, State, away_backoff_s, backoff_s
 from anneal.kit.jobs.store import JobStore
 from anneal.kit.metrics import Metrics
 from anneal.kit.options import JobOptions
@@ -34,12 +38,11 @@ START_LEASE_S = 120.0
 COUNT_PAUSE_S = 1.0
 COUNT_EVERY_S = 30.0
 """Jobs are counted this often without a change of this server's: others may share its database."""
-
-
-class InterruptedTooOften(Busy):
-    """The job's attempts ended with their server, their machine or by the cluster's doing, time and again."""
-
-    reason = "JOB_INTERRUPTED"
+SILENT_AFTER_S = 5.0
+"""A process that has not claimed its work for so long, or sent no heartbeat for twice as long, is shown as silent."""
+QUEUE_EVERY_S = 2.0
+QUEUE_SHOWN = 500
+"""The queue is shown this often, and so many jobs of it."""
 
 
 class Jobs:
@@ -55,6 +58,7 @@ class Jobs:
         scratch: Path,
         config: Callable[[], Mapping[str, Any]],
         outages: Outages | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """Make the engine.
 
@@ -66,6 +70,7 @@ class Jobs:
             scratch: folder whose subfolders survive the attempts of an operation.
             config: what every job process is told: host, store, addresses, token.
             outages: where it is logged that the database is away.
+            chance: random numbers from 0 to 1, for the jitter of the waits between attempts.
         """
         self._outages = outages or Outages()
         self.store = store
@@ -78,7 +83,10 @@ class Jobs:
         self._publishing: set[str] = set()
         self._cancelled: set[str] = set()
         self._cancelling_since: dict[str, float] = {}
-        self._said_waiting: dict[str, str] = {}
+        self._pending = PendingJobs(store, metrics)
+        self._started: dict[tuple[str, int], float] = {}
+        self._queue_shown_at = -QUEUE_EVERY_S
+        self._chance = chance
         self._counted_at = -COUNT_EVERY_S
         self._counted_changes = -1
         self._silence = Silence()
@@ -189,17 +197,41 @@ class Jobs:
         if broken is not None and await self._lose(job, broken):
             self._wake.set()
             return
-        last = _interrupted(job, error.message) if cancelled else error
+        text = error.message or "its process failed and gave no reason"
+        away_since = self._away_since(job) if _is_away(error) and retryable and not cancelled else 0.0
+        if away_since:
+            event, last = Event.INTERRUPTED, _interrupted(job, text)
+        elif cancelled:
+            event, last = Event.STOPPED, _interrupted(job, text)
+        else:
+            event, last = Event.LOST if retryable else Event.REFUSED, error
         await self.store.fail(
             name,
             token,
             error=last.SerializeToString(),
-            text=error.message,
-            retryable=retryable,
-            cancelled=cancelled,
-            backoff_base_s=self.options.backoff_s,
+            text=text,
+            event=event,
+            backoff_s=self._backoff_s(job, away_since),
+            away_since=away_since,
+            events=_lost(job, text) if event is not Event.REFUSED else (),
         )
         self._wake.set()
+
+    def _away_since(self, job: Job) -> float:
+        """Since when attempts fail because another service is away; 0.0 where that is too long to charge nobody.
+
+        An attempt that worked for longer than that begins a new count.
+        """
+        now, limit_s = self.store._clock(), self.options.away_s
+        has_worked = now - job.claim_time >= limit_s
+        since = now if has_worked or not job.away_since else job.away_since
+        return since if now - since < limit_s else 0.0
+
+    def _backoff_s(self, job: Job, away_since: float = 0.0) -> float:
+        base_s, chance = self.options.backoff_s, self._chance()
+        if away_since:
+            return away_backoff_s(self.store._clock() - away_since, base_s, chance=chance)
+        return backoff_s(job.attempt, base_s, chance=chance)
 
     async def heartbeat(self, name: str, token: str, batch: int, events: list[pb.JobEvent]) -> bool:
         """Store what happened, export what was measured; True when the job was asked to stop.
@@ -281,17 +313,30 @@ class Jobs:
             await asyncio.to_thread(self._launcher.discard, name)
             self._cancelled.discard(name)
         self._cancelling_since = {name: since for name, since in self._cancelling_since.items() if name in names}
-        self._said_waiting = {name: text for name, text in self._said_waiting.items() if name in names}
-        free = max(0, self.options.max_running - running) if self._launcher.ready() else 0
-        waiting = await self.store.waiting(kinds, limit=max(1, free))  # the oldest one's age is shown in any case
-        for job in waiting[:free]:
-            await self._launch(job)
+        self._started = {key: since for key, since in self._started.items() if key[0] in names}
         now = self.store._clock()
+        await self._start_queued(kinds, names, running, now)
+        await self._count()
+        self.metrics.jobs_supervised.set(now)
+
+    async def _start_queued(self, kinds: list[str], active: set[str], running: int, now: float) -> None:
+        """Launch as many queued jobs as there is room for, and show what the others wait for."""
+        blocked = self._launcher.blocked()
+        free = 0 if blocked is not None else max(0, self.options.max_running - running)
+        is_shown = time.monotonic() >= self._queue_shown_at + QUEUE_EVERY_S
+        waiting = await self.store.waiting(kinds, limit=free + QUEUE_SHOWN if is_shown else max(1, free))
         self.metrics.job_queue_age.set(
             max((now - max(job.create_time, job.not_before) for job in waiting), default=0.0)
         )
-        await self._count()
-        self.metrics.jobs_supervised.set(now)
+        for job in waiting[:free]:
+            await self._launch(job)
+        if is_shown:
+            self._queue_shown_at = time.monotonic()
+            places = self.options.max_running
+            turn = Pending(PendingReason.TURN, f"{places} of {places} jobs of this service are running")
+            for job in waiting[free:]:
+                await self._pending.show(job, blocked or turn, now)
+            self._pending.export(active | {job.name for job in waiting[free:]})
 
     def _show(self, active: list[Job]) -> None:
         lease_s = self.options.lease_s
@@ -311,27 +356,42 @@ class Jobs:
     async def _given_up(self, job: Job) -> Ended | None:
         """Why an attempt whose process has not ended is to be given up; None while it is not."""
         now = self.store._clock()
-        waiting = self._launcher.waiting(job.name, job.attempt)
-        if waiting is not None:
+        pending = None if job.is_claimed else self._launcher.pending(job.name, job.attempt)
+        if pending is not None:
             if job.state is State.CANCELLING:
                 return Ended(text="it was asked to stop before its process had started")
-            await self._let_wait(job, waiting, now)
-            return None
+            return await self._let_wait(job, pending, now)
+        silent_s = self._silent_s(job, now)
         if job.lease_until < now:
-            told = self._launcher.silent(job.name, job.attempt)
-            return told or Ended(text=f"attempt {job.attempt} sent no heartbeat for too long")
+            known = self._launcher.silent(job.name, job.attempt)
+            return known or Ended(text=_silence(job, silent_s), failure=Silent)
         if self._does_not_stop(job, now):
             grace_s = self.options.cancel_grace_s
             return Ended(text=f"it did not stop within {grace_s:g} s of being asked to and was ended")
+        if silent_s >= SILENT_AFTER_S * (2 if job.is_claimed else 1) and job.state is State.RUNNING:
+            known = self._launcher.silent(job.name, job.attempt)
+            detail = known.text if known is not None else _silent_since(job, now - silent_s)
+            await self._pending.show(job, Pending(PendingReason.PROCESS, detail), now)
+        else:
+            await self._pending.clear(job)
         return None
 
-    async def _let_wait(self, job: Job, text: str, now: float) -> None:
-        """Keep the lease of an attempt whose process waits for its machine, and say what for when that changes."""
-        is_news = self._said_waiting.get(job.name) != text
-        if is_news or job.lease_until < now + START_LEASE_S / 2:
-            events = [codec.encode_log(f"waiting: {text}")] if is_news else []
-            await self.store.prolong(job.name, job.attempt, START_LEASE_S, events=events)
-            self._said_waiting[job.name] = text
+    async def _let_wait(self, job: Job, pending: Pending, now: float) -> Ended | None:
+        """Keep the lease of an attempt that waits, and show what for; how it ends where that takes too long."""
+        since = await self._pending.show(job, pending, now)
+        limit_s = self._launcher.pending_s
+        if limit_s is not None and pending.reason.is_timed and now - since >= limit_s:
+            refusal = pending.too_long(limit_s)
+            return Ended(text=str(refusal), refusal=refusal)
+        if job.lease_until < now + START_LEASE_S / 2:
+            await self.store.prolong(job.name, job.attempt, START_LEASE_S)
+        return None
+
+    def _silent_s(self, job: Job, now: float) -> float:
+        """Seconds since the process of an attempt started, where it has not claimed its work, or sent a heartbeat."""
+        if job.is_claimed:
+            return max(0.0, self.options.lease_s - (job.lease_until - now))
+        return now - self._started.setdefault((job.name, job.attempt), now)
 
     def _does_not_stop(self, job: Job, now: float) -> bool:
         """Whether a job was asked to stop too long ago. One whose result is being published has as good as ended."""
@@ -340,7 +400,8 @@ class Jobs:
         return now - self._cancelling_since.setdefault(job.name, now) >= self.options.cancel_grace_s
 
     async def _lose(self, job: Job, ended: Ended) -> bool:
-        status = internal_status(f"the job failed {job.failures + 1} times; the last time {ended.text}")
+        text = f"the job failed {job.failures + 1} times; the last time {ended.text}"
+        status = internal_status(text) if ended.failure is None else encode_refusal(ended.failure(text))
         event = Event.LOST
         if ended.refusal is not None and job.state is not State.CANCELLING:
             status, event = encode_refusal(ended.refusal), Event.REFUSED
@@ -351,8 +412,9 @@ class Jobs:
             job.attempt,
             error=status.SerializeToString(),
             text=ended.text,
-            backoff_base_s=self.options.backoff_s,
+            backoff_s=self._backoff_s(job),
             event=event,
+            events=_lost(job, ended.text) if event is not Event.REFUSED else (),
         )
 
     async def _launch(self, job: Job) -> None:
@@ -403,6 +465,30 @@ def _interrupted(job: Job, text: str) -> status_pb2.Status:
             interruptions=times,
         )
     )
+
+
+def _is_away(error: status_pb2.Status) -> bool:
+    """Whether an attempt failed because another service does not answer."""
+    return bool(error.code == code_pb2.UNAVAILABLE)
+
+
+def _lost(job: Job, text: str) -> list[bytes]:
+    """The event that says why an attempt was lost."""
+    return [codec.encode_log(f"attempt {job.attempt} was lost: {text}", "warning")]
+
+
+def _silence(job: Job, silent_s: float) -> str:
+    """Why an attempt whose lease ran out is given up."""
+    if job.is_claimed:
+        return f"its process sent no heartbeat for {silent_s:.0f} s"
+    return f"its process started and did not claim its work within {silent_s:.0f} s"
+
+
+def _silent_since(job: Job, since: float) -> str:
+    clock = time.strftime("%H:%M:%S UTC", time.gmtime(since))
+    if job.is_claimed:
+        return f"it has sent no heartbeat since {clock}"
+    return f"it started at {clock} and has not claimed its work from this service"
 
 
 def unpack(packed: any_pb2.Any) -> Message:

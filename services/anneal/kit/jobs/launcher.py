@@ -19,6 +19,7 @@ import psutil
 
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.demand import Demand
+from anneal.kit.jobs.pending import Pending
 
 _PR_SET_PDEATHSIG = 1
 AWAY_CODE = 75
@@ -51,11 +52,13 @@ class Ended:
         text: what happened, as the end of a sentence that begins with "the last time".
         charged: whether it counts as a failure of the job. What its server or the cluster did to it counts as none.
         refusal: set where no other attempt would do better: the job fails with it at once.
+        failure: what the job fails with where this was its last attempt; None where a bug of the job is most likely.
     """
 
     text: str
     charged: bool = True
     refusal: Refusal | None = None
+    failure: type[Refusal] | None = None
 
 
 class LaunchFailed(Exception):
@@ -65,9 +68,11 @@ class LaunchFailed(Exception):
         ended: how to end the attempt.
     """
 
-    def __init__(self, text: str, *, charged: bool, refusal: Refusal | None = None) -> None:
+    def __init__(
+        self, text: str, *, charged: bool, refusal: Refusal | None = None, failure: type[Refusal] | None = None
+    ) -> None:
         super().__init__(text)
-        self.ended = Ended(text=text, charged=charged, refusal=refusal)
+        self.ended = Ended(text=text, charged=charged, refusal=refusal, failure=failure)
 
 
 class Launcher(Protocol):
@@ -80,11 +85,13 @@ class Launcher(Protocol):
         outlives_server: the processes go on when the server is stopped, and are found again by the next one.
         away_s: seconds that a process goes on while no server answers it, where that is longer than its lease.
         binds_to_thread: `launch` must be called on a thread that lives as long as the server.
+        pending_s: longest wait for what `pending` says, where its reason is timed; None for no limit.
     """
 
     outlives_server: bool
     away_s: float
     binds_to_thread: bool
+    pending_s: float | None
 
     def start(self) -> None:
         """Begin to look after processes; called once, before every other method."""
@@ -96,20 +103,20 @@ class Launcher(Protocol):
             Refusal: it does.
         """
 
-    def ready(self) -> bool:
-        """Whether a process could be started now; jobs stay in the queue until one can be."""
+    def blocked(self) -> Pending | None:
+        """What keeps every process from being started now; jobs stay in the queue until it is None."""
 
     def launch(self, attempt: Attempt) -> None:
         """Start the process of an attempt; what an attempt before left running is ended first.
 
         Raises:
-            LaunchFailed: it did not start, and never will.
+            LaunchFailed: it did not start, and never will. An attempt that may start later is `pending` instead.
         """
 
     def ended(self, operation: str, attempt: int) -> Ended | None:
         """How the process of an attempt ended; None while it runs or when this launcher does not know it."""
 
-    def waiting(self, operation: str, attempt: int) -> str | None:
+    def pending(self, operation: str, attempt: int) -> Pending | None:
         """What a process that was launched still waits for, such as a free GPU; None once it runs."""
 
     def silent(self, operation: str, attempt: int) -> Ended | None:
@@ -140,6 +147,7 @@ class SubprocessLauncher:
     outlives_server = False
     away_s = 0.0
     binds_to_thread = True  # Linux ties the child's life to the thread that started it
+    pending_s: float | None = None
 
     def __init__(self, logs: Path, *, grace_s: float = 10.0) -> None:
         self._logs = logs
@@ -152,9 +160,8 @@ class SubprocessLauncher:
     def check(self, demand: Demand) -> None:
         """Every order may have the whole machine."""
 
-    def ready(self) -> bool:
+    def blocked(self) -> None:
         """A process can always be started."""
-        return True
 
     def launch(self, attempt: Attempt) -> None:
         """Start the process; what an attempt before left running is ended first."""
@@ -194,7 +201,7 @@ class SubprocessLauncher:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         return Ended(text=f"the job's process {how}; {_last_line(known[2])}")
 
-    def waiting(self, operation: str, attempt: int) -> None:
+    def pending(self, operation: str, attempt: int) -> None:
         """A subprocess waits for nothing."""
 
     def silent(self, operation: str, attempt: int) -> None:

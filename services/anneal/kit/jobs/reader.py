@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select
@@ -24,7 +24,16 @@ class OperationMissing(Missing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as it was read."""
+    """A job as it was read.
+
+    Attributes:
+        token_hash: digest of the present attempt's token; empty before its process has claimed the work.
+        claim_time: when it did, in seconds since the epoch.
+        pending_reason: what the job waits for, a `PendingReason`; empty while it does not.
+        pending_text: the same as a sentence.
+        pending_since: when that wait began.
+        away_since: when attempts began to fail because another service does not answer; 0 while they do not.
+    """
 
     name: str
     project: str
@@ -42,6 +51,12 @@ class Job:
     result: bytes | None
     error: bytes | None
     last_failure: str
+    token_hash: str = field(default="", repr=False)
+    claim_time: float = 0.0
+    pending_reason: str = ""
+    pending_text: str = ""
+    pending_since: float = 0.0
+    away_since: float = 0.0
     create_time: float
     start_time: float | None
     end_time: float | None
@@ -50,6 +65,11 @@ class Job:
     def interruptions(self) -> int:
         """Attempts before the present one that ended without being charged."""
         return max(0, self.attempt - 1 - self.failures)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the process of the present attempt has claimed its work."""
+        return bool(self.token_hash)
 
 
 def job_of(row: Any) -> Job:

@@ -25,6 +25,7 @@ from google.rpc import status_pb2
 from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
+from anneal.kit.jobs.failures import ServiceAway
 from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
@@ -246,7 +247,7 @@ def _outcome(
         claimed.request.Unpack(request)
         result = body(context, request)
     except Cancelled:
-        fail.error.CopyFrom(internal_status("the attempt was stopped"))
+        fail.error.CopyFrom(internal_status("its process was asked to stop (SIGTERM) by its machine or its cluster"))
         fail.cancelled = True
         return fail
     except Exception as error:  # noqa: BLE001 - the job runner: a body's failure becomes the job's state

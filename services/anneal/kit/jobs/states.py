@@ -110,6 +110,29 @@ def move(state: State, event: Event, failures: Ends, interruptions: Ends) -> Sta
     return after
 
 
-def backoff_s(attempts: int, base_s: float, ceiling_s: float = 300.0) -> float:
-    """Seconds to wait before the next attempt: the base, doubled for every attempt after the first."""
-    return min(base_s * 2.0 ** max(0, attempts - 1), ceiling_s)
+JITTER = 0.25
+
+
+def backoff_s(attempts: int, base_s: float, ceiling_s: float = 300.0, *, chance: float = 0.5) -> float:
+    """Seconds to wait before the next attempt: the base, doubled for every attempt after the first, and jitter.
+
+    Args:
+        attempts: those that ended.
+        base_s: wait after the first one.
+        ceiling_s: longest wait, without jitter.
+        chance: a random number from 0 to 1: jobs that failed together do not start together. It moves the wait by at
+            most `JITTER` of it; 0.5 does not move it.
+    """
+    return _jittered(min(base_s * 2.0 ** min(62, max(0, attempts - 1)), ceiling_s), chance)
+
+
+def away_backoff_s(away_s: float, base_s: float, ceiling_s: float = 60.0, *, chance: float = 0.5) -> float:
+    """Seconds to wait for another service: half of the time it has been away, at least the base, and jitter.
+
+    The ceiling is low, so that a job goes on at most a minute after the service is back.
+    """
+    return _jittered(max(base_s, min(away_s / 2, ceiling_s)), chance)
+
+
+def _jittered(wait_s: float, chance: float) -> float:
+    return wait_s * (1 - JITTER + 2 * JITTER * chance)

@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from anneal.kit.errors import Denied, NotYet, RequestIdReused
 from anneal.kit.jobs.reader import Job, JobReader, job_of
-from anneal.kit.jobs.states import Ends, Event, State, backoff_s, move
+from anneal.kit.jobs.states import Ends, Event, State, move
 from anneal.kit.jobs.tables import EventRow, JobRow, create, defaults
 
 REQUEST_ID_LIFE_S = 24 * 3600
+NOT_PENDING = {"pending_reason": "", "pending_text": "", "pending_since": 0.0}
 
 
 class OperationNotDone(NotYet):
@@ -171,7 +172,8 @@ class JobStore(JobReader):
             row = (await db.execute(select(JobRow.claim_hash).where(JobRow.name == name))).one()
             if not row.claim_hash or not hmac.compare_digest(row.claim_hash, _hash(claim)) or not job.state.has_attempt:
                 raise ClaimInvalid(f"this claim on {name} is not valid", operation=name)
-            values = {"claim_hash": "", "token_hash": _hash(token), "lease_until": self._clock() + lease_s}
+            now = self._clock()
+            values = {"claim_hash": "", "token_hash": _hash(token), "lease_until": now + lease_s, "claim_time": now}
             await db.execute(update(JobRow).where(JobRow.name == name).values(**values))
         return job, token
 
@@ -227,17 +229,27 @@ class JobStore(JobReader):
         self._changed(changed)
 
     async def fail(
-        self, name: str, token: str, *, error: bytes, text: str, retryable: bool, cancelled: bool, backoff_base_s: float
+        self,
+        name: str,
+        token: str,
+        *,
+        error: bytes,
+        text: str,
+        event: Event,
+        backoff_s: float,
+        away_since: float = 0.0,
+        events: Iterable[bytes] = (),
     ) -> None:
-        """End an attempt without a result.
+        """End an attempt without a result; arguments as in `lose`.
 
         Raises:
             AttemptFenced: the token is not the living attempt's.
         """
         async with self._engine.begin() as db:
             job = await self._fenced(db, name, token, lock=True)
-            event = Event.STOPPED if cancelled else Event.LOST if retryable else Event.REFUSED
-            changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
+            changed = await self._end_attempt(
+                db, job, event, error=error, text=text, backoff_s=backoff_s, away_since=away_since, events=events
+            )
         self._changed(changed)
 
     async def lose(
@@ -247,42 +259,86 @@ class JobStore(JobReader):
         *,
         error: bytes,
         text: str,
-        backoff_base_s: float,
+        backoff_s: float,
         event: Event = Event.LOST,
+        events: Iterable[bytes] = (),
     ) -> bool:
         """Give an attempt up because its process died or its lease ran out; False when it is over already.
 
-        `event` is INTERRUPTED where the process ended with its server or its machine, which counts as no failure, and
-        REFUSED where no other attempt would do better.
+        Args:
+            name: of the operation.
+            attempt: its number.
+            error: what the job fails with where no other attempt follows, a serialized status.
+            text: why the attempt ended.
+            backoff_s: seconds until the next attempt where one follows.
+            event: INTERRUPTED where the process ended with its server or its machine, which counts as no failure, and
+                REFUSED where no other attempt would do better.
+            events: serialized events, stored before the change of state.
         """
         async with self._engine.begin() as db:
             job = await self._read(db, name, lock=True)
             if job.attempt != attempt or not job.state.has_attempt:
                 return False
-            changed = await self._end_attempt(db, job, event, error=error, text=text, backoff_base_s=backoff_base_s)
+            changed = await self._end_attempt(
+                db, job, event, error=error, text=text, backoff_s=backoff_s, away_since=0.0, events=events
+            )
         self._changed(changed)
         return True
 
-    async def prolong(self, name: str, attempt: int, lease_s: float, *, events: Iterable[bytes] = ()) -> None:
-        """Give a living attempt more time to be heard of, and say what happened meanwhile; an ended one is left."""
+    async def prolong(self, name: str, attempt: int, lease_s: float) -> None:
+        """Give a living attempt more time to be heard of; an ended one is left."""
         async with self._engine.begin() as db:
             job = await self._read(db, name, lock=True)
             if job.attempt != attempt or not job.state.has_attempt:
                 return
             lease_until = max(job.lease_until, self._clock() + lease_s)
-            await self._say(db, name, list(events))
             await db.execute(update(JobRow).where(JobRow.name == name).values(lease_until=lease_until))
 
+    async def show_pending(self, job: Job, *, reason: str, text: str, since: float, event: bytes) -> None:
+        """Store what a job waits for, and the event that says so; a job that has changed meanwhile is left.
+
+        Args:
+            job: as it was read.
+            reason: a `PendingReason`; empty where it does not wait any more.
+            text: the reason as a sentence.
+            since: when the wait began, in seconds since the epoch.
+            event: a serialized event.
+        """
+        values = {"pending_reason": reason, "pending_text": text, "pending_since": since} if reason else NOT_PENDING
+        async with self._engine.begin() as db:
+            now = await self._read(db, job.name, lock=True)
+            if (now.attempt, now.state, now.token_hash) != (job.attempt, job.state, job.token_hash):
+                return
+            await self._say(db, job.name, [event])
+            await db.execute(update(JobRow).where(JobRow.name == job.name).values(**values))
+
     async def _end_attempt(
-        self, db: AsyncConnection, job: Job, event: Event, *, error: bytes, text: str, backoff_base_s: float
+        self,
+        db: AsyncConnection,
+        job: Job,
+        event: Event,
+        *,
+        error: bytes,
+        text: str,
+        backoff_s: float,
+        away_since: float,
+        events: Iterable[bytes],
     ) -> Job:
         after = self._after(job, event)
         failures = job.failures + event.is_failure
-        values: dict[str, Any] = {"token_hash": "", "claim_hash": "", "last_failure": text[:2000], "failures": failures}
+        values: dict[str, Any] = {
+            "token_hash": "",
+            "claim_hash": "",
+            "last_failure": text[:2000],
+            "failures": failures,
+            "away_since": away_since,
+        }
         if after is State.RETRYING:
-            values["not_before"] = self._clock() + backoff_s(job.attempt, backoff_base_s)
+            values["not_before"] = self._clock() + backoff_s
         if after is State.FAILED:
             values["error"] = error
+        if not after.is_final or event.is_failure:
+            await self._say(db, job.name, list(events))
         return await self._move(db, job, event, **values)
 
     async def ask_cancel(self, name: str) -> State:
@@ -322,6 +378,7 @@ class JobStore(JobReader):
 
     async def _move(self, db: AsyncConnection, job: Job, event: Event, **values: Any) -> Job:
         after = self._after(job, event)
+        values = {**NOT_PENDING, **values}
         if after.is_final:
             values["end_time"] = self._clock()
         await db.execute(update(JobRow).where(JobRow.name == job.name).values(state=after.name, **values))

@@ -59,6 +59,11 @@ class JobRow(Base):
     result: Mapped[bytes | None] = mapped_column(LargeBinary)
     error: Mapped[bytes | None] = mapped_column(LargeBinary)
     last_failure: Mapped[str] = mapped_column(String(2000), default="")
+    pending_reason: Mapped[str] = mapped_column(String(20), default="", server_default="")
+    pending_text: Mapped[str] = mapped_column(String(2000), default="", server_default="")
+    pending_since: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    claim_time: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    away_since: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
     create_time: Mapped[float] = mapped_column(Float)
     start_time: Mapped[float | None] = mapped_column(Float)
     end_time: Mapped[float | None] = mapped_column(Float)
@@ -162,4 +167,6 @@ def _check_revision(connection: Connection) -> None:
 def defaults() -> dict[str, Any]:
     """Column defaults, spelled out for Core inserts."""
     zeros = {"attempt": 0, "failures": 0, "lease_until": 0.0, "not_before": 0.0, "last_batch": 0, "last_sequence": 0}
-    return {**zeros, "claim_hash": "", "token_hash": "", "last_failure": ""}
+    times = {"pending_since": 0.0, "claim_time": 0.0, "away_since": 0.0}
+    texts = {"claim_hash": "", "token_hash": "", "last_failure": "", "pending_reason": "", "pending_text": ""}
+    return {**zeros, **times, **texts}

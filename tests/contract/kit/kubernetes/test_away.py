@@ -74,7 +74,7 @@ async def test_what_nobody_wants_any_more_is_swept_up(world: World) -> None:
         psutil.Process(world.node.pid(await world.pod())).suspend()  # it does not hear that it was given up
     async with world.service() as (host, _):
         # The attempt ended while its pod went on, as when the deletion of a killed service never came.
-        await host.jobs.store.lose(name, 1, error=b"", text="gone", backoff_base_s=1000)
+        await host.jobs.store.lose(name, 1, error=b"", text="gone", backoff_s=1000)
         await world.until(lambda: not world.api.all("jobs") and not world.api.all("pods"))
 
 
@@ -94,9 +94,7 @@ async def test_an_api_that_does_not_answer_charges_nobody(world: World) -> None:
         name = await submit(host, "fast")
         ended = await wait(channel, name)
         assert result(ended).digest == DIGITS
-        assert metadata(ended).attempt == 2
-        assert "did not answer" in metadata(ended).last_failure
-        assert (await host.jobs.store.get(name)).failures == 0
+        assert (metadata(ended).attempt, metadata(ended).last_failure) == (1, "")
 
 
 async def test_without_the_api_jobs_stay_in_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

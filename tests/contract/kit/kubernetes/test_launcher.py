@@ -222,7 +222,7 @@ async def test_a_job_that_waits_for_a_node_keeps_its_lease(world: World, monkeyp
     world.node.full = "0/1 nodes are available"
     async with world.service() as (host, channel):
         name = await submit(host, "fast")
-        await world.said(host, name, "waiting: no node takes its pod: 0/1 nodes are available")
+        await world.said(host, name, "waiting for a node: 0/1 nodes are available")
         await asyncio.sleep(2.5)
         monkeypatch.setattr("anneal.kit.jobs.engine.START_LEASE_S", 30.0)
         await asyncio.sleep(0.6)
@@ -241,6 +241,7 @@ async def test_a_job_that_never_starts_says_why(world: World) -> None:
         assert metadata(ended).state == pb.JobState.JOB_STATE_FAILED
         assert "it did not start within 1 s" in ended.error.message
         assert "Back-off pulling image" in ended.error.message
+        assert metadata(ended).attempt == 1
 
 
 async def test_a_queue_holds_a_job_and_may_take_its_place_back(world: World) -> None:
@@ -252,7 +253,7 @@ async def test_a_queue_holds_a_job_and_may_take_its_place_back(world: World) -> 
 
     async with world.service() as (host, channel):
         name = await submit(host, "slow")
-        await world.said(host, name, "waiting: in the queue main")
+        await world.said(host, name, "waiting for its queue: main")
         await asyncio.sleep(1.5)  # longer than a pod may wait for a node
         suspend(False)
         await world.progress(host, name)

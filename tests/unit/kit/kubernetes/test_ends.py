@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from anneal.kit.jobs.kubernetes.ends import Waiting, broken_pod, silent_pod
+from anneal.kit.jobs.kubernetes.ends import broken_pod, silent_pod
 from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.launcher import Ended
+from anneal.kit.jobs.pending import Pending, PendingReason
 from tests.unit.kit.kubernetes.helpers import DATA, attempt, options, with_ray
 
 JOBS = JobForm(options(), DATA)
@@ -38,6 +39,7 @@ def job(*conditions: dict[str, str], **spec: Any) -> dict[str, Any]:
     return {**made, "spec": {**made["spec"], **spec}, "status": {"conditions": list(conditions)}}
 
 
+UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims"
 FAILED = condition("Failed", "BackoffLimitExceeded", message="limit")
 OOM: dict[str, Any] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
 
@@ -50,7 +52,7 @@ def read(thing: dict[str, Any], *pods: dict[str, Any]) -> Ended:
 
 def test_out_of_memory_is_told_with_the_limit_and_what_to_do() -> None:
     ended = read(job(FAILED), pod("Failed", **OOM))
-    assert ended.text == "its pod was ended at its memory limit of 4Gi"
+    assert ended.text.startswith("its container job was killed (OOMKilled, exit code 137) at its memory limit of 4Gi")
     assert ended.refusal is not None
     assert ended.refusal.reason == "JOB_OUT_OF_MEMORY"
     assert ended.refusal.facts == {"memory_limit": "4Gi", "pod": "p", "container": "job"}
@@ -112,29 +114,50 @@ def test_an_end_without_words_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pods", "said"),
+    ("pods", "text"),
     [
-        ([], "is being made"),
-        ([pod("Pending")], "is starting"),
+        ([], "waiting for its pod"),
+        ([pod("Pending")], "waiting for its container"),
         (
-            [pod("Pending", condition("PodScheduled", "Unschedulable", "False", "0/3 nodes"))],
-            "no node takes its pod: 0/3",
+            [pod("Pending", condition("PodScheduled", "Unschedulable", "False", "0/3 nodes are available."))],
+            "waiting for a node: 0/3 nodes are available",
         ),
-        ([pod("Pending", waiting={"reason": "ImagePullBackOff", "message": "no such image"})], "no such image"),
-        ([pod("Pending", waiting={"reason": "CreateContainerConfigError", "message": "no secret"})], "no secret"),
+        (
+            [pod("Pending", condition("PodScheduled", "Unschedulable", "False", UNBOUND))],
+            f"waiting for a volume: {UNBOUND}",
+        ),
+        (
+            [
+                pod(
+                    "Pending",
+                    condition("PodScheduled", "Unschedulable", "False", 'persistentvolumeclaim "a" not found'),
+                )
+            ],
+            'waiting for a volume: persistentvolumeclaim "a" not found',
+        ),
+        (
+            [pod("Pending", waiting={"reason": "ImagePullBackOff", "message": "no such image"})],
+            "waiting for an image: ImagePullBackOff: no such image",
+        ),
+        (
+            [pod("Pending", waiting={"reason": "CreateContainerConfigError", "message": "no secret"})],
+            "waiting for its container: CreateContainerConfigError: no secret",
+        ),
+        ([pod("Pending", waiting={"reason": "ContainerCreating"})], "waiting for its container"),
     ],
 )
-def test_what_a_job_waits_for_is_told(pods: list[dict[str, Any]], said: str) -> None:
-    waiting = JOBS.read(job(), pods, [])
-    assert isinstance(waiting, Waiting)
-    assert said in waiting.text
-    assert not waiting.in_queue
+def test_what_a_job_waits_for_is_shown(pods: list[dict[str, Any]], text: str) -> None:
+    pending = JOBS.read(job(), pods, [])
+    assert isinstance(pending, Pending)
+    assert pending.text == text
+    assert pending.reason.is_timed
 
 
 def test_a_queue_is_no_fault() -> None:
     queued = job(suspend=True)
     queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "main"
-    assert JOBS.read(queued, [], []) == Waiting("in the queue main", in_queue=True)
+    assert JOBS.read(queued, [], []) == Pending(PendingReason.QUEUE, "main has not admitted it")
+    assert not PendingReason.QUEUE.is_timed
 
 
 def test_a_running_job_runs() -> None:
@@ -157,7 +180,7 @@ def test_a_silent_job_is_explained_by_its_node() -> None:
 # -- RayJobs -----------------------------------------------------------------------------------------------------
 
 
-def ray(status: dict[str, str], **spec: Any) -> dict[str, Any]:
+def ray(status: dict[str, Any], **spec: Any) -> dict[str, Any]:
     made = RAY.build(attempt(ray_workers=2))
     return {**made, "spec": {**made["spec"], **spec}, "status": status}
 
@@ -231,12 +254,15 @@ def test_a_workers_memory_is_told_when_its_ray_job_failed() -> None:
 @pytest.mark.parametrize("status", ["", "Suspended", "Suspending"])
 def test_a_suspended_ray_job_waits_in_its_queue(status: str) -> None:
     waiting = RAY.read(ray({"jobDeploymentStatus": status}, suspend=True), [], [])
-    assert isinstance(waiting, Waiting)
-    assert waiting.in_queue
+    assert isinstance(waiting, Pending)
+    assert waiting.reason is PendingReason.QUEUE
 
 
 def test_a_ray_cluster_in_the_making_waits() -> None:
     waiting = RAY.read(ray({"jobDeploymentStatus": "Initializing"}), [pod("Running", role="head"), pod("Pending")], [])
-    assert isinstance(waiting, Waiting)
-    assert waiting.text == "its pod is starting"
-    assert RAY.read(ray({"jobDeploymentStatus": "Initializing"}), [], []) == Waiting("its Ray cluster is being made")
+    assert isinstance(waiting, Pending)
+    assert waiting.text == "waiting for its container"
+    assert RAY.read(ray({"jobDeploymentStatus": "Initializing"}), [], []) == Pending(PendingReason.RAY_CLUSTER)
+    failed = {"type": "ReplicaFailure", "status": "True", "message": "failed to create head pod: exceeded quota: q"}
+    status: dict[str, Any] = {"jobDeploymentStatus": "Initializing", "rayClusterStatus": {"conditions": [failed]}}
+    assert RAY.read(ray(status), [], []) == Pending(PendingReason.RAY_CLUSTER, failed["message"])

@@ -17,6 +17,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.watch import Watch
 
+from anneal.kit.jobs.kubernetes.causes import Cause, cause_of
 from anneal.kit.jobs.kubernetes.resources import Resource
 from anneal.kit.settings import Misconfigured
 
@@ -31,7 +32,15 @@ PAGE_SIZE = 500
 
 
 class ApiError(Exception):
-    """The API did not do what it was asked to."""
+    """The API did not do what it was asked to.
+
+    Attributes:
+        words: the message of the API alone, without the request.
+    """
+
+    def __init__(self, text: str, words: str = "") -> None:
+        super().__init__(text)
+        self.words = words or text
 
 
 class Unreachable(ApiError):
@@ -41,13 +50,25 @@ class Unreachable(ApiError):
         retry_after_s: how long the server asks to wait; None where it does not say.
     """
 
-    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, words: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(text, words)
         self.retry_after_s = retry_after_s
 
 
+class WebhookAway(Unreachable):
+    """An admission webhook does not answer the API."""
+
+
+class QuotaExceeded(ApiError):
+    """A quota of the namespace is used up; the same may succeed when something has ended."""
+
+
 class Refused(ApiError):
-    """It will not: the object is wrong, a quota is used up, or the account may not."""
+    """It will not: the account may not, or the request is wrong."""
+
+
+class Denied(Refused):
+    """The object is wrong, or an admission webhook or policy denies it: the same object is denied again."""
 
 
 class Taken(ApiError):
@@ -121,15 +142,16 @@ class Cluster:
         with contextlib.suppress(Absent):
             self._patiently("DELETE", resource.path(self.namespace, name), body=options)
 
-    def list(self, resource: Resource, selector: str) -> tuple[list[dict[str, Any]], str]:
-        """Every object with these labels, and the version from which a watch goes on.
+    def list(self, resource: Resource, selector: str = "", *, fields: str = "") -> tuple[list[dict[str, Any]], str]:
+        """Every object with these labels and fields, and the version from which a watch goes on.
 
         Raises:
             Expired: it changed too much while it was read.
             ApiError: it could not be read.
         """
         found: list[dict[str, Any]] = []
-        query = {"labelSelector": selector, "limit": str(PAGE_SIZE)}
+        query = {"labelSelector": selector, "fieldSelector": fields, "limit": str(PAGE_SIZE)}
+        query = {name: value for name, value in query.items() if value}
         while True:
             page = self._patiently("GET", resource.path(self.namespace), query=query)
             found.extend(page.get("items") or [])
@@ -256,12 +278,19 @@ def _error(status: int, body: bytes | str | None, what: str, retry_after: str | 
         said = json.loads(text)
         if isinstance(said, dict):
             text, reason = str(said.get("message", text)), str(said.get("reason", ""))
-    text = f"{what}: {status}: {' '.join(text.split())[:1000]}"
+    words = " ".join(text.split())[:1000]
+    text = f"{what}: {status}: {words}"
+    cause = cause_of(words)
     if status == 409 and reason == "AlreadyExists":
-        return Taken(text)
+        return Taken(text, words)
+    if status in (400, 422) or (status >= 400 and cause is Cause.DENIED):  # a webhook chooses its code
+        return Denied(text, words)
     if status in _WAITING_HELPS or status >= 500 or status == 0:
-        return Unreachable(text, float(retry_after) if retry_after and retry_after.isdigit() else None)
-    return _ERRORS.get(status, Refused)(text)
+        kind = WebhookAway if cause is Cause.WEBHOOK_AWAY else Unreachable
+        return kind(text, words, float(retry_after) if retry_after and retry_after.isdigit() else None)
+    if status == 403 and cause is Cause.QUOTA:
+        return QuotaExceeded(text, words)
+    return _ERRORS.get(status, Refused)(text, words)
 
 
 def _own_namespace(kubeconfig: Path | None) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from anneal.kit.errors import NotYet
+from anneal.kit.jobs.failures import Evicted
 from anneal.kit.jobs.launcher import AWAY, AWAY_CODE, Ended
+from anneal.kit.jobs.pending import Pending, PendingReason
 
 Thing = Mapping[str, Any]
 """An object of the cluster, as its API gives it."""
@@ -23,26 +24,27 @@ _DISRUPTIONS = {
     "DeletionByPodGC": "removed because its node is gone",
     "TerminationByKubelet": "evicted by its node, which ran short of something or is shutting down",
 }
-_BROKEN_STARTS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerError")
+_IMAGE_FAULTS = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+)
+_STARTING = ("ContainerCreating", "PodInitializing", "")
+_WITHOUT_CLAIM = ("PersistentVolumeClaim", "persistentvolumeclaim")
+"""How the scheduler's message names a claim that is not bound, not there or being deleted."""
+
+
+_MEMORY_SETTINGS = {"ray-head": "ray.head", "ray-worker": "ray.worker"}
 
 
 class OutOfMemory(NotYet):
     """The job needs more memory than its pod may have; the same again would end the same way."""
 
     reason = "JOB_OUT_OF_MEMORY"
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What an attempt waits for before it runs.
-
-    Attributes:
-        text: said to whoever watches the job.
-        in_queue: it waits for its turn, however long that takes.
-    """
-
-    text: str
-    in_queue: bool = False
 
 
 def condition(thing: Thing, kind: str) -> Thing | None:
@@ -100,27 +102,27 @@ def silent_pod(pods: Iterable[Thing]) -> Ended | None:
     return None
 
 
-def waiting_pod(pod: Thing) -> Waiting | None:
+def pending_pod(pod: Thing) -> Pending | None:
     """What a pod waits for; None when it runs or has ended."""
     if phase(pod) not in ("", "Pending"):
         return None
-    unscheduled = next(
-        (
-            one
-            for one in pod.get("status", {}).get("conditions") or []
-            if one["type"] == "PodScheduled" and one["status"] == "False"
-        ),
-        None,
-    )
-    if unscheduled is not None:
-        return Waiting(f"no node takes its pod: {unscheduled.get('message') or unscheduled.get('reason', '')}")
+    conditions = pod.get("status", {}).get("conditions") or []
+    placed = next((one for one in conditions if one["type"] == "PodScheduled"), None)
+    if placed is not None and placed["status"] == "False":
+        words = placed.get("message") or placed.get("reason") or ""
+        if placed.get("reason") == "SchedulingGated":
+            return Pending(PendingReason.QUEUE, words)
+        has_no_claim = any(name in words for name in _WITHOUT_CLAIM)
+        return Pending(PendingReason.VOLUME if has_no_claim else PendingReason.NODE, words)
     for status in _containers(pod):
         held = status.get("state", {}).get("waiting", {})
-        if held.get("reason") in _BROKEN_STARTS:
-            return Waiting(f"its container cannot start: {held['reason']}: {held.get('message', '')}")
-        if held.get("reason") == "CreateContainerConfigError":
-            return Waiting(f"its container is not configured: {held.get('message', '')}")
-    return Waiting("its pod is starting")
+        reason = held.get("reason", "")
+        if reason not in _STARTING:
+            words = f"{reason}: {held.get('message', '')}"
+            return Pending(PendingReason.IMAGE if reason in _IMAGE_FAULTS else PendingReason.CONTAINER, words)
+    if placed is None and not pod.get("spec", {}).get("nodeName"):
+        return Pending(PendingReason.NODE)
+    return Pending(PendingReason.CONTAINER)
 
 
 def _out_of_memory(pods: Sequence[Thing]) -> Ended | None:
@@ -137,10 +139,15 @@ def _no_memory(pod: Thing, container: str) -> Ended:
         (one.get("resources", {}).get("limits", {}) for one in specs if one["name"] == container), {}
     )
     limit = limits.get("memory", "")
-    text = f"its pod was ended at its memory limit of {limit or 'an unknown size'}"
+    setting = _MEMORY_SETTINGS.get(container, "pod")
+    variable = f"ANNEAL_LAUNCHER__{setting.upper().replace('.', '__')}__MEMORY"
+    text = (
+        f"its container {container} was killed (OOMKilled, exit code 137) at its memory limit of "
+        f"{limit or 'an unknown size'}: raise launcher.{setting}.memory ({variable}), or ask for less at once, such as "
+        "a smaller batch"
+    )
     refusal = OutOfMemory(
-        f"the job was ended because {text}: let jobs have more (ANNEAL_LAUNCHER__POD__MEMORY, on Ray "
-        "ANNEAL_LAUNCHER__RAY__WORKER__MEMORY or ...HEAD__MEMORY), or ask for less at once, such as a smaller batch",
+        f"the job ran out of memory: {text}",
         memory_limit=limit,
         pod=pod["metadata"]["name"],
         container=container,
@@ -152,7 +159,8 @@ def _evicted(pods: Sequence[Thing]) -> Ended | None:
     """A pod that its node evicted without disruption: it wrote more than it may, which no other node changes."""
     for pod in pods:
         if pod.get("status", {}).get("reason") == "Evicted":
-            return Ended(text=f"its pod was evicted: {pod['status'].get('message', '')}")
+            words = pod["status"].get("message") or "its node gives no reason"
+            return Ended(text=f"its pod was evicted (Evicted): {words}", failure=Evicted)
     return None
 
 
@@ -163,7 +171,8 @@ def _exited(pods: Sequence[Thing]) -> Ended | None:
             if ended.get("exitCode") == AWAY_CODE:
                 return Ended(text=AWAY, charged=False)
             if ended.get("exitCode"):
-                return Ended(text=f"the job's process {_how(ended['exitCode'])}; {_last_line(ended)}")
+                reason = f" ({ended['reason']})" if ended.get("reason") else ""
+                return Ended(text=f"the job's process {_how(ended['exitCode'])}{reason}; {_last_line(ended)}")
     return None
 
 

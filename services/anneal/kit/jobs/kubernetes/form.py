@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from anneal.kit.jobs.kubernetes.ends import Thing, Waiting
+from anneal.kit.jobs.kubernetes.ends import Thing
 from anneal.kit.jobs.kubernetes.resources import Resource
 from anneal.kit.jobs.launcher import Attempt, Ended
+from anneal.kit.jobs.pending import Pending
 
 
 class Form(Protocol):
@@ -26,7 +27,7 @@ class Form(Protocol):
             DemandTooWide: its demand exceeds the settings.
         """
 
-    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Waiting | None:
+    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Pending | None:
         """Where an attempt is: ended, waiting, or None while it runs.
 
         Args:

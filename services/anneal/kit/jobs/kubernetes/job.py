@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, condition, ended_pod, has_ended, silent_pod, waiting_pod
+from anneal.kit.jobs.failures import TooSlow
+from anneal.kit.jobs.kubernetes.ends import Thing, condition, ended_pod, has_ended, pending_pod, silent_pod
 from anneal.kit.jobs.kubernetes.names import QUEUE, annotations_of, labels_of, object_name
 from anneal.kit.jobs.kubernetes.narrowing import narrow, queue_of
 from anneal.kit.jobs.kubernetes.pod import COMMAND, CONTAINER, pod_template
 from anneal.kit.jobs.kubernetes.resources import JOBS
 from anneal.kit.jobs.launcher import Attempt, Ended
+from anneal.kit.jobs.pending import Pending, PendingReason
 from anneal.kit.options import LauncherOptions
 
 POD_FAILURE_POLICY = {
@@ -69,7 +71,7 @@ class JobForm:
             "spec": spec,
         }
 
-    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Waiting | None:
+    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Pending | None:
         """Where an attempt is: ended, waiting, or None while it runs."""
         if condition(job, "Complete"):
             return Ended(text="the job's process exited with 0 without a result")
@@ -79,11 +81,8 @@ class JobForm:
             return _failure(failed, [*pods, *filter(has_ended, gone)])
         if job["spec"].get("suspend"):
             queue = job["metadata"].get("labels", {}).get(QUEUE)
-            return Waiting(f"in the queue {queue}" if queue else "it is suspended", in_queue=True)
-        waits = [waiting_pod(pod) for pod in pods]
-        if not waits:
-            return Waiting("its pod is being made")
-        return waits[0]
+            return Pending(PendingReason.QUEUE, f"{queue} has not admitted it" if queue else "its Job is suspended")
+        return pending_pod(pods[0]) if pods else Pending(PendingReason.POD)
 
     def silent(self, pods: Sequence[Thing]) -> Ended | None:
         """Why nothing is heard of an attempt."""
@@ -97,10 +96,10 @@ class JobForm:
 def _failure(failed: Thing, pods: Sequence[Thing]) -> Ended:
     reason = failed.get("reason", "")
     if reason == "DeadlineExceeded":
-        return Ended(text="it ran longer than an attempt may (ANNEAL_LAUNCHER__DEADLINE_S)")
+        return Ended(text="it ran longer than an attempt may (ANNEAL_LAUNCHER__DEADLINE_S)", failure=TooSlow)
     told = ended_pod(pods)
     if told is not None:
         return told
     if reason == "PodFailurePolicy":
         return Ended(text="its pod was disrupted by the cluster and is gone", charged=False)
-    return Ended(text=f"its pod failed and is gone: {failed.get('message') or reason}")
+    return Ended(text=f"its pod failed and is gone: {failed.get('message') or reason or 'its Job gives no reason'}")

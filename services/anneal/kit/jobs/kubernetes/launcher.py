@@ -1,7 +1,8 @@
 """Starts attempts as pods of a cluster, and finds them again after the service has restarted.
 
 What its account must be allowed in the namespace, and no more, is in `resources.PERMISSIONS`: create, delete, get, list
-and watch jobs.batch and rayjobs.ray.io; list and watch pods; create secrets; get the one Role that owns jobs.
+and watch jobs.batch and rayjobs.ray.io; list and watch pods; list events; create secrets; get the one Role that owns
+jobs.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 from anneal.kit import logs
 from anneal.kit.jobs.demand import Demand
+from anneal.kit.jobs.failures import NotAccepted
 from anneal.kit.jobs.kubernetes import narrowing
-from anneal.kit.jobs.kubernetes.client import Absent, ApiError, Cluster, Refused, Taken
+from anneal.kit.jobs.kubernetes.client import ApiError, Cluster, Denied, Refused, Taken
 from anneal.kit.jobs.kubernetes.deletions import Deletions
-from anneal.kit.jobs.kubernetes.ends import Waiting, broken_pod, has_ended
+from anneal.kit.jobs.kubernetes.ends import broken_pod, has_ended
+from anneal.kit.jobs.kubernetes.events import Events, explained, subjects
 from anneal.kit.jobs.kubernetes.form import Form
 from anneal.kit.jobs.kubernetes.job import JobForm
 from anneal.kit.jobs.kubernetes.names import (
@@ -32,8 +35,10 @@ from anneal.kit.jobs.kubernetes.names import (
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.kubernetes.resources import PODS, ROLES, SECRETS
 from anneal.kit.jobs.kubernetes.secret import build_secret
+from anneal.kit.jobs.kubernetes.submissions import Submissions, TryLater, pending_of
 from anneal.kit.jobs.kubernetes.watch import Key, Mirror, Worker
 from anneal.kit.jobs.launcher import Attempt, Ended, LaunchFailed
+from anneal.kit.jobs.pending import Pending, PendingReason
 from anneal.kit.options import LauncherOptions
 
 GONE_S = 15.0
@@ -77,6 +82,7 @@ class KubernetesLauncher:
             Misconfigured: the options do not say how to reach the cluster.
         """
         self.away_s = float(options.away_s)
+        self.pending_s: float | None = float(options.pending_s)
         self._options = options
         self._cluster = cluster or Cluster(options.kubeconfig, options.namespace)
         self._clock = clock
@@ -87,7 +93,13 @@ class KubernetesLauncher:
         self._forms = [(form, Mirror(self._cluster, form.resource, selector)) for form in forms]
         self._pods = Mirror(self._cluster, PODS, selector)
         self._deletions = Deletions(self._cluster, {form.resource: mirror for form, mirror in self._forms}, clock)
-        self._sweeper = Worker("kubernetes-sweeper", self._deletions.sweep, SWEEP_EVERY_S)
+        self._submissions = Submissions(self._submit, clock)
+        self._events = Events(self._cluster, clock)
+        self._workers = [
+            Worker("kubernetes-sweeper", self._deletions.sweep, SWEEP_EVERY_S),
+            Worker("kubernetes-submissions", self._submissions.sweep, SWEEP_EVERY_S),
+            Worker("kubernetes-events", self._events.sweep, SWEEP_EVERY_S),
+        ]
         self._since: dict[tuple[str, Key], float] = {}
         self._ran: set[Key] = set()
         self._log = logs.logger("kubernetes")
@@ -98,14 +110,16 @@ class KubernetesLauncher:
         """Begin to watch; waits a little for the first lists, so that what runs already is known."""
         for mirror in self._mirrors():
             mirror.start()
-        self._sweeper.start()
+        for worker in self._workers:
+            worker.start()
         deadline = self._clock() + FIRST_LIST_S
         for mirror in self._mirrors():
             mirror.wait_tried(max(0.0, deadline - self._clock()))
 
     def stop(self) -> None:
         """Stop watching; the pods go on."""
-        self._sweeper.stop()
+        for worker in self._workers:
+            worker.stop()
         for mirror in self._mirrors():
             mirror.stop()
 
@@ -122,9 +136,12 @@ class KubernetesLauncher:
         """
         narrowing.check(self._options, demand)
 
-    def ready(self) -> bool:
-        """Whether the cluster's API answers."""
-        return self._is_synced() and self._forms[0][1].answers
+    def blocked(self) -> Pending | None:
+        """That the cluster's API does not answer; None while it does."""
+        if self._is_synced() and self._forms[0][1].answers:
+            return None
+        errors = (mirror.error for mirror in (self._forms[0][1], self._pods))
+        return Pending(PendingReason.API, next((error for error in errors if error), "it has not answered yet"))
 
     def _is_synced(self) -> bool:
         """Whether all that runs is known. KubeRay may be missing: that is for those to hear who train."""
@@ -133,11 +150,26 @@ class KubernetesLauncher:
     def launch(self, attempt: Attempt) -> None:
         """Create the object of an attempt and its secret; those of the attempts before are deleted.
 
+        What the cluster does not take for now, because a quota is used up or a webhook does not answer, is `pending`
+        and created later.
+
         Raises:
-            LaunchFailed: the cluster does not take them, or does not answer.
+            LaunchFailed: the cluster refuses them.
         """
         self.kill(attempt.operation)
         self._deletions.sweep()
+        try:
+            self._submit(attempt)
+        except TryLater as later:
+            self._submissions.add(attempt, later.pending)
+
+    def _submit(self, attempt: Attempt) -> None:
+        """Create the object of an attempt and its secret, or what is missing of them from an earlier try.
+
+        Raises:
+            LaunchFailed: the cluster refuses them.
+            TryLater: it does not take them for now.
+        """
         form, mirror = self._forms[-1 if attempt.demand.ray_workers else 0]  # without KubeRay, both are Jobs
         try:
             made = self._create(form, attempt)
@@ -146,11 +178,14 @@ class KubernetesLauncher:
         except narrowing.DemandTooWide as refusal:  # the settings are narrower by now than when it was accepted
             raise LaunchFailed(str(refusal), charged=True, refusal=refusal) from refusal
         except ApiError as error:
+            pending = pending_of(error)
+            if pending is not None:
+                raise TryLater(pending) from error
             # Half of it may be there.
             self._deletions.add(form.resource, object_name(attempt.operation, attempt.attempt))
-            if isinstance(error, Refused | Absent):
-                raise LaunchFailed(f"the cluster did not take it: {error}", charged=True) from error
-            raise LaunchFailed(f"the cluster's API did not answer: {error}", charged=False) from error
+            told = f"the cluster did not take it: {error}"
+            denied = NotAccepted(f"the cluster refuses the job: {error.words}") if isinstance(error, Denied) else None
+            raise LaunchFailed(told, charged=True, refusal=denied, failure=NotAccepted) from error
 
     def _create(self, form: Form, attempt: Attempt) -> dict[str, Any]:
         """Create the object; one that an unanswered try has created is recognised by its claim."""
@@ -179,10 +214,12 @@ class KubernetesLauncher:
         found = self._state(operation, attempt)
         return found if isinstance(found, Ended) else None
 
-    def waiting(self, operation: str, attempt: int) -> str | None:
+    def pending(self, operation: str, attempt: int) -> Pending | None:
         """What an attempt waits for before it runs."""
+        if not self._is_synced():
+            return self.blocked()
         found = self._state(operation, attempt)
-        return found.text if isinstance(found, Waiting) else None
+        return found if isinstance(found, Pending) else None
 
     def silent(self, operation: str, attempt: int) -> Ended | None:
         """What the cluster knows to keep an attempt from being heard."""
@@ -206,38 +243,37 @@ class KubernetesLauncher:
                 return form, thing
         return None, None
 
-    def _state(self, operation: str, attempt: int) -> Ended | Waiting | None:
+    def _state(self, operation: str, attempt: int) -> Ended | Pending | None:
         key = (operation_id(operation), attempt)
         if not self._is_synced():
             return None
+        held = self._submissions.state(key)
+        if held is not None:
+            return held
         form, thing = self._find(key)
         if form is None or thing is None:
             if self._lasts("gone", key) < GONE_S:
                 return None
-            return Ended(text="its Kubernetes job is gone: something else deleted it", charged=False)
+            told = "something else deleted it, or the service was restarted before the cluster took it"
+            return Ended(text=f"its Kubernetes job does not exist: {told}", charged=False)
         self._since.pop(("gone", key), None)
         pods, gone = self._pods.of(key), self._pods.gone(key)
         found = form.read(thing, pods, gone)
         if found is None:
             self._ran.add(key)
-        if isinstance(found, Waiting):
-            return self._bounded(key, found)
+        if isinstance(found, Pending):
+            return self._before_it_ran(key, explained(found, self._events.about(subjects(thing, pods))))
         if found is not None and not any(map(has_ended, [*pods, *gone])) and self._lasts("over", key) < SETTLE_S:
             return None
         return found
 
-    def _bounded(self, key: Key, waiting: Waiting) -> Ended | Waiting | None:
-        """A wait, ended where it takes too long or begins again: its claim is good for one process only."""
-        if waiting.in_queue:
-            self._since.pop(("waiting", key), None)
-            if key in self._ran:
-                return Ended(text="its queue took its place back", charged=False)
-            return waiting
-        if key in self._ran:
-            return None  # its pod is going, and how is not known yet
-        if self._lasts("waiting", key) >= self._options.pending_s:
-            return Ended(text=f"it did not start within {self._options.pending_s} s: {waiting.text}")
-        return waiting
+    def _before_it_ran(self, key: Key, pending: Pending) -> Ended | Pending | None:
+        """A wait; its end where it begins again: the claim is good for one process only."""
+        if key not in self._ran:
+            return pending
+        if pending.reason is PendingReason.QUEUE:
+            return Ended(text="its queue took its place back", charged=False)
+        return None  # its pod is going, and how is not known yet
 
     def _lasts(self, what: str, key: Key) -> float:
         """Seconds since something was first seen."""
@@ -248,10 +284,12 @@ class KubernetesLauncher:
 
     def kill(self, operation: str) -> None:
         """Have deleted what runs of an operation: the cluster tells its processes to stop, and ends them later."""
+        self._submissions.drop(operation)
         self._delete(operation, also_over=False)
 
     def discard(self, operation: str) -> None:
         """Have deleted everything of an operation, also what has ended."""
+        self._submissions.drop(operation)
         self._delete(operation, also_over=True)
 
     def _delete(self, operation: str, *, also_over: bool) -> None:
@@ -282,6 +320,7 @@ class KubernetesLauncher:
         self._forget(living, seen)
 
     def _forget(self, living: set[str], seen: set[Key]) -> None:
+        self._submissions.keep(living)
         for mirror in self._mirrors():
             mirror.forget(living)
         self._ran = {key for key in self._ran if key[0] in living}

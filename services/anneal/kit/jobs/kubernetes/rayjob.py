@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from anneal.kit.jobs.kubernetes.ends import Thing, Waiting, ended_pod, has_ended, phase, silent_pod, waiting_pod
+from anneal.kit.jobs.failures import NotAccepted, TooSlow
+from anneal.kit.jobs.kubernetes.ends import Thing, condition, ended_pod, has_ended, pending_pod, phase, silent_pod
 from anneal.kit.jobs.kubernetes.names import QUEUE, annotations_of, labels_of, metadata, object_name
 from anneal.kit.jobs.kubernetes.narrowing import narrow, queue_of
 from anneal.kit.jobs.kubernetes.pod import COMMAND, pod_template
 from anneal.kit.jobs.kubernetes.resources import RAY_JOBS
 from anneal.kit.jobs.launcher import Attempt, Ended
+from anneal.kit.jobs.pending import Pending, PendingReason
 from anneal.kit.options import LauncherOptions, PodOptions
 
 NODE_TYPE = "ray.io/node-type"
@@ -86,7 +88,7 @@ class RayJobForm:
             self._options, pod, data_dir=self._data_dir, labels=labels, secret=secret, container=container
         )
 
-    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Waiting | None:
+    def read(self, job: Thing, pods: Sequence[Thing], gone: Sequence[Thing]) -> Ended | Pending | None:
         """Where an attempt is: ended, waiting, or None while it runs."""
         status = job.get("status", {})
         where = status.get("jobDeploymentStatus", "")
@@ -94,15 +96,15 @@ class RayJobForm:
             return _end(status, [*pods, *filter(has_ended, gone)])
         if where in ("Suspending", "Suspended") or (job["spec"].get("suspend") and where in _BEFORE):
             queue = metadata(job, "labels").get(QUEUE)
-            return Waiting(f"in the queue {queue}" if queue else "it is suspended", in_queue=True)
+            return Pending(PendingReason.QUEUE, f"{queue} has not admitted it" if queue else "its RayJob is suspended")
         # KubeRay makes another head for one that is lost, on which the job's process is not.
         lost = [pod for pod in _heads(pods) if phase(pod) == "Failed"]
         lost += [pod for pod in _heads(gone) if phase(pod) not in ("", "Pending")]
         if lost:
             return ended_pod(lost) or Ended(text="its Ray head was deleted", charged=False)
         if where in _BEFORE:
-            waits = [waiting for pod in pods if (waiting := waiting_pod(pod))]
-            return waits[0] if waits else Waiting("its Ray cluster is being made")
+            waits = [pending for pod in pods if (pending := pending_pod(pod))]
+            return waits[0] if waits else _pending_cluster(status)
         return None
 
     def silent(self, pods: Sequence[Thing]) -> Ended | None:
@@ -118,12 +120,22 @@ def _heads(pods: Sequence[Thing]) -> Sequence[Thing]:
     return [pod for pod in pods if metadata(pod, "labels").get(NODE_TYPE) == "head"]
 
 
+def _pending_cluster(status: Thing) -> Pending:
+    """What a Ray cluster waits for, none of whose pods is pending: KubeRay's own words."""
+    failure = condition({"status": status.get("rayClusterStatus") or {}}, "ReplicaFailure")
+    words = (failure or {}).get("message") or status.get("message") or status.get("reason") or ""
+    return Pending(PendingReason.RAY_CLUSTER, words)
+
+
 def _end(status: Mapping[str, Any], pods: Sequence[Thing]) -> Ended:
     if status["jobDeploymentStatus"] == "ValidationFailed":
-        return Ended(text=f"KubeRay refused its RayJob: {status.get('message', '')}")
+        words = status.get("message") or "it gives no reason"
+        refusal = NotAccepted(f"KubeRay refused the RayJob of the job: {words}")
+        return Ended(text=f"KubeRay refused its RayJob: {words}", refusal=refusal)
     if status["jobDeploymentStatus"] == "Complete" and status.get("jobStatus") == "SUCCEEDED":
         return Ended(text="the job's process exited with 0 without a result")
     if status.get("reason") == "DeadlineExceeded":
-        return Ended(text="it ran longer than an attempt may (ANNEAL_LAUNCHER__DEADLINE_S)")
+        return Ended(text="it ran longer than an attempt may (ANNEAL_LAUNCHER__DEADLINE_S)", failure=TooSlow)
     told = ended_pod(_heads(pods)) or ended_pod(pods)
-    return told or Ended(text=f"its RayJob failed: {status.get('message') or status.get('reason', '')}")
+    words = status.get("message") or status.get("reason") or "KubeRay gives no reason"
+    return told or Ended(text=f"its RayJob failed: {words}")

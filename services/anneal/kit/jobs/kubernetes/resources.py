@@ -35,9 +35,10 @@ class Resource:
 JOBS = Resource("batch", "v1", "jobs", ("create", "delete", "get", "list", "watch"))
 RAY_JOBS = Resource("ray.io", "v1", "rayjobs", ("create", "delete", "get", "list", "watch"))
 PODS = Resource("", "v1", "pods", ("list", "watch"))
+EVENTS = Resource("", "v1", "events", ("list",))
 SECRETS = Resource("", "v1", "secrets", ("create",))
 ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", ("get",))
-RESOURCES = (JOBS, RAY_JOBS, PODS, SECRETS, ROLES)
+RESOURCES = (JOBS, RAY_JOBS, PODS, EVENTS, SECRETS, ROLES)
 PERMISSIONS = frozenset((kind.group, kind.plural, verb) for kind in RESOURCES for verb in kind.verbs)
 """API group, resource and verb of all that the launcher asks the cluster for: what its Role allows, and no more.
 

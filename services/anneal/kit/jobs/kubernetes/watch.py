@@ -37,6 +37,7 @@ class Mirror:
         self._synced = threading.Event()
         self._tried = threading.Event()
         self._answers = False
+        self._error = ""
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"watch-{resource.plural}")
         self._log = logs.logger("kubernetes")
 
@@ -51,6 +52,11 @@ class Mirror:
     def answers(self) -> bool:
         """Whether the API answered when it was asked last."""
         return self._answers
+
+    @property
+    def error(self) -> str:
+        """What the API answered last where it did not do what it was asked; empty while it does."""
+        return self._error
 
     def wait_tried(self, timeout_s: float) -> None:
         """Wait until the first list came, or failed."""
@@ -136,6 +142,7 @@ class Mirror:
                 "the cluster's API does not answer", resource=str(self.resource), error=str(error), now=told
             )
         self._answers = False
+        self._error = str(error)
         self._tried.set()
 
     def _list(self) -> None:
@@ -153,6 +160,7 @@ class Mirror:
 
     def _heard(self) -> None:
         self._answers = True
+        self._error = ""
 
     def _follow(self) -> None:
         assert self._version is not None
