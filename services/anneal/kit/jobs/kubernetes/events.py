@@ -6,6 +6,7 @@ waits for it; a watch would bring those of the whole namespace.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ WANTED_S = 10.0
 """An object that nobody has asked about for so long is not asked about any more."""
 _UNMOUNTED = ("FailedMount", "FailedAttachVolume", "ProvisioningFailed", "FailedBinding", "VolumeResizeFailed")
 _PROGRESSED = ("SuccessfulCreate", "Scheduled", "Pulled", "CreatedHeadPod", "CreatedWorkerPod")
+_SUBJECTS = {PendingReason.POD: ("Job",), PendingReason.RAY_CLUSTER: ("RayJob", "RayCluster")}
+"""The kinds of objects whose events may say why an attempt waits; for every other reason its pods."""
 _HINTS = {
     PendingReason.POD: "the cluster has not created it",
     PendingReason.NODE: "the scheduler has not placed its pod",
@@ -66,7 +69,7 @@ class Events:
             for known in (self._found, self._asked):
                 for name in known.keys() - self._wanted.keys():
                     del known[name]
-            due = [name for name in self._wanted if now - self._asked.get(name, now - ASK_EVERY_S) >= ASK_EVERY_S]
+            due = [name for name in self._wanted if now >= self._asked.get(name, -math.inf) + ASK_EVERY_S]
             self._asked |= dict.fromkeys(due, now)
         for name in due:
             try:
@@ -104,6 +107,8 @@ def explained(pending: Pending, events: Sequence[Thing]) -> Pending:
         return pending if told is None else Pending(pending.reason, f"{pending.detail.rstrip('. ')}; {_words(told)}")
     if not pending.detail:
         for event in events:
+            if event["involvedObject"].get("kind") not in _SUBJECTS.get(pending.reason, ("Pod",)):
+                continue
             if event.get("reason") in _PROGRESSED:
                 break  # what came before it is over
             if (better := _read(pending.reason, event)) is not None:
@@ -114,9 +119,6 @@ def explained(pending: Pending, events: Sequence[Thing]) -> Pending:
 
 def _read(reason: PendingReason, event: Thing) -> Pending | None:
     """What an event says about a wait; None where it says nothing of it."""
-    kind = event["involvedObject"].get("kind")
-    if kind == "PersistentVolumeClaim":
-        return None
     if event.get("reason") == "Pulling":
         return Pending(PendingReason.IMAGE, event.get("message", "")) if reason is PendingReason.CONTAINER else None
     if event.get("type") != "Warning":
