@@ -46,6 +46,10 @@ class Output:
         if not self.as_json:
             self.console.print(text, markup=False)
 
+    def notice(self, text: str) -> None:
+        """A line for people; under `--json` on standard error, where the console is."""
+        self.console.print(text, markup=False)
+
     def message(self, message: Message) -> None:
         """One resource: a line for each field, with its name and its value; in a pipe, a tab between them."""
         value = as_dict(message)
@@ -112,11 +116,15 @@ class Output:
 
 
 class Watcher:
-    """Turns a job's events into a moving bar, or into a line now and then."""
+    """Turns a job's events into a moving bar, or into a line now and then.
+
+    What the job waits for and why an attempt was lost are shown at once, in every mode.
+    """
 
     def __init__(self, output: Output, title: str, bar: Progress | None, task: TaskID | None) -> None:
         self._output, self._title, self._bar, self._task = output, title, bar, task
         self._told = monotonic()
+        self._pending = ""
         self.metrics: list[jobs.Metric] = []
 
     def __call__(self, event: jobs.JobEvent) -> None:
@@ -124,22 +132,49 @@ class Watcher:
         if event.HasField("metric"):
             self.metrics.append(event.metric)
         elif event.HasField("log") and event.log.level != "info":
-            self._output.line(f"  {self._title}: {event.log.level}: {event.log.text}")
-        elif event.HasField("state") and event.state == jobs.JobState.JOB_STATE_RETRYING:
-            self._output.line(f"  {self._title}: an attempt was lost; the next one goes on from the last checkpoint")
+            self._output.notice(f"  {self._title}: {event.log.level}: {event.log.text}")
+        elif event.HasField("state"):
+            if event.state == jobs.JobState.JOB_STATE_RETRYING:
+                self._output.notice(f"  {self._title}: the next attempt goes on from the last checkpoint")
+            self._end_wait()
         elif event.HasField("progress"):
             self._progress(event.progress)
 
+    def _end_wait(self) -> None:
+        """The job waits no more: no display may go on saying so."""
+        if self._pending and self._bar is not None and self._task is not None:
+            self._bar.update(self._task, what="")
+        self._pending = ""
+
     def _progress(self, progress: jobs.Progress) -> None:
         total = progress.total if progress.HasField("total") else None
-        what = " ".join(part for part in (_count(progress.done, total), progress.unit, progress.message) if part)
+        what = describe(progress)
         if self._bar is not None and self._task is not None:
+            self._pending = progress.message if progress.pending_reason else ""
             self._bar.update(self._task, completed=progress.done, total=total, what=what)
+            return
+        if progress.pending_reason:
+            if self._pending != progress.message:
+                self._output.notice(f"  {self._title}: {what}")
+            self._pending = progress.message
+            return
+        if self._pending:
+            self._output.notice(f"  {self._title}: it waits no more")
+            self._pending = ""
             return
         now = monotonic()
         if now - self._told >= LINE_EVERY_S:
             self._told = now
             self._output.line(f"  {self._title}: {what}")
+
+
+def describe(progress: jobs.Progress) -> str:
+    """How far a job is, and what it waits for, as one line."""
+    total = progress.total if progress.HasField("total") else None
+    has_count = not progress.pending_reason or bool(progress.done)
+    count = " ".join(text for text in (_count(progress.done, total), progress.unit) if text) if has_count else ""
+    separator = ", " if progress.pending_reason else " "
+    return separator.join(text for text in (count, progress.message) if text)
 
 
 def _count(done: int, total: int | None) -> str:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from anneal.cli.app import Session, app
 from anneal.cli.base_models import FORMS, import_model, model_id_of, source_of
-from anneal.cli.output import as_dict
+from anneal.cli.output import as_dict, describe
 from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, model_pb2
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import evaluation_service_pb2 as evaluation
@@ -260,11 +260,7 @@ def list_jobs(
         return
     for name, metadata in found:
         state = jobs_pb.JobState.Name(metadata.state).removeprefix("JOB_STATE_")
-        done = (
-            f"{metadata.progress.done}/{metadata.progress.total} {metadata.progress.unit}"
-            if metadata.HasField("progress")
-            else ""
-        )
+        done = describe(metadata.progress) if metadata.HasField("progress") else ""
         session.output.line(f"{name:<60} {state:<11} attempt {metadata.attempt}  {done}  {metadata.last_failure}")
     if not found:
         session.output.line("none")

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from anneal.kit.jobs.states import Ends, Event, ImpossibleTransition, State, backoff_s, move
+from anneal.kit.jobs.states import Ends, Event, ImpossibleTransition, State, away_backoff_s, backoff_s, move
 
 NOT_CHARGED = (Event.STOPPED, Event.INTERRUPTED)
 
@@ -75,3 +75,22 @@ def test_what_the_server_ended_is_charged_to_nobody_but_not_forever(event: Event
 def test_the_wait_doubles_up_to_its_ceiling() -> None:
     assert [backoff_s(n, 1.0) for n in (0, 1, 2, 3)] == [1.0, 1.0, 2.0, 4.0]
     assert backoff_s(50, 1.0) == 300.0
+    assert backoff_s(100_000, 1.0) == 300.0
+
+
+def test_the_wait_has_jitter() -> None:
+    assert [backoff_s(3, 5.0, chance=chance) for chance in (0.0, 0.5, 1.0)] == [15.0, 20.0, 25.0]
+    chance = random.Random(7)
+    waits = {backoff_s(4, 5.0, chance=chance.random()) for _ in range(100)}
+    assert len(waits) == 100
+    assert 30 <= min(waits) < max(waits) <= 50
+
+
+def test_a_service_that_is_away_is_waited_for_and_found_soon_after_it_is_back() -> None:
+    away, tries = 0.0, 0
+    while away < 900:
+        wait = away_backoff_s(away, 5.0)
+        assert 5 <= wait <= 60
+        away, tries = away + wait, tries + 1
+    assert tries < 50  # fewer than `max_interruptions`, which bounds them, too
+    assert away_backoff_s(900, 5.0, chance=1.0) == 75.0

@@ -25,7 +25,6 @@ from google.rpc import status_pb2
 from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
-from anneal.kit.jobs.failures import ServiceAway
 from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
