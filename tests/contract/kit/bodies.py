@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from google.longrunning import operations_pb2, operations_pb2_grpc
+
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import JobContext
+from anneal.kit.rpc.channels import open_channel
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
 
@@ -24,6 +27,9 @@ def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.Datas
         taken = []
         while True:
             taken.append(b"x" * (64 << 20))
+    if how == "dependent" and not (ctx.scratch / "back").exists():
+        stub = operations_pb2_grpc.OperationsStub(open_channel("127.0.0.1:9"))  # the discard port: nothing listens
+        stub.GetOperation(operations_pb2.GetOperationRequest(name="operations/any"), timeout=20)
     while how == "deaf":
         time.sleep(0.1)
         ctx.progress(1)

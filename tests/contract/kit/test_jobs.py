@@ -296,6 +296,50 @@ async def test_a_finished_process_leaves_no_zombie(host: Host, channel: grpc.aio
             await asyncio.sleep(0.05)
 
 
+async def test_a_service_that_is_away_for_a_while_costs_no_attempt(tmp_path: Path) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(backoff_s=0.05))
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        name = (await host.jobs.submit("count", order("dependent"), project=PROJECT)).name
+        async with asyncio.timeout(60):
+            while (await host.jobs.store.get(name)).attempt < 4:  # of three that are charged
+                await asyncio.sleep(0.05)
+        job = await host.jobs.store.get(name)
+        assert (job.failures, job.state.is_final) == (0, False)
+        assert job.last_failure.startswith("another service did not answer: ")
+        (tmp_path / "scratch" / name.rsplit("/", 1)[-1] / "back").touch()
+        ended = await wait(channel, name)
+        assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
+        lines = [pb.JobEvent.FromString(payload).log for _, _, payload in await host.jobs.store.events(name, 1)]
+        lost = [line.text for line in lines if line.level == "warning"]
+        assert lost[0].startswith("attempt 1 was lost: another service did not answer: ")
+
+
+async def test_a_service_that_stays_away_ends_the_job_with_that_reason(tmp_path: Path) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(backoff_s=0.05, away_s=0))
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        ended = await wait(channel, (await host.jobs.submit("count", order("dependent"), project=PROJECT)).name)
+        assert metadata(ended).attempt == 3
+        refusal = decode_status(ended.error)
+        assert refusal is not None
+        assert refusal.reason == "SERVICE_AWAY"
+        assert "another service did not answer: " in metadata(ended).last_failure
+
+
+async def test_jobs_that_failed_together_are_not_repeated_together(tmp_path: Path) -> None:
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(backoff_s=100))
+    async with hosted(tmp_path, [build], settings=settings) as host:
+        chances = iter([0.0, 1.0])
+        host.jobs._chance = lambda: next(chances)
+        waits = []
+        for _ in range(2):
+            name = (await host.jobs.submit("count", order("crash"), project=PROJECT)).name
+            async with asyncio.timeout(30):
+                while (job := await host.jobs.store.get(name)).state is not State.RETRYING:
+                    await asyncio.sleep(0.02)
+            waits.append(job.not_before - time.time())
+        assert waits == [pytest.approx(75, abs=2), pytest.approx(125, abs=2)]
+
+
 async def test_a_bug_is_retried_then_told(host: Host, channel: grpc.aio.Channel) -> None:
     accepted = await host.jobs.submit("count", order("crash"), project=PROJECT)
     ended = await wait(channel, accepted.name)

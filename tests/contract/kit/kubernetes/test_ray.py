@@ -92,7 +92,10 @@ async def test_every_permission_is_needed(ray_world: World) -> None:
         for ray_workers, resource in ((0, "jobs"), (2, "rayjobs")):
             ray_world.demand = Demand(ray_workers=ray_workers)
             ray_world.api.fail("create", resource, is_done=True)
+            ray_world.node.full = "0/1 nodes are available"
             name = await submit(host, "steady")
+            await ray_world.said(host, name, "waiting for a node")  # events are read meanwhile
+            ray_world.node.full = ""
             await ray_world.progress(host, name)
             await host.jobs.cancel(name)
             assert metadata(await wait(channel, name)).state == pb.JobState.JOB_STATE_CANCELLED
