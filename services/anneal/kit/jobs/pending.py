@@ -33,9 +33,10 @@ class PendingReason(StrEnum):
     @property
     def is_timed(self) -> bool:
         """Whether `launcher.pending_s` limits the wait."""
-        return self not in (self.TURN, self.API, self.QUEUE, self.PROCESS)
+        return self not in _NOT_TIMED
 
 
+_NOT_TIMED = (PendingReason.TURN, PendingReason.API, PendingReason.QUEUE, PendingReason.PROCESS)
 _WHAT = {
     PendingReason.TURN: "its turn",
     PendingReason.API: "the cluster's API",

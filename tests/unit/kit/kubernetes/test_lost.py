@@ -67,8 +67,8 @@ def pods(template: dict[str, Any], role: str) -> Iterator[tuple[str, dict[str, A
         yield name, pod(template, role, state={"terminated": terminated}), words + limit
     yield "evicted", pod(template, role, reason="Evicted", message=USAGE), ["(Evicted)", USAGE]
     yield "evicted_without_words", pod(template, role, reason="Evicted"), ["(Evicted)", "gives no reason"]
-    for reason, words in DISRUPTIONS.items():
-        yield reason, pod(template, role, conditions=[condition("DisruptionTarget", reason)]), [words]
+    for reason, word in DISRUPTIONS.items():
+        yield reason, pod(template, role, conditions=[condition("DisruptionTarget", reason)]), [word]
 
 
 def ended(found: object) -> Ended:

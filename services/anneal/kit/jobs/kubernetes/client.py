@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -84,6 +85,8 @@ class Expired(ApiError):
 
 
 _ERRORS: Mapping[int, type[ApiError]] = {404: Absent, 410: Expired}
+_ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>:? ?")
+"""What urllib3 says of its objects: nothing that a user needs, and another text for each try."""
 _WAITING_HELPS = (401, 408, 409, 429)
 """A token may just be renewed (401), a quota just be counted by another request (409)."""
 
@@ -265,7 +268,8 @@ def _wrapped(method: str, path: str) -> Iterator[None]:
     except client.ApiException as error:
         raise _error(int(error.status or 0), error.body or error.reason, f"{method} {path}", None) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
+        told = _ADDRESS.sub("", str(error))
+        raise Unreachable(f"{method} {path}: {type(error).__name__}: {told}") from error
     except ValueError as error:  # half an answer
         raise Unreachable(f"{method} {path}: no JSON came back") from error
 

@@ -104,7 +104,7 @@ class RayJobForm:
             return ended_pod(lost) or Ended(text="its Ray head was deleted", charged=False)
         if where in _BEFORE:
             waits = [pending for pod in pods if (pending := pending_pod(pod))]
-            return waits[0] if waits else _pending_cluster(status)
+            return waits[0] if waits else _pending_cluster(status, pods)
         return None
 
     def silent(self, pods: Sequence[Thing]) -> Ended | None:
@@ -120,10 +120,12 @@ def _heads(pods: Sequence[Thing]) -> Sequence[Thing]:
     return [pod for pod in pods if metadata(pod, "labels").get(NODE_TYPE) == "head"]
 
 
-def _pending_cluster(status: Thing) -> Pending:
+def _pending_cluster(status: Thing, pods: Sequence[Thing]) -> Pending:
     """What a Ray cluster waits for, none of whose pods is pending: KubeRay's own words."""
     failure = condition({"status": status.get("rayClusterStatus") or {}}, "ReplicaFailure")
     words = (failure or {}).get("message") or status.get("message") or status.get("reason") or ""
+    if not words and pods:
+        words = "its pods run, and KubeRay has not started the job on them"
     return Pending(PendingReason.RAY_CLUSTER, words)
 
 
