@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import anneal.cli
 from anneal.cli.output import Output, Watcher, describe
 from anneal.v1 import job_service_pb2 as jobs
 
+CLI = Path(anneal.cli.__file__).parent
+WAITING = ("run", "wait", "wait_or_cancel")
 NODE = "waiting for a node: 0/1 nodes are available: 1 Insufficient cpu"
 PENDING = jobs.JobEvent(progress=jobs.Progress(message=NODE, pending_reason=jobs.PendingReason.PENDING_REASON_NODE))
 LOST = jobs.JobEvent(log=jobs.LogLine(level="warning", text="attempt 1 was lost: its container was killed (OOMKilled)"))
@@ -63,6 +68,19 @@ def test_a_terminal_shows_the_wait_only_while_it_lasts(end: jobs.JobEvent) -> No
         assert _shown(watcher) == NODE
         watcher(end)
         assert "waiting" not in _shown(watcher)
+
+
+def test_every_command_that_waits_for_a_job_shows_it() -> None:
+    waiting = {}
+    for path in sorted(CLI.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAITING:
+                receiver = ast.unparse(node.func.value)
+                if receiver.endswith(("client", "client()")) or (receiver == "self" and path.name == "client.py"):
+                    waiting[f"{path.name}:{node.lineno} {ast.unparse(node)}"] = ast.unparse(node.args[-1])
+    assert len(waiting) >= 6
+    replays = "lambda e: watched.append"  # of a job that has ended
+    assert [where for where, shown in waiting.items() if not shown.startswith(("watcher", "on_event", replays))] == []
 
 
 def _shown(watcher: Watcher) -> str:

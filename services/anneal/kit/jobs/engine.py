@@ -13,12 +13,11 @@ import grpc
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
-from google.rpc import code_pb2, status_pb2
 
 from anneal.kit import logs
 from anneal.kit.errors import BackendFault, Refusal
-from anneal.kit.jobs import codec
-from anneal.kit.jobs.failures import InterruptedTooOften, Silent
+from anneal.kit.jobs import codec, lost
+from anneal.kit.jobs.failures import Silent
 from anneal.kit.jobs.launcher import Attempt, Ended, Launcher, LaunchFailed
 from anneal.kit.jobs.pending import Pending, PendingReason
 from anneal.kit.jobs.pending_jobs import PendingJobs
@@ -198,11 +197,11 @@ class Jobs:
             self._wake.set()
             return
         text = error.message or "its process failed and gave no reason"
-        away_since = self._away_since(job) if _is_away(error) and retryable and not cancelled else 0.0
+        away_since = self._away_since(job) if lost.is_away(error) and retryable and not cancelled else 0.0
         if away_since:
-            event, last = Event.INTERRUPTED, _interrupted(job, text)
+            event, last = Event.INTERRUPTED, lost.interrupted(job, text)
         elif cancelled:
-            event, last = Event.STOPPED, _interrupted(job, text)
+            event, last = Event.STOPPED, lost.interrupted(job, text)
         else:
             event, last = Event.LOST if retryable else Event.REFUSED, error
         await self.store.fail(
@@ -213,7 +212,7 @@ class Jobs:
             event=event,
             backoff_s=self._backoff_s(job, away_since),
             away_since=away_since,
-            events=_lost(job, text) if event is not Event.REFUSED else (),
+            events=lost.event(job, text) if event is not Event.REFUSED else (),
         )
         self._wake.set()
 
@@ -364,13 +363,13 @@ class Jobs:
         silent_s = self._silent_s(job, now)
         if job.lease_until < now:
             known = self._launcher.silent(job.name, job.attempt)
-            return known or Ended(text=_silence(job, silent_s), failure=Silent)
+            return known or Ended(text=lost.silence(job, silent_s), failure=Silent)
         if self._does_not_stop(job, now):
             grace_s = self.options.cancel_grace_s
             return Ended(text=f"it did not stop within {grace_s:g} s of being asked to and was ended")
         if silent_s >= SILENT_AFTER_S * (2 if job.is_claimed else 1) and job.state is State.RUNNING:
             known = self._launcher.silent(job.name, job.attempt)
-            detail = known.text if known is not None else _silent_since(job, now - silent_s)
+            detail = known.text if known is not None else lost.silent_since(job, now - silent_s)
             await self._pending.show(job, Pending(PendingReason.PROCESS, detail), now)
         else:
             await self._pending.clear(job)
@@ -406,7 +405,7 @@ class Jobs:
         if ended.refusal is not None and job.state is not State.CANCELLING:
             status, event = encode_refusal(ended.refusal), Event.REFUSED
         elif not ended.charged:
-            status, event = _interrupted(job, ended.text), Event.INTERRUPTED
+            status, event = lost.interrupted(job, ended.text), Event.INTERRUPTED
         return await self.store.lose(
             job.name,
             job.attempt,
@@ -414,7 +413,7 @@ class Jobs:
             text=ended.text,
             backoff_s=self._backoff_s(job),
             event=event,
-            events=_lost(job, ended.text) if event is not Event.REFUSED else (),
+            events=lost.event(job, ended.text) if event is not Event.REFUSED else (),
         )
 
     async def _launch(self, job: Job) -> None:
@@ -453,42 +452,6 @@ class Jobs:
         for kind in self._kinds:
             for state in State:
                 self.metrics.jobs.labels(kind, state.name).set(counts.get((kind, state), 0))
-
-
-def _interrupted(job: Job, text: str) -> status_pb2.Status:
-    """What a job fails with when this interruption was one too many."""
-    times = str(job.interruptions + 1)
-    return encode_refusal(
-        InterruptedTooOften(
-            f"the job was interrupted {times} times and is not started again: see whether it brings that about itself; "
-            f"the last time {text}",
-            interruptions=times,
-        )
-    )
-
-
-def _is_away(error: status_pb2.Status) -> bool:
-    """Whether an attempt failed because another service does not answer."""
-    return bool(error.code == code_pb2.UNAVAILABLE)
-
-
-def _lost(job: Job, text: str) -> list[bytes]:
-    """The event that says why an attempt was lost."""
-    return [codec.encode_log(f"attempt {job.attempt} was lost: {text}", "warning")]
-
-
-def _silence(job: Job, silent_s: float) -> str:
-    """Why an attempt whose lease ran out is given up."""
-    if job.is_claimed:
-        return f"its process sent no heartbeat for {silent_s:.0f} s"
-    return f"its process started and did not claim its work within {silent_s:.0f} s"
-
-
-def _silent_since(job: Job, since: float) -> str:
-    clock = time.strftime("%H:%M:%S UTC", time.gmtime(since))
-    if job.is_claimed:
-        return f"it has sent no heartbeat since {clock}"
-    return f"it started at {clock} and has not claimed its work from this service"
 
 
 def unpack(packed: any_pb2.Any) -> Message:
