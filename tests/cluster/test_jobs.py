@@ -158,9 +158,9 @@ async def pending(channel: grpc.aio.Channel, name: str, text: str, seconds: floa
     stub = operations_pb2_grpc.OperationsStub(channel)
     async with asyncio.timeout(seconds):
         while True:
-            found = metadata(await stub.GetOperation(operations_pb2.GetOperationRequest(name=name)))
-            if text in found.progress.message:
-                return found.progress
+            current = metadata(await stub.GetOperation(operations_pb2.GetOperationRequest(name=name)))
+            if text in current.progress.message:
+                return current.progress
             await asyncio.sleep(0.5)
 
 

@@ -217,8 +217,8 @@ async def test_a_wait_is_stored_until_the_job_moves_on(store: JobStore) -> None:
     await store.show_pending(launched[0], reason="node", text="waiting for a node", since=1_001.0, event=event)
     assert await store.lose(name, 1, error=b"", text="lost", backoff_s=0)
     assert (await store.get(name)).pending_reason == ""
-    told = [pb.JobEvent.FromString(payload).progress.message for _, _, payload in await store.events(name, 1)]
-    assert told.count("waiting for its turn") == 2
+    messages = [pb.JobEvent.FromString(payload).progress.message for _, _, payload in await store.events(name, 1)]
+    assert messages.count("waiting for its turn") == 2
 
 
 async def test_the_oldest_waiting_jobs_come_first_and_no_more_than_asked_for(store: JobStore, clock: Clock) -> None:

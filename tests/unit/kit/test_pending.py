@@ -42,6 +42,7 @@ def test_timed_reasons_share_a_clock_and_a_queue_starts_it_again() -> None:
 def test_a_restarted_server_goes_on_from_what_is_stored() -> None:
     assert PendingClock().since(KEY, IMAGE, 400, stored=("node", 100.0)) == 100
     assert PendingClock().since(KEY, IMAGE, 400, stored=("queue", 100.0)) == 400
+    assert PendingClock().since(KEY, IMAGE, 400, stored=("a_reason_of_a_later_release", 100.0)) == 400
 
 
 def test_a_short_wait_is_not_written_and_a_text_that_changes_all_the_time_not_each_time() -> None:

@@ -48,7 +48,9 @@ def encode_pending(job: Job, pending: Pending | None) -> bytes:
 
 
 def _pending_reason(reason: str) -> pb.PendingReason.ValueType:
-    return pb.PendingReason.Value(f"PENDING_REASON_{reason.upper()}")
+    """The reason as the contract has it; unspecified for one of a later release that shares the database."""
+    value = pb.PendingReason.DESCRIPTOR.values_by_name.get(f"PENDING_REASON_{reason.upper()}")
+    return pb.PendingReason.PENDING_REASON_UNSPECIFIED if value is None else pb.PendingReason.ValueType(value.number)
 
 
 def encode_metadata(job: Job) -> pb.JobMetadata:

@@ -1,4 +1,4 @@
-"""What is said of an attempt that ended without a result: to the watchers of its job, and when it was the last one."""
+"""The texts and statuses of an attempt that ended without a result."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class PendingClock:
             stored: reason and begin that the database has, which outlives this process; an empty reason for none.
         """
         known = self._since.get(key)
-        if known is None and stored[0]:
+        if known is None and stored[0] in set(PendingReason):
             known = (PendingReason(stored[0]).is_timed, stored[1])
         if known is None or known[0] is not pending.reason.is_timed:
             known = (pending.reason.is_timed, now)

@@ -61,7 +61,7 @@ def pod(template: dict[str, Any], role: str, **status: Any) -> dict[str, Any]:
 
 
 def pods(template: dict[str, Any], role: str) -> Iterator[tuple[str, dict[str, Any], list[str]]]:
-    """A pod that ended in each way, and what has to be said of it."""
+    """A pod that ended in each way, and the words that its end needs."""
     for name, (terminated, words) in CONTAINER_ENDS.items():
         limit = [template["spec"]["containers"][0]["resources"]["limits"]["memory"]] if name == "out_of_memory" else []
         yield name, pod(template, role, state={"terminated": terminated}), words + limit
@@ -71,17 +71,17 @@ def pods(template: dict[str, Any], role: str) -> Iterator[tuple[str, dict[str, A
         yield reason, pod(template, role, conditions=[condition("DisruptionTarget", reason)]), [word]
 
 
-def ended(found: object) -> Ended:
-    assert isinstance(found, Ended), found
-    return found
+def ended(state: object) -> Ended:
+    assert isinstance(state, Ended), state
+    return state
 
 
 def job_ends() -> Iterator[Case]:
-    made = JOBS.build(attempt())
-    template = made["spec"]["template"]
+    built = JOBS.build(attempt())
+    template = built["spec"]["template"]
 
     def job(*conditions: dict[str, str]) -> dict[str, Any]:
-        return {**made, "status": {"conditions": list(conditions)}}
+        return {**built, "status": {"conditions": list(conditions)}}
 
     failed = job(condition("Failed", "BackoffLimitExceeded", message="Job has reached the specified backoff limit"))
     for name, one, words in pods(template, ""):
@@ -98,12 +98,12 @@ def job_ends() -> Iterator[Case]:
 
 
 def ray_ends() -> Iterator[Case]:
-    made = RAY.build(attempt(ray_workers=2))
-    cluster = made["spec"]["rayClusterSpec"]
+    built = RAY.build(attempt(ray_workers=2))
+    cluster = built["spec"]["rayClusterSpec"]
     head, worker = cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]
 
     def ray(where: str, **status: str) -> dict[str, Any]:
-        return {**made, "status": {"jobDeploymentStatus": where, **status}}
+        return {**built, "status": {"jobDeploymentStatus": where, **status}}
 
     failed = ray("Failed", reason="AppFailed", message="Job entrypoint command failed with exit code 1")
     for name, one, words in pods(head, "head"):
@@ -157,6 +157,6 @@ def test_a_lost_attempt_says_why(end: Ended, words: list[str]) -> None:
     ("role", "setting"), [("head", "launcher.ray.head.memory"), ("worker", "launcher.ray.worker.memory")]
 )
 def test_memory_names_the_setting_to_raise(role: str, setting: str) -> None:
-    found = next(end for name, end, _ in CASES if name == f"ray/{role}/out_of_memory")
-    assert setting in found.text
-    assert f"ANNEAL_{setting.upper().replace('.', '__')}" in found.text
+    end = next(end for name, end, _ in CASES if name == f"ray/{role}/out_of_memory")
+    assert setting in end.text
+    assert f"ANNEAL_{setting.upper().replace('.', '__')}" in end.text

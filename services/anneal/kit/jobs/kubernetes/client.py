@@ -268,8 +268,8 @@ def _wrapped(method: str, path: str) -> Iterator[None]:
     except client.ApiException as error:
         raise _error(int(error.status or 0), error.body or error.reason, f"{method} {path}", None) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        told = _ADDRESS.sub("", str(error))
-        raise Unreachable(f"{method} {path}: {type(error).__name__}: {told}") from error
+        text = _ADDRESS.sub("", str(error))
+        raise Unreachable(f"{method} {path}: {type(error).__name__}: {text}") from error
     except ValueError as error:  # half an answer
         raise Unreachable(f"{method} {path}: no JSON came back") from error
 

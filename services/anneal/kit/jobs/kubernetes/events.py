@@ -23,6 +23,7 @@ WANTED_S = 10.0
 """An object that nobody has asked about for so long is not asked about any more."""
 _UNMOUNTED = ("FailedMount", "FailedAttachVolume", "ProvisioningFailed", "FailedBinding", "VolumeResizeFailed")
 _PROGRESSED = ("SuccessfulCreate", "Scheduled", "Pulled", "CreatedHeadPod", "CreatedWorkerPod")
+_PULL = "Failed to pull image "
 _SUBJECTS = {PendingReason.POD: ("Job",), PendingReason.RAY_CLUSTER: ("RayJob", "RayCluster")}
 """The kinds of objects whose events may say why an attempt waits; for every other reason its pods."""
 _HINTS = {
@@ -31,7 +32,7 @@ _HINTS = {
     PendingReason.CONTAINER: "its pod has a node and starts",
     PendingReason.RAY_CLUSTER: "KubeRay has not created its pods",
 }
-"""What is said where the cluster has no words."""
+"""The detail of a reason where the cluster has no words."""
 
 
 class Events:
@@ -48,7 +49,7 @@ class Events:
         self._lock = threading.Lock()
         self._wanted: dict[str, float] = {}
         self._asked: dict[str, float] = {}
-        self._found: dict[str, list[dict[str, Any]]] = {}
+        self._events: dict[str, list[dict[str, Any]]] = {}
         self._is_refused = False
         self._log = logs.logger("kubernetes")
 
@@ -58,22 +59,22 @@ class Events:
         now = self._clock()
         with self._lock:
             self._wanted |= dict.fromkeys(names, now)
-            found = [event for name in names for event in self._found.get(name, ())]
-        return sorted(found, key=_time, reverse=True)
+            events = [event for name in names for event in self._events.get(name, ())]
+        return sorted(events, key=_time, reverse=True)
 
     def sweep(self) -> None:
         """Ask about every object that somebody wants to know of."""
         now = self._clock()
         with self._lock:
             self._wanted = {name: at for name, at in self._wanted.items() if now - at < WANTED_S}
-            for known in (self._found, self._asked):
+            for known in (self._events, self._asked):
                 for name in known.keys() - self._wanted.keys():
                     del known[name]
             due = [name for name in self._wanted if now >= self._asked.get(name, -math.inf) + ASK_EVERY_S]
             self._asked |= dict.fromkeys(due, now)
         for name in due:
             try:
-                found, _ = self._cluster.list(EVENTS, fields=f"involvedObject.name={name}")
+                events, _ = self._cluster.list(EVENTS, fields=f"involvedObject.name={name}")
             except ApiError as error:
                 if not self._is_refused:
                     self._log.warning("why jobs wait cannot be read from events", error=str(error))
@@ -81,7 +82,7 @@ class Events:
                 return
             self._is_refused = False
             with self._lock:
-                self._found[name] = found
+                self._events[name] = events
 
 
 def subjects(thing: Thing, pods: Sequence[Thing]) -> list[str]:
@@ -103,8 +104,10 @@ def explained(pending: Pending, events: Sequence[Thing]) -> Pending:
     """
     if pending.reason is PendingReason.VOLUME:
         claims = (event for event in events if event["involvedObject"].get("kind") == "PersistentVolumeClaim")
-        told = next((event for event in claims if event.get("reason") in _UNMOUNTED), None)
-        return pending if told is None else Pending(pending.reason, f"{pending.detail.rstrip('. ')}; {_words(told)}")
+        return _with(pending, next((event for event in claims if event.get("reason") in _UNMOUNTED), None))
+    if pending.reason is PendingReason.IMAGE and "ErrImagePull: " not in pending.detail:
+        # The kubelet of an earlier release does not repeat the cause while it backs off.
+        return _with(pending, next((event for event in events if _PULL in event.get("message", "")), None))
     if not pending.detail:
         for event in events:
             if event["involvedObject"].get("kind") not in _SUBJECTS.get(pending.reason, ("Pod",)):
@@ -115,6 +118,11 @@ def explained(pending: Pending, events: Sequence[Thing]) -> Pending:
                 return better
         return Pending(pending.reason, _HINTS.get(pending.reason, ""))
     return Pending(_reason(pending.detail, pending.reason), pending.detail)
+
+
+def _with(pending: Pending, event: Thing | None) -> Pending:
+    """A wait with the words of an event behind its own."""
+    return pending if event is None else Pending(pending.reason, f"{pending.detail.rstrip('. ')}; {_words(event)}")
 
 
 def _read(reason: PendingReason, event: Thing) -> Pending | None:

@@ -183,9 +183,9 @@ class KubernetesLauncher:
                 raise TryLater(pending) from error
             # Half of it may be there.
             self._deletions.add(form.resource, object_name(attempt.operation, attempt.attempt))
-            told = f"the cluster did not take it: {error}"
+            text = f"the cluster did not take it: {error}"
             denied = NotAccepted(f"the cluster refuses the job: {error.words}") if isinstance(error, Denied) else None
-            raise LaunchFailed(told, charged=True, refusal=denied, failure=NotAccepted) from error
+            raise LaunchFailed(text, charged=True, refusal=denied, failure=NotAccepted) from error
 
     def _create(self, form: Form, attempt: Attempt) -> dict[str, Any]:
         """Create the object; one that an unanswered try has created is recognised by its claim."""
@@ -254,8 +254,8 @@ class KubernetesLauncher:
         if form is None or thing is None:
             if self._lasts("gone", key) < GONE_S:
                 return None
-            told = "something else deleted it, or the service was restarted before the cluster took it"
-            return Ended(text=f"its Kubernetes job does not exist: {told}", charged=False)
+            cause = "something else deleted it, or the service was restarted before the cluster took it"
+            return Ended(text=f"its Kubernetes job does not exist: {cause}", charged=False)
         self._since.pop(("gone", key), None)
         pods, gone = self._pods.of(key), self._pods.gone(key)
         found = form.read(thing, pods, gone)
