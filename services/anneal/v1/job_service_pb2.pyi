@@ -43,7 +43,7 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
     FAILED_PRECONDITION/JOB_PENDING_TOO_LONG (see `PendingReason`), FAILED_PRECONDITION/JOB_NOT_ACCEPTED (the cluster
     refuses its object), FAILED_PRECONDITION/JOB_EVICTED (its pod used more disk than it may), UNAVAILABLE/JOB_SILENT
-    (its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_AWAY (another service
+    (its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_UNREACHABLE (another service
     did not answer it), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than `launcher.deadline_s`),
     RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
     """
@@ -69,7 +69,7 @@ JOB_STATE_FAILED: JobState.ValueType  # 6
 """Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
 FAILED_PRECONDITION/JOB_PENDING_TOO_LONG (see `PendingReason`), FAILED_PRECONDITION/JOB_NOT_ACCEPTED (the cluster
 refuses its object), FAILED_PRECONDITION/JOB_EVICTED (its pod used more disk than it may), UNAVAILABLE/JOB_SILENT
-(its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_AWAY (another service
+(its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_UNREACHABLE (another service
 did not answer it), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than `launcher.deadline_s`),
 RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
 """

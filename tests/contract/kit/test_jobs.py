@@ -305,13 +305,13 @@ async def test_a_service_that_is_away_for_a_while_costs_no_attempt(tmp_path: Pat
                 await asyncio.sleep(0.05)
         job = await host.jobs.store.get(name)
         assert (job.failures, job.state.is_final) == (0, False)
-        assert job.last_failure.startswith("another service did not answer: ")
+        assert job.last_failure.startswith("another service does not answer")
         (tmp_path / "scratch" / name.rsplit("/", 1)[-1] / "back").touch()
         ended = await wait(channel, name)
         assert result(ended).digest == "0 1 2 3 4 5 6 7 8 9 "
         lines = [pb.JobEvent.FromString(payload).log for _, _, payload in await host.jobs.store.events(name, 1)]
         lost = [line.text for line in lines if line.level == "warning"]
-        assert lost[0].startswith("attempt 1 was lost: another service did not answer: ")
+        assert lost[0].startswith("attempt 1 was lost: another service does not answer")
 
 
 async def test_a_service_that_stays_away_ends_the_job_with_that_reason(tmp_path: Path) -> None:
@@ -321,8 +321,8 @@ async def test_a_service_that_stays_away_ends_the_job_with_that_reason(tmp_path:
         assert metadata(ended).attempt == 3
         refusal = decode_status(ended.error)
         assert refusal is not None
-        assert refusal.reason == "SERVICE_AWAY"
-        assert "another service did not answer: " in metadata(ended).last_failure
+        assert refusal.reason == "SERVICE_UNREACHABLE"
+        assert "another service does not answer" in metadata(ended).last_failure
 
 
 async def test_jobs_that_failed_together_are_not_repeated_together(tmp_path: Path) -> None:

@@ -33,9 +33,3 @@ class TooSlow(TooLate):
     """The job's attempts ran longer than `launcher.deadline_s`."""
 
     reason = "JOB_TOO_SLOW"
-
-
-class ServiceAway(Down):
-    """Another service did not answer the job."""
-
-    reason = "SERVICE_AWAY"
