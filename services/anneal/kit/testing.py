@@ -15,7 +15,7 @@ ALL = ("registry", "ingestion", "synthesis", "curation", "training", "serving", 
 
 @asynccontextmanager
 async def hosted(
-    folder: Path, builds: Sequence[Build], *, settings: ServiceSettings | None = None
+    folder: Path, builds: Sequence[Build], *, settings: ServiceSettings | None = None, local: Sequence[str] = ALL
 ) -> AsyncIterator[Host]:
     """A running host whose services find each other on it; stopped at the end, also on failure.
 
@@ -23,10 +23,11 @@ async def hosted(
         folder: data folder; the same one again continues where it was.
         builds: `bootstrap.build` of each service, with its options bound.
         settings: other settings than the defaults for tests.
+        local: services that are looked for on this host; the settings hold the addresses of the others.
     """
     if settings is None:
         settings = ServiceSettings(data_dir=folder, jobs=JobOptions(lease_s=10, backoff_s=0.05))
-    host = Host(settings, builds, local=ALL)
+    host = Host(settings, builds, local=local)
     await host.start()
     try:
         yield host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import grpc
 
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import address_of, open_aio_channel, open_channel
+from anneal.kit.rpc.waiting import SERVICE_WAIT_S, PatientAioInterceptor, PatientInterceptor, Wait
 from anneal.kit.store import Store
 from anneal.v1 import job_service_pb2 as pb
+
+LOG_WAITING_EVERY_S = 60.0
+"""The log says this often what a job waits for; its progress always does."""
 
 
 class Cancelled(Exception):
@@ -53,9 +58,12 @@ class JobContext:
         self.options = options
         self._addresses = addresses
         self._token, self._tls = token, tls
-        self._channels: dict[str, grpc.Channel] = {}
+        self._channels: dict[tuple[str, float], grpc.Channel] = {}
         self._lock = threading.Lock()
         self._events: list[pb.JobEvent] = []
+        self._progress = pb.Progress()
+        self._is_waiting = False
+        self._logged_waiting = -LOG_WAITING_EVERY_S
         self._cancelled = threading.Event()
 
     @property
@@ -65,34 +73,67 @@ class JobContext:
 
     # -- other services ------------------------------------------------------------------------------------------
 
-    def channel(self, service: str, part: str = "") -> grpc.Channel:
-        """A blocking channel to a service, opened once; `part` as in `address_of`.
+    def channel(self, service: str, part: str = "", *, wait_s: float = SERVICE_WAIT_S) -> grpc.Channel:
+        """A blocking channel to a service, opened once; its unary calls wait for a service that is away.
+
+        Args:
+            service: such as `registry`.
+            part: as in `address_of`.
+            wait_s: longest wait for one answer; 0 leaves waiting to the caller, see `wait`.
 
         Raises:
             KeyError: no address is configured.
         """
         address = address_of(self._addresses, service, part)
-        if address not in self._channels:
-            self._channels[address] = open_channel(address, self._token, self._tls)
-        return self._channels[address]
+        if (address, wait_s) not in self._channels:
+            opened = open_channel(address, self._token, self._tls)
+            if wait_s:
+                opened = grpc.intercept_channel(opened, PatientInterceptor(self.wait(service, wait_s)))
+            self._channels[address, wait_s] = opened
+        return self._channels[address, wait_s]
 
-    def aio_channel(self, service: str, part: str = "") -> grpc.aio.Channel:
-        """A new asyncio channel to a service; the caller closes it.
+    def aio_channel(self, service: str, part: str = "", *, wait_s: float = SERVICE_WAIT_S) -> grpc.aio.Channel:
+        """A new asyncio channel to a service, otherwise as `channel`; the caller closes it.
 
         Raises:
             KeyError: no address is configured.
         """
-        return open_aio_channel(address_of(self._addresses, service, part), self._token, self._tls)
+        patient = [PatientAioInterceptor(self.wait(service, wait_s))] if wait_s else []
+        return open_aio_channel(address_of(self._addresses, service, part), self._token, self._tls, outer=patient)
+
+    def wait(self, service: str, seconds: float = SERVICE_WAIT_S) -> Wait:
+        """How this job waits for a service: it stops when asked to, and its progress says what it waits for."""
+        return Wait(service=service, seconds=seconds, check=self.check, report=self.waiting)
 
     # -- reports -------------------------------------------------------------------------------------------------
 
     def progress(self, done: int, total: int | None = None, unit: str = "", message: str = "") -> None:
         """Say how far the job is. Only the last progress between two heartbeats is kept."""
-        event = pb.JobEvent(progress=pb.Progress(done=done, total=total, unit=unit, message=message))
         with self._lock:
-            if self._events and self._events[-1].HasField("progress"):
-                self._events.pop()
-            self._events.append(event)
+            self._progress = pb.Progress(done=done, total=total, unit=unit, message=message)
+            self._is_waiting = False
+            self._show(self._progress)
+
+    def waiting(self, text: str) -> None:
+        """Say in the progress what the job waits for; with an empty text the progress is again what it was."""
+        with self._lock:
+            if text:
+                shown = pb.Progress()
+                shown.CopyFrom(self._progress)
+                shown.message = text
+                self._show(shown)
+            elif self._is_waiting:
+                self._show(self._progress)
+            self._is_waiting = bool(text)
+            now = time.monotonic()
+            if text and now >= self._logged_waiting + LOG_WAITING_EVERY_S:
+                self._logged_waiting = now
+                self._events.append(pb.JobEvent(log=pb.LogLine(level="warning", text=text[:4000])))
+
+    def _show(self, progress: pb.Progress) -> None:
+        if self._events and self._events[-1].HasField("progress"):
+            self._events.pop()
+        self._events.append(pb.JobEvent(progress=progress))
 
     def metric(self, name: str, value: float, step: int | None = None, **labels: str) -> None:
         """Report a reading.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -136,13 +136,15 @@ def open_channel(address: str, token: str = "", tls: TlsOptions | None = None, s
     return grpc.intercept_channel(channel, _Sync(token))
 
 
-def open_aio_channel(address: str, token: str = "", tls: TlsOptions | None = None) -> grpc.aio.Channel:
-    """An asyncio channel to `host:port`.
+def open_aio_channel(
+    address: str, token: str = "", tls: TlsOptions | None = None, *, outer: Sequence[grpc.aio.ClientInterceptor] = ()
+) -> grpc.aio.Channel:
+    """An asyncio channel to `host:port`; `outer` are interceptors that see each call before this module's.
 
     Raises:
         Misconfigured: a file of `tls` cannot be read.
     """
-    interceptors = [_AioUnaryUnary(token), _AioStreamUnary(token), _AioUnaryStream(token)]
+    interceptors = [*outer, _AioUnaryUnary(token), _AioStreamUnary(token), _AioUnaryStream(token)]
     credentials = channel_credentials(tls or TlsOptions())
     if credentials is None:
         return grpc.aio.insecure_channel(address, OPTIONS, interceptors=interceptors)
