@@ -37,6 +37,8 @@ class JobKind:
         request: message type of the order.
         body: `module:function` of the job's body, called in a process of its own as `body(ctx, request) -> result`.
         publish: turns the body's result into the named resource, in the service's own process; must be idempotent.
+        succeeded: runs in the service's own process after an operation has succeeded, such as to remove what only a
+            repetition would need; gets the operation's name.
         options: JSON values the body finds in `ctx.options`, such as the address of a Ray runtime.
         max_attempts: attempts in all, without those that were interrupted; None takes the setting.
         demand: what an order asks of the machine it runs on.
@@ -46,6 +48,7 @@ class JobKind:
     request: type[Message]
     body: str
     publish: Callable[[Any, str], Awaitable[Message]] | None = None
+    succeeded: Callable[[str], Awaitable[None]] | None = None
     options: Callable[[], Mapping[str, Any]] = dict
     max_attempts: int | None = None
     demand: Callable[[Any], Demand] = demand_of

@@ -29,6 +29,7 @@ from anneal.kit.metrics import Metrics
 from anneal.kit.options import JobOptions
 from anneal.kit.outages import Outages
 from anneal.kit.rpc.status import encode_refusal, internal_status, status_of
+from anneal.kit.rpc.waiting import ServiceUnavailable, is_temporary, text_of
 from anneal.kit.runtime import JobKind
 from anneal.v1 import job_service_pb2 as pb
 
@@ -159,8 +160,11 @@ class Jobs:
     async def complete(self, name: str, token: str, result: any_pb2.Any) -> None:
         """Publish a result, then end the job. A refused publication fails the job.
 
+        A publication that another service is away for is not refused: the job's process hands the result over again.
+
         Raises:
             AttemptFenced: the token is not the living attempt's.
+            ServiceUnavailable: the result cannot be published right now; the job goes on.
             Refusal: what the publication refused with.
         """
         job = await self.store.check_token(name, token)
@@ -170,13 +174,16 @@ class Jobs:
                 self._publishing.add(name)
                 published = await kind.publish(unpack(result), name)
             except Refusal as refusal:
-                if not refusal.kind.passes:  # else the job's process asks again
-                    await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
+                if refusal.kind.passes:  # the job's process asks again
+                    raise ServiceUnavailable(str(refusal), retry_after_s=refusal.retry_after_s) from refusal
+                await self.fail(name, token, encode_refusal(refusal), retryable=False, cancelled=False)
                 raise
             except grpc.aio.AioRpcError as error:
-                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    raise  # the job's process asks again
-                await self.fail(name, token, status_of(error), retryable=False, cancelled=False)
+                if is_temporary(error):
+                    raise ServiceUnavailable(text_of(error)) from error
+                # A bug of the other service may be mended by its next version; a refusal stays one.
+                is_bug = error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+                await self.fail(name, token, status_of(error), retryable=is_bug, cancelled=False)
                 raise
             finally:
                 self._publishing.discard(name)
@@ -184,6 +191,11 @@ class Jobs:
             result.Pack(published)
         await self.store.complete(name, token, result.SerializeToString())
         self._wake.set()
+        if kind.succeeded is not None:
+            try:
+                await kind.succeeded(name)
+            except Exception:  # noqa: BLE001 - the job has succeeded, whatever becomes of what it left behind
+                self._log.exception("what a job left behind was not removed", operation=name)
 
     async def fail(self, name: str, token: str, error: Any, *, retryable: bool, cancelled: bool) -> None:
         """End an attempt without a result. What the launcher knows to have broken it outweighs what it says itself.

@@ -29,6 +29,7 @@ from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, passed_on
+from anneal.kit.rpc.waiting import SERVICE_WAIT_S, ServiceUnavailable, text_of
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2 as pb
 from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
@@ -36,8 +37,9 @@ from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
 HEARTBEAT_S = 1.0
 """Between two heartbeats; less with a lease of less than four."""
 HEARTBEAT_DEADLINE_S = 10
-HAND_OVER_S = 20.0
-"""Least wait for a host that does not answer; a longer one with a longer lease, or where the launcher says so."""
+HAND_OVER_S = SERVICE_WAIT_S
+"""Least wait for a host that does not answer, or that cannot publish; a longer one with a longer lease, or where the
+launcher says so."""
 HAND_OVER_PAUSE_S = 1.0
 CLAIM_S = 60.0
 CLAIM_DEADLINE_S = 30
@@ -138,7 +140,9 @@ class Heart:
         return had_events
 
 
-def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: float) -> Any:
+def _patiently(
+    what: str, call: Callable[[], Any], parent: int, patience_s: float, waiting: Callable[[str], None] = lambda _: None
+) -> Any:
     """Call until it is answered: a result is not thrown away because the host is busy or away for a while.
 
     Args:
@@ -146,6 +150,7 @@ def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: floa
         call: sends it once.
         parent: process that started this one; without it nobody waits for an answer.
         patience_s: how long a host that does not answer is waited for.
+        waiting: receives a line that says what is waited for, before each further try.
 
     Raises:
         NotTaken: it was refused, or nobody answered in that time.
@@ -160,11 +165,14 @@ def _patiently(what: str, call: Callable[[], Any], parent: int, patience_s: floa
             if failed.code() not in RETRYABLE or is_last:
                 print(f"{what}: {failed.details()}", file=sys.stderr, flush=True)  # noqa: T201
                 raise NotTaken(AWAY_CODE if failed.code() in RETRYABLE else 1) from error
+            waiting(f"waiting for the {what}: {text_of(error)}")
             time.sleep(HAND_OVER_PAUSE_S)
 
 
 def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
     """What a failed body's exception means: a status, and whether another attempt may do better."""
+    if isinstance(error, ServiceUnavailable):
+        return encode_refusal(error), False  # it was waited for as long as the job may wait
     if isinstance(error, Refusal):
         return encode_refusal(error), error.kind.passes
     if (full := full_disk(error, scratch)) is not None:
@@ -213,19 +221,42 @@ def run(config: Mapping[str, Any], parent: int) -> int:
     heart.start()
     outcome = _outcome(config, claimed, context, told_to_stop.is_set)
     heart.finish(parent)
-    code = 0 if isinstance(outcome, pb.CompleteJobRequest) or outcome.cancelled else 1
     try:
-        _patiently("hand-over", lambda: _hand_over(stub, outcome), parent, heart.patience_s)
+        code = _hand_over(stub, outcome, context, parent, heart.patience_s)
     except NotTaken as failed:
         code = failed.code
     heart.stop()
     return code
 
 
-def _hand_over(stub: pb_grpc.JobHostServiceStub, outcome: pb.CompleteJobRequest | pb.FailJobRequest) -> object:
-    if isinstance(outcome, pb.CompleteJobRequest):
-        return stub.CompleteJob(outcome, timeout=COMPLETE_DEADLINE_S)
-    return stub.FailJob(outcome, timeout=FAIL_DEADLINE_S)
+def _hand_over(
+    stub: pb_grpc.JobHostServiceStub,
+    outcome: pb.CompleteJobRequest | pb.FailJobRequest,
+    context: JobContext,
+    parent: int,
+    patience_s: float,
+) -> int:
+    """Send the outcome until it is taken; returns the exit code of the process.
+
+    A result that cannot be published yet is given up when the job is asked to stop.
+    """
+    tries = 0
+
+    def send() -> None:
+        nonlocal tries
+        tries += 1
+        if isinstance(outcome, pb.FailJobRequest):
+            stub.FailJob(outcome, timeout=FAIL_DEADLINE_S)
+        elif tries > 1 and context.is_cancelled:
+            stub.FailJob(_stopped(outcome), timeout=FAIL_DEADLINE_S)
+        else:
+            stub.CompleteJob(outcome, timeout=COMPLETE_DEADLINE_S)
+
+    if isinstance(outcome, pb.FailJobRequest):
+        _patiently("hand-over", send, parent, patience_s)
+        return 0 if outcome.cancelled else 1
+    _patiently("publication of the result", send, parent, patience_s, context.waiting)
+    return 0
 
 
 def _outcome(
@@ -246,9 +277,7 @@ def _outcome(
         claimed.request.Unpack(request)
         result = body(context, request)
     except Cancelled:
-        fail.error.CopyFrom(internal_status("its process was asked to stop (SIGTERM) by its machine or its cluster"))
-        fail.cancelled = True
-        return fail
+        return _stopped(fail)
     except Exception as error:  # noqa: BLE001 - the job runner: a body's failure becomes the job's state
         traceback.print_exc()
         status, fail.retryable = _failure(error, context.scratch)
@@ -259,6 +288,16 @@ def _outcome(
     done = pb.CompleteJobRequest(operation=context.operation, attempt_token=claimed.attempt_token)
     done.result.Pack(result)
     return done
+
+
+def _stopped(attempt: pb.CompleteJobRequest | pb.FailJobRequest) -> pb.FailJobRequest:
+    """The outcome of an attempt that was asked to stop."""
+    return pb.FailJobRequest(
+        operation=attempt.operation,
+        attempt_token=attempt.attempt_token,
+        error=internal_status("its process was asked to stop (SIGTERM) by its machine or its cluster"),
+        cancelled=True,
+    )
 
 
 def read_config() -> Mapping[str, Any]:
