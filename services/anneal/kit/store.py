@@ -2,13 +2,16 @@
 
 Layout: `blobs/<first 2 hex digits>/<64 hex digits>` holds the bytes with that SHA-256. A folder is stored as a *tree*:
 a JSON blob that lists its files with digest and size; the tree's digest is the digest of that JSON. `records/...`
-holds the registry's self-descriptions, and `probes/...`, for a moment, what a process writes to see that it can.
+holds what is named otherwise: the registry's self-descriptions, `records/<kind>/...`, and trainings that ended and
+whose results are not published, `records/trainings/...`; `probes/...`, for a moment, what a process writes to see that
+it can.
 
 Whatever the store fails with is raised as one of the refusals in `store_faults`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -18,7 +21,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -296,6 +299,17 @@ class Store:
                 files[name] = {"digest": self.put_file(path), "size_bytes": path.stat().st_size}
         return self.put_bytes(tree_bytes(files))
 
+    def extend_tree(self, digest: str, files: Mapping[str, bytes]) -> str:
+        """Store a tree that has these files beside those of another one; returns its digest.
+
+        Raises:
+            BlobMissing: there is no such tree.
+        """
+        listed = self.tree(digest)
+        for name, data in files.items():
+            listed[name] = {"digest": self.put_bytes(data), "size_bytes": len(data)}
+        return self.put_bytes(tree_bytes(listed))
+
     def tree(self, digest: str) -> dict[str, dict[str, Any]]:
         """The files of a tree: path -> `{digest, size_bytes}`.
 
@@ -336,11 +350,80 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
         return target
 
+    # -- whole and durable ---------------------------------------------------------------------------------------
+
+    def is_whole(self, digest: str) -> bool:
+        """Read a blob and say whether its bytes have its digest.
+
+        A damaged one is deleted: nobody can use it, and the right bytes can be stored under its name again.
+        """
+        state = hashlib.sha256()
+        try:
+            for piece in self.stream(digest):
+                state.update(piece)
+        except BlobMissing:
+            return False
+        if "sha256:" + state.hexdigest() == digest:
+            return True
+        with self._asking():
+            obstore.delete(self._backend, self._key(digest))
+        return False
+
+    def is_whole_tree(self, digest: str) -> bool:
+        """`is_whole` of a tree and of every file in it."""
+        if not self.is_whole(digest):
+            return False
+        return all([self.is_whole(entry["digest"]) for entry in self.tree(digest).values()])
+
+    def flush(self, digests: Iterable[str]) -> None:
+        """Write blobs to the disk, where the store is a folder: a power cut keeps what was flushed.
+
+        Raises:
+            OSError: one of them is not there, or the disk fails.
+        """
+        for digest in digests:
+            self._flush(self._key(digest))
+
+    def _flush(self, key: str) -> None:
+        if not isinstance(self._backend, LocalStore):
+            return
+        path = Path(self.url.removeprefix("file://")).absolute()
+        for place in (path / key, *(path / parent for parent in PurePosixPath(key).parents)):
+            handle = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
     # -- records -------------------------------------------------------------------------------------------------
 
     def put_record(self, path: str, value: Any) -> None:
         """Write a self-description under `records/<path>.json`; the only objects that may be replaced."""
-        self._put(f"records/{safe_relative_path(path)}.json", canonical_json(value))
+        key = self._record_key(path)
+        self._put(key, canonical_json(value))
+        self._flush(key)
+
+    @staticmethod
+    def _record_key(path: str) -> str:
+        return f"records/{safe_relative_path(path)}.json"
+
+    def record(self, path: str) -> Any:
+        """The record under a path; None where there is none.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        with self._asking():
+            try:
+                data = bytes(obstore.get(self._backend, self._record_key(path)).bytes())
+            except (FileNotFoundError, NotFoundError):
+                return None
+        return json.loads(data)
+
+    def delete_record(self, path: str) -> None:
+        """Delete a record; one that is not there stays so."""
+        with self._asking(), contextlib.suppress(FileNotFoundError, NotFoundError):
+            obstore.delete(self._backend, self._record_key(path))
 
     def records(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Every record under a prefix: path without `.json`, value."""

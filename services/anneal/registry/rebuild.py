@@ -25,6 +25,9 @@ from anneal.v1.deployment_pb2 import Deployment
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 """`Kind` lists families before their versions, and what is used before what uses it."""
 
+NOT_OURS = "trainings/"
+"""Records below this folder describe nothing that has a name: trainings whose results are not published."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -44,7 +47,7 @@ async def rebuild(catalog: Catalog, store: Store) -> Report:
         NotEmpty: there is something in the registry.
     """
     report = Report()
-    notes = await asyncio.to_thread(lambda: list(store.records()))
+    notes = await asyncio.to_thread(lambda: [note for note in store.records() if not note[0].startswith(NOT_OURS)])
     records = []
     shelf = Shelf(store)
     for record, path in newest(notes, report):

@@ -8,8 +8,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from anneal.kit import names
 from anneal.kit.jobs.demand import demand_of
 from anneal.kit.runtime import JobKind, Runtime, Service
+from anneal.training.adapters.finished import FinishedTrainings
 from anneal.training.adapters.ray_runtime import IN_PROCESS, LocalRay
 from anneal.training.adapters.registry import Registry
 from anneal.training.adapters.speeds import Speeds
@@ -39,6 +41,11 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
         if result.dataset_versions:  # trained here, not imported
             result.operation = operation
         return await registry.publish_model(result)
+
+    async def forget(operation: str) -> None:
+        await asyncio.to_thread(
+            FinishedTrainings(runtime.store, names.project_of(operation)).forget_operation, operation
+        )
 
     def train_options() -> dict[str, Any]:
         if chosen.local_ray:
@@ -71,6 +78,7 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
         request=pb.CreateTrainingJobRequest,
         body="anneal.training.jobs:train",
         publish=publish,
+        succeeded=forget,
         options=train_options,
         demand=lambda request: demand_of(request, ray_workers=request.spec.workers or 1, ray_cpus=chosen.worker_cpus),
     )

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 
-def write_papers(
-    folder: Path, result: Mapping[str, Any], *, base_name: str, base_digest: str, datasets: Sequence[str]
-) -> None:
-    """Write `README.md`, `curves.json` and `samples.json` into a folder of weights.
+def describe(
+    result: Mapping[str, Any], *, base_name: str, base_digest: str, datasets: Sequence[str]
+) -> dict[str, bytes]:
+    """The files `README.md`, `curves.json` and `samples.json`, by name.
 
     Args:
-        folder: where the weights are.
         result: what `run.train_run` left in `result.json`.
         base_name: resource name of the base model.
         base_digest: its digest.
         datasets: resource names of the dataset versions.
     """
-    (folder / "curves.json").write_text(json.dumps(result["curve"], indent=1) + "\n")
-    (folder / "samples.json").write_text(json.dumps(result["samples"], indent=1, ensure_ascii=False) + "\n")
-    (folder / "README.md").write_text(_card(result, base_name, base_digest, datasets))
+    texts = {
+        "README.md": _card(result, base_name, base_digest, datasets),
+        "curves.json": json.dumps(result["curve"], indent=1) + "\n",
+        "samples.json": json.dumps(result["samples"], indent=1, ensure_ascii=False) + "\n",
+    }
+    return {name: text.encode("utf-8", errors="backslashreplace") for name, text in texts.items()}
 
 
 def _card(result: Mapping[str, Any], base_name: str, base_digest: str, datasets: Sequence[str]) -> str:

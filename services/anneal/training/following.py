@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anneal.kit.jobs.context import JobContext
+from anneal.kit.rpc.waiting import call_patiently
 from anneal.v1 import job_service_pb2 as jobs
 from anneal.v1.job_service_pb2_grpc import JobServiceStub
 
@@ -22,11 +23,16 @@ def told_before(ctx: JobContext) -> list[jobs.JobEvent]:
     """What the attempts before this one have told, as the service has stored it.
 
     Raises:
-        RpcError: the service does not answer.
+        RpcError: the service refuses.
+        ServiceUnavailable: it does not answer for too long.
     """
     if ctx.attempt == 1:
         return []
     stub: Any = JobServiceStub(ctx.channel("training"))
+    return call_patiently(lambda _: _read_events(stub, ctx), ctx.wait("training"))
+
+
+def _read_events(stub: Any, ctx: JobContext) -> list[jobs.JobEvent]:
     watching = stub.WatchJob(jobs.WatchJobRequest(name=ctx.operation), timeout=ASK_S)
     found: list[jobs.JobEvent] = []
     attempts = 0

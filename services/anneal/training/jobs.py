@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anneal.kit.digests import digest_of, digest_of_bytes, version_id
 from anneal.kit.jobs.context import JobContext
+from anneal.kit.rpc.waiting import ServingUnavailable
 from anneal.training import codec, importing
 from anneal.training.adapters import ray_train
+from anneal.training.adapters.finished import Finished, FinishedTrainings, WeightsDamaged, fingerprint_of
 from anneal.training.adapters.ray_runtime import connected, is_on_one_machine
 from anneal.training.adapters.speeds import Speeds
-from anneal.training.card import write_papers
+from anneal.training.card import describe
 from anneal.training.domain.errors import TrainingRefused
-from anneal.training.errors import make_refusal, refusal_of
+from anneal.training.errors import ParityFailed, make_refusal, refusal_of
 from anneal.training.following import Follower, told_before
 from anneal.training.order import RunOrder
 from anneal.training.parity import certify, serving_scorer
@@ -45,49 +47,107 @@ def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.
         Refusal: data, spec or outcome are not fit; nothing is published.
         Cancelled: the job was asked to stop.
     """
-    options = ctx.options
-    spec = codec.decode_spec(request.spec, max_workers=options["max_workers"])
+    spec = codec.decode_spec(request.spec, max_workers=ctx.options["max_workers"])
     sources = _look_up(ctx, request)
-    ctx.progress(0, None, "steps", "fetching the base model and the rows")
+    is_adapter = spec["method"] != "full"
+    if is_adapter:
+        # Opened before the training, so that an address that is not configured fails the job here.
+        ctx.channel("serving", sources.base_name, wait_s=0)
+    stored = FinishedTrainings(ctx.store, ctx.project)
+    fingerprint = fingerprint_of(ctx.project, spec, sources.base_digest, sources.dataset_digests)
     folder = ctx.scratch / "run"
     follow = Follower(ctx, folder, told_before(ctx))
-    result = _finished(folder)
+    finished = _take_up(ctx, stored, fingerprint) or _train(ctx, request, spec, sources, folder, follow)
+    follow()
+    stored.put(fingerprint, finished)
+    result = finished.result
+    described = describe(
+        result, base_name=sources.base_name, base_digest=sources.base_digest, datasets=sources.dataset_names
+    )
+    digest = ctx.store.extend_tree(finished.weights, described)
+    if not is_adapter:
+        return _model(ctx, request, sources, result, digest)
+    try:
+        certificate = _compare(ctx, sources, result, digest)
+    except ParityFailed:
+        stored.forget(fingerprint)  # what could not be certified is not offered again
+        raise
+    ctx.log(f"parity with serving: {certificate.max_logprob_difference:.2e} nats over {certificate.token_count} tokens")
+    return _adapter(request, sources, result, digest, certificate)
+
+
+def _take_up(ctx: JobContext, stored: FinishedTrainings, fingerprint: str) -> Finished | None:
+    """The same training, when one has ended and its result is not published; None when there is none to use."""
+    ctx.progress(0, None, "steps", "looking for weights of the same training")
+    try:
+        found = stored.find(fingerprint)
+    except WeightsDamaged as damage:
+        ctx.log(f"the same training ended before, but cannot be used, so it is trained again: {damage}", "warning")
+        return None
+    if found is None:
+        return None
+    by = "an earlier attempt" if found.operation == ctx.operation else found.operation
+    ctx.log(f"the weights that {by} trained for the same request are used: nothing is trained again ({found.weights})")
+    steps = found.result["num_steps"]
+    ctx.progress(steps, steps, "steps", f"using the weights of {by}")
+    return replace(found, operation=ctx.operation)
+
+
+def _train(
+    ctx: JobContext,
+    request: pb.CreateTrainingJobRequest,
+    spec: dict[str, Any],
+    sources: Sources,
+    folder: Path,
+    follow: Follower,
+) -> Finished:
+    """Train from where the attempts before this one came to, and store the weights."""
+    ctx.progress(0, None, "steps", "fetching the base model and the rows")
+    result = _local_result(folder)
     if result is None:
         result = _run(ctx, request, spec, sources, folder, follow)
     follow()
     speed = result.get("tokens_per_s")
     if speed:
-        Speeds(Path(options["speeds"])).put(sources.base_digest, spec["method"], speed)
-    write_papers(
-        folder / "artifact",
-        result,
-        base_name=sources.base_name,
-        base_digest=sources.base_digest,
-        datasets=sources.dataset_names,
-    )
-    digest = ctx.store.put_tree(folder / "artifact")
-    if spec["method"] == "full":
-        return _model(ctx, request, sources, result, digest)
+        Speeds(Path(ctx.options["speeds"])).put(sources.base_digest, spec["method"], speed)
+    ctx.progress(result["num_steps"], result["num_steps"], "steps", "storing the weights")
+    return Finished(result=result, weights=ctx.store.put_tree(folder / "artifact"), operation=ctx.operation)
+
+
+def _local_result(folder: Path) -> dict[str, Any] | None:
+    """The result that an attempt before left; it is written last, so what it speaks of is whole."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except (FileNotFoundError, ValueError):  # a power cut can leave an empty file
+        return None
+    return result
+
+
+def _compare(ctx: JobContext, sources: Sources, result: dict[str, Any], digest: str) -> adapter_pb2.ParityCertificate:
+    """Compare the adapter's answers with serving's; serving is waited for, whatever it lacks.
+
+    Raises:
+        ParityFailed: they differ.
+        ServingUnavailable: serving did not answer in time.
+        RpcError: serving refused the adapter.
+    """
     ctx.progress(result["num_steps"], result["num_steps"], "steps", "comparing with serving")
     score = serving_scorer(
-        ctx.channel("serving", sources.base_name),
+        ctx.channel("serving", sources.base_name, wait_s=0),
         base_digest=sources.base_digest,
         adapter_digest=digest,
-        deadline_s=options["parity_deadline_s"],
+        wait=ctx.wait("serving", float(ctx.options["parity_deadline_s"])),
     )
     ctx.check()
-    certificate = certify(result["parity"], score, options["parity_tolerance"])
-    ctx.log(f"parity with serving: {certificate.max_logprob_difference:.2e} nats over {certificate.token_count} tokens")
-    return _adapter(request, sources, result, digest, certificate)
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """The result that an attempt before left; it is written last, so what it speaks of is whole."""
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    try:
+        return certify(result["parity"], score, ctx.options["parity_tolerance"])
+    except ServingUnavailable as away:
+        raise ServingUnavailable(
+            f"the adapter could not be compared with serving: {away}. Its weights are stored: send the same request "
+            "again when serving answers, and it is compared without being trained again",
+            service="serving",
+            weights=digest,
+        ) from away
 
 
 def _run(

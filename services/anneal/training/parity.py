@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import grpc
 
+from anneal.kit.rpc.waiting import Wait, call_patiently, result_of
 from anneal.training.errors import ParityFailed
 from anneal.v1 import adapter_pb2
 from anneal.v1 import inference_service_pb2 as pb
 from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
+
+CALL_DEADLINE_S = 300.0
+"""Longest wait for one answer before it is asked for again; an engine that starts meanwhile goes on starting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +37,17 @@ class Scorer(Protocol):
         ...
 
 
-def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: str, deadline_s: float) -> Scorer:
-    """A scorer over the serving service, which fetches and checks the adapter by its digest."""
+def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: str, wait: Wait) -> Scorer:
+    """A scorer over the serving service, which fetches and checks the adapter by its digest.
+
+    Args:
+        channel: to serving.
+        base_digest: of the base model.
+        adapter_digest: of the adapter's tree.
+        wait: how a service that is away is waited for; its seconds are those of all samples together, from now on.
+    """
     stub: Any = InferenceServiceStub(channel)
+    until = time.monotonic() + wait.seconds
     target = pb.InferenceTarget(base_model_digest=base_digest, adapter_digest=adapter_digest)
 
     def score(expected: dict[str, Any]) -> Answer:
@@ -48,7 +61,11 @@ def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: s
             for message in messages[:last]:
                 request.chat.messages.add(role=message["role"], content=message["content"])
             request.continuation = messages[last]["content"]
-        said: pb.ScoreResponse = stub.Score(request, timeout=deadline_s)
+
+        def send(left_s: float) -> Any:
+            return result_of(stub.Score.future(request, timeout=min(left_s, CALL_DEADLINE_S)), wait.check)
+
+        said: pb.ScoreResponse = call_patiently(send, replace(wait, seconds=max(0.0, until - time.monotonic())))
         return Answer(
             token_ids=list(said.token_ids),
             logprobs=[t.logprob if t.HasField("logprob") else None for t in said.tokens],

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from anneal.training.adapters.checkpoint_folder import CheckpointFolder
+from anneal.training.adapters.checkpoint_folder import CheckpointFolder, flush
 from anneal.training.domain.base_model import BaseModel, open_base_model
 from anneal.training.domain.checkpoint import Progress
 from anneal.training.domain.checks import check_packing
@@ -115,6 +115,8 @@ def train_run(order: RunOrder, world: World, device: torch.device) -> None:
             **summarize(progress),
             **_keep(order, spec, base, model, (*validation.samples.kept, *train.samples.kept)),
         }
+        for path in (folder / "artifact").rglob("*"):
+            flush(path)  # the result says that they are whole, also after a power cut
         _write_json(folder / "result.json", facts)
     world.meet()
 
@@ -289,4 +291,6 @@ def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[di
 def _write_json(path: Path, value: Any) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(value))
+    flush(fresh)
     fresh.replace(path)
+    flush(path.parent)

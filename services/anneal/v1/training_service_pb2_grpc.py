@@ -70,6 +70,11 @@ class TrainingServiceServicer:
     def CreateTrainingJob(self, request, context):
         """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
 
+        A training whose operation failed or was cancelled after its last step is not done again: a request for the same
+        training in the same project (base, datasets, spec and seed, with the same versions of the libraries) uses its
+        weights. The comparison with serving waits for serving up to the service's `parity_deadline_s`, and then the
+        operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
+
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         """

@@ -43,6 +43,11 @@ class TrainingServiceStub:
     CreateTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.CreateTrainingJobRequest, _operations_pb2.Operation]
     """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
 
+    A training whose operation failed or was cancelled after its last step is not done again: a request for the same
+    training in the same project (base, datasets, spec and seed, with the same versions of the libraries) uses its
+    weights. The comparison with serving waits for serving up to the service's `parity_deadline_s`, and then the
+    operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
+
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     """
@@ -72,6 +77,11 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """
     CreateTrainingJob: _aio.UnaryUnaryMultiCallable[_training_service_pb2.CreateTrainingJobRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
+
+    A training whose operation failed or was cancelled after its last step is not done again: a request for the same
+    training in the same project (base, datasets, spec and seed, with the same versions of the libraries) uses its
+    weights. The comparison with serving waits for serving up to the service's `parity_deadline_s`, and then the
+    operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
@@ -111,6 +121,11 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
+
+        A training whose operation failed or was cancelled after its last step is not done again: a request for the same
+        training in the same project (base, datasets, spec and seed, with the same versions of the libraries) uses its
+        weights. The comparison with serving waits for serving up to the service's `parity_deadline_s`, and then the
+        operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).

@@ -46,11 +46,11 @@ class CheckpointFolder:
         state = {"fingerprint": self._fingerprint, **{f: getattr(progress, f) for f in Progress.__slots__}}
         (partial / "state.json").write_text(json.dumps(state))
         for path in partial.iterdir():
-            _flush(path)
-        _flush(partial)
+            flush(path)
+        flush(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        _flush(self._folder)
+        flush(self._folder)
         for old in self._all()[:-NUM_KEPT]:
             shutil.rmtree(old)
 
@@ -107,7 +107,8 @@ def _restore_optimizer(optimizer: Optimizer, names: list[str], tensors: dict[str
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Write a file or a folder's list of names from the system's memory to its disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
