@@ -68,8 +68,9 @@ async def _evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evalua
         the_plan = await plan(registry, _as_first_understood(ctx, request))
         _remember(ctx, the_plan)
         orders = [*_orders(ctx.store, the_plan, request.max_rows)]
-        async with ctx.aio_channel("serving", the_plan.target.base_name) as serving_channel:
-            serving = Serving(serving_channel, deadline_s=float(ctx.options["answer_deadline_s"]))
+        wait = ctx.wait("serving", float(ctx.options["serving_deadline_s"]))
+        async with ctx.aio_channel("serving", the_plan.target.base_name, wait_s=0) as serving_channel:
+            serving = Serving(serving_channel, deadline_s=float(ctx.options["answer_deadline_s"]), wait=wait)
             with AnswerLog(ctx.scratch / "answers.jsonl") as log:
                 answers = await _ask(ctx, serving, orders, log, concurrency=int(ctx.options["concurrency"]))
         contamination = await _contamination(registry, the_plan)

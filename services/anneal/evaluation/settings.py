@@ -14,10 +14,13 @@ class EvaluationOptions(Options):
     Attributes:
         concurrency: questions in flight at the serving service, per job.
         answer_deadline_s: seconds that one answer may take before it is asked again.
+        serving_deadline_s: longest wait for one answer in all, while serving is away, starts, or has no room. It should
+            be longer than a rollout of serving and the start of an engine take.
     """
 
     concurrency: int = Field(default=32, ge=1, le=1024)
     answer_deadline_s: float = Field(default=300, gt=0)
+    serving_deadline_s: float = Field(default=1800, gt=0)
 
 
 class Settings(ServiceSettings):

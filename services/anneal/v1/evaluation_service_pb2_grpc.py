@@ -53,7 +53,8 @@ class EvaluationServiceServicer:
     """
 
     def EvaluateModel(self, request, context):
-        """Evaluates. The operation resolves to the `Evaluation`.
+        """Evaluates. The operation resolves to the `Evaluation`. Every answer waits for serving up to the service's
+        `serving_deadline_s`, and then the operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,

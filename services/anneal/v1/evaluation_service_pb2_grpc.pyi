@@ -35,7 +35,8 @@ class EvaluationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EvaluationServiceAsyncStub: ...
     EvaluateModel: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.EvaluateModelRequest, _operations_pb2.Operation]
-    """Evaluates. The operation resolves to the `Evaluation`.
+    """Evaluates. The operation resolves to the `Evaluation`. Every answer waits for serving up to the service's
+    `serving_deadline_s`, and then the operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
@@ -54,7 +55,8 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EvaluateModel: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.EvaluateModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Evaluates. The operation resolves to the `Evaluation`.
+    """Evaluates. The operation resolves to the `Evaluation`. Every answer waits for serving up to the service's
+    `serving_deadline_s`, and then the operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
     NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,
@@ -76,7 +78,8 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluation_service_pb2.EvaluateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Evaluates. The operation resolves to the `Evaluation`.
+        """Evaluates. The operation resolves to the `Evaluation`. Every answer waits for serving up to the service's
+        `serving_deadline_s`, and then the operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/ADAPTER_VERSION_MISSING, NOT_FOUND/BENCHMARK_MISSING,
         NOT_FOUND/EVALUATION_MISSING, ALREADY_EXISTS/EVALUATION_EXISTS, ALREADY_EXISTS/REQUEST_ID_REUSED,

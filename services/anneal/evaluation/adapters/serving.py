@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import perf_counter
-from typing import TypeVar
 
 import grpc
 
 from anneal.evaluation.domain.answers import NOTHING_TO_COMPARE, Answer
 from anneal.evaluation.domain.plan import Target, Task
 from anneal.evaluation.domain.questions import Question
-from anneal.kit.rpc.status import RETRYABLE, refusal_of
+from anneal.kit.rpc.status import refusal_of
+from anneal.kit.rpc.waiting import Wait, call_patiently_async
 from anneal.v1 import inference_service_pb2 as pb
 from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
 
-_T = TypeVar("_T")
 _FINISH = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
-MAX_BACKOFF_S = 8.0
 
 
 class Serving:
     """The serving service as evaluation sees it.
 
     A question the service calls invalid, such as a prompt longer than the context, is that question's own fault: its
-    answer is absent and says why. Where there is no room or no server right now, it is asked again. All else ends the
-    evaluation.
+    answer is absent and says why. Where there is no room or no server right now, it is asked again; the latency of an
+    answer is that of the try that was answered. All else ends the evaluation.
     """
 
-    def __init__(
-        self, channel: grpc.aio.Channel, *, deadline_s: float, tries: int = 8, backoff_s: float = 0.25
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float, wait: Wait) -> None:
         self._stub = InferenceServiceStub(channel)
-        self._deadline_s, self._tries, self._backoff_s = deadline_s, tries, backoff_s
+        self._deadline_s, self._wait = deadline_s, wait
 
     async def answer(
         self, target: Target, task: Task, question: Question, *, needs_answer: bool, needs_logprobs: bool
@@ -87,25 +81,9 @@ class Serving:
     async def _or_cause(self, before: Answer, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer, or the one before with the reason why nothing could be added to it."""
         try:
-            return await self._patiently(ask)
+            return await call_patiently_async(lambda _: ask(), self._wait)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise
             refusal = refusal_of(error)
             return replace(before, cause="INVALID_REQUEST" if refusal is None else refusal.reason)
-
-    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask until there is room, a bounded number of times."""
-        for tried in range(1, self._tries + 1):
-            try:
-                return await ask()
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in RETRYABLE or tried == self._tries:
-                    raise
-                refusal = refusal_of(error)
-                wait = min(MAX_BACKOFF_S, self._backoff_s * 2**tried)
-                if refusal is not None and refusal.retry_after_s is not None:
-                    wait = max(wait, refusal.retry_after_s)
-            # Full jitter, so that 32 askers do not come back at once.
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-        raise AssertionError("unreachable: the last try returns or raises")
