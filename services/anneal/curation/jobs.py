@@ -158,7 +158,7 @@ def _runnable(ctx: JobContext, step: Step, benchmarks: Sequence[HeldOut]) -> Any
     """The step itself, or with the index, the models or the encoder it needs."""
     if isinstance(step, Scoring):
         judges = JudgeOptions.model_validate(ctx.options["judges"])
-        return scorer_of(step, ctx.scratch, judges, check=ctx.check, count=ctx.count)
+        return scorer_of(step, ctx.scratch, judges, check=ctx.check, count=ctx.count, waiting=ctx.waiting)
     if isinstance(step, SemanticDuplicates):
         encoders = EncoderOptions.model_validate(ctx.options["encoder"])
         return SemanticComparison(step=step, encoder=encoder_of(step.encoder, encoders))

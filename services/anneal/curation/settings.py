@@ -19,12 +19,15 @@ class EncoderOptions(Options):
             Hub can be named.
         timeout_s: longest wait for one answer.
         attempts: attempts per request, the first included.
+        away_s: longest that an endpoint that does not answer, or is busy, after all attempts is asked again, such as
+            while it is restarted.
     """
 
     hosts: tuple[str, ...] = ("*",)
     folders: tuple[str, ...] = ()
     timeout_s: float = Field(default=60, gt=0)
     attempts: int = Field(default=6, ge=1)
+    away_s: float = Field(default=1800, ge=0)
 
 
 class JudgeOptions(Options):
@@ -36,12 +39,15 @@ class JudgeOptions(Options):
             default any.
         timeout_s: longest wait for one answer.
         attempts: attempts per call, the first included.
+        away_s: longest that an endpoint without a free place or without a server is asked again, such as while it is
+            restarted. These tries cost nothing and are no attempts.
     """
 
     hosts: tuple[str, ...] = ("*",)
     models: tuple[str, ...] = ("*",)
     timeout_s: float = Field(default=60, gt=0)
     attempts: int = Field(default=4, ge=1)
+    away_s: float = Field(default=1800, ge=0)
 
 
 class CurationOptions(Options):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from anneal.kit.errors import NotYet
+from anneal.kit.errors import Down, NotYet
 
 
 class TeacherDeclined(NotYet):
     """The teacher refuses every call: its model, key or address is wrong."""
 
     reason = "TEACHER_REFUSED"
+
+
+class TeacherAway(Down):
+    """The teacher has no free place or no server, for longer than is waited."""
+
+    reason = "TEACHER_AWAY"
 
 
 class NothingToWorkOn(NotYet):

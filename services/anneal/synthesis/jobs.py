@@ -22,8 +22,8 @@ from anneal.synthesis.adapters.file_journal import FileJournal
 from anneal.synthesis.domain.engine import Checks, Classroom, synthesize
 from anneal.synthesis.domain.ledger import Ledger, Spending
 from anneal.synthesis.domain.recipe import Recipe
-from anneal.synthesis.domain.teacher import TeacherRefused
-from anneal.synthesis.errors import NothingToWorkOn, TeacherDeclined
+from anneal.synthesis.domain.teacher import TeacherBusy, TeacherRefused
+from anneal.synthesis.errors import NothingToWorkOn, TeacherAway, TeacherDeclined
 from anneal.synthesis.settings import TeacherOptions
 from anneal.v1 import dataset_pb2, registry_service_pb2, registry_service_pb2_grpc
 from anneal.v1 import synthesis_service_pb2 as pb
@@ -38,6 +38,7 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
     Raises:
         NothingToWorkOn: no part of the source meets the recipe's conditions.
         TeacherDeclined: the teacher refuses every call.
+        TeacherAway: it took no calls for too long.
     """
     recipe = codec.decode_recipe(request.recipe)
     inputs = pin_inputs(ctx, request.source, recipe)
@@ -49,6 +50,8 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
         spending = asyncio.run(_stoppable(ctx, _make_rows(ctx, recipe, source, checks, sink)))
     except TeacherRefused as error:
         raise TeacherDeclined(str(error)) from error
+    except TeacherBusy as error:
+        raise TeacherAway(f"the teacher takes no calls: {error}") from error
     if not sink.rows_in and not (spending and spending.not_asked):
         raise NothingToWorkOn(f"no part of {request.source} meets the recipe's conditions", source=request.source)
     sink.flush()
@@ -132,7 +135,7 @@ async def _open_classroom(ctx: JobContext, recipe: Recipe) -> AsyncIterator[Clas
                 model=order.model,
                 sampling=order.sampling,
                 ledger=Ledger(recipe.max_total_tokens, journal),
-                attempts=Backoff(most=options.attempts),
+                attempts=Backoff(most=options.attempts, away_s=options.away_s, report=ctx.waiting),
                 concurrency=order.concurrency,
                 overhead_tokens=options.overhead_tokens,
             )

@@ -14,6 +14,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
 from anneal.curation.bootstrap import build as build_curation
+from anneal.curation.settings import CurationOptions, EncoderOptions
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.records import RecordKind, conversation, document, to_table
 from anneal.kit.rpc.channels import open_aio_channel
@@ -135,7 +136,8 @@ def refusal(error: grpc.aio.AioRpcError) -> tuple[str, str, list[str]]:
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[House]:
     """A host with the registry and curation on it; the same folder again goes on where it was."""
-    async with hosted(folder, [build_registry, build_curation]) as host:
+    options = CurationOptions(encoder=EncoderOptions(away_s=0.5))
+    async with hosted(folder, [build_registry, lambda runtime: build_curation(runtime, options)]) as host:
         channel = open_aio_channel(host.address)
         operations = operations_pb2_grpc.OperationsStub(channel)
         yield House(host, CurationServiceStub(channel), RegistryServiceStub(channel), operations)

@@ -137,7 +137,7 @@ async def test_a_refusal_is_final(tmp_path: Path, api: str) -> None:
 @both
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-name.invalid:50051"])
 async def test_the_time_ends_with_a_reason_and_the_last_error(tmp_path: Path, api: str, address: str) -> None:
-    with pytest.raises(RegistryUnavailable, match="registry did not answer for 1 s: .*(refused|resolving)"):
+    with pytest.raises(RegistryUnavailable, match=r"registry did not answer for 1 s: .*(refused|resolving)"):
         await ask(context_at(tmp_path, address), api, wait_s=1)
 
 

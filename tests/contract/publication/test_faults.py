@@ -53,9 +53,7 @@ WORKS_AGAIN: dict[str, Exception] = {
 }
 FAILS: dict[str, Exception] = {
     "refusal": Registered("it is registered elsewhere"),
-    "refused call": call(
-        grpc.StatusCode.FAILED_PRECONDITION, encode_refusal(Registered("it is registered elsewhere"))
-    ),
+    "refused call": call(grpc.StatusCode.FAILED_PRECONDITION, encode_refusal(Registered("it is registered elsewhere"))),
 }
 
 

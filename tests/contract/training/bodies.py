@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from anneal.kit.jobs.context import JobContext
 from anneal.training import jobs
-from anneal.training.domain.world import Alone
 from anneal.training.order import RunOrder
-from anneal.training.run import train_run
 from anneal.v1 import adapter_pb2, model_pb2
 from anneal.v1 import training_service_pb2 as pb
 
 
 def _run(order: RunOrder, *, watch: Callable[[], None], **_: Any) -> dict[str, Any]:
+    import torch  # takes seconds, which jobs that train nothing do without
+
+    from anneal.training.domain.world import Alone
+    from anneal.training.run import train_run
+
     train_run(order, Alone(), torch.device("cpu"))
     watch()
     result: dict[str, Any] = json.loads((Path(order.folder) / "result.json").read_text())

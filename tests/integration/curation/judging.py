@@ -36,10 +36,15 @@ class Counts:
 
 
 def panel(
-    folder: Path, counts: Counts | None = None, *, patience: Patience = FAST, check: Callable[[], None] = lambda: None
+    folder: Path,
+    counts: Counts | None = None,
+    *,
+    patience: Patience = FAST,
+    check: Callable[[], None] = lambda: None,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Panel:
     """A new panel on the log of the folder, as another attempt of the job makes one."""
-    return Panel(AnswerLog(folder / "judges.jsonl"), patience, check=check, count=counts or Counts())
+    return Panel(AnswerLog(folder / "judges.jsonl"), patience, check=check, count=counts or Counts(), waiting=waiting)
 
 
 def judge(server: OpenAIServer, model: str = "judge-1", **more: str) -> Judge:

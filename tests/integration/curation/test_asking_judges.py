@@ -173,6 +173,34 @@ def test_nobody_at_the_door_is_not_asked_forever(tmp_path: Path, count: int, dow
     assert found.causes.count("judge_down") == down
 
 
+def test_a_judge_that_is_restarted_is_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def answer(body: dict[str, Any], same: int) -> Response:
+        return failure(503) if same <= 9 else grade_in_answer(body, same)
+
+    with openai_server(answer) as server:
+        step = LlmJudge(judge=judge(server), asking=Asking(concurrency=1))
+        patience = Patience(timeout_s=5, attempts=2, first_wait_s=0.01, max_wait_s=0.02, away_s=60)
+        asker = panel(tmp_path, patience=patience, waiting=told.append)
+        found = LlmJudging(step=step, asker=asker).score(batch_of(rows(2)))
+    assert found.causes == [None, None]
+    assert told[0].startswith("waiting for judge-1 at 127.0.0.1")
+    assert told[0].endswith(": judge_busy")
+    assert told[-1] == ""
+
+
+def test_a_judge_that_stays_away_is_waited_for_once(tmp_path: Path) -> None:
+    step = LlmJudge(judge=Judge(base_url="http://127.0.0.1:1/v1", model="m"), asking=Asking(concurrency=1))
+    patience = Patience(timeout_s=2, attempts=1, first_wait_s=0.01, max_wait_s=0.1, away_s=1.0)
+    asker = panel(tmp_path, patience=patience)
+    start = time.monotonic()
+    found = LlmJudging(step=step, asker=asker).score(batch_of(rows(4)))
+    again = LlmJudging(step=step, asker=asker).score(batch_of(rows(4)))
+    assert set(found.causes) == set(again.causes) == {"judge_unreachable"}
+    assert 1.0 <= time.monotonic() - start < 6.0
+
+
 @pytest.mark.parametrize("allowed", [1, 3])
 def test_no_more_calls_are_under_way_than_allowed(tmp_path: Path, allowed: int) -> None:
     came: list[float] = []

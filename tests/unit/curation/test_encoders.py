@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from anneal.curation.adapters import away
 from anneal.curation.adapters.encoders import encoder_of
 from anneal.curation.domain.encoders import Encoder, EncoderSpec, Endpoint, Hashing, HuggingFace
 from anneal.curation.domain.errors import EncoderAway, EncoderChanged, EncoderUnusable
@@ -209,12 +210,22 @@ def test_a_busy_endpoint_is_asked_again_when_it_says() -> None:
 
 def test_after_the_last_attempt_the_endpoint_is_away() -> None:
     with embedding_server(vector, *[(503, {"retry-after": "0.01"})] * 2) as server:
-        encoder = encoder_of(Endpoint(base_url=server.base_url, model="m"), EncoderOptions(attempts=2))
+        encoder = encoder_of(Endpoint(base_url=server.base_url, model="m"), EncoderOptions(attempts=2, away_s=0))
         with pytest.raises(EncoderAway, match=r"503: .*fault 503"):
             encoder.encode(["x"])
         assert len(server.requests) == 2
     with pytest.raises(EncoderAway, match="does not answer"):
-        encoder_of(Endpoint(base_url=server.base_url, model="m"), EncoderOptions(attempts=1)).encode(["x"])
+        encoder_of(Endpoint(base_url=server.base_url, model="m"), EncoderOptions(attempts=1, away_s=0)).encode(["x"])
+
+
+def test_an_endpoint_that_is_restarted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(away, "PAUSE_S", 0.01)
+    with embedding_server(vector, *[(503, {"retry-after": "0.01"})] * 9) as server:
+        options = EncoderOptions(attempts=2, away_s=60)
+        encoder = encoder_of(Endpoint(base_url=server.base_url, model="m"), options)
+        assert pickle.loads(pickle.dumps(encoder)).away_s == 60
+        assert encoder.encode(["x"]).any()
+        assert len(server.requests) == 10
 
 
 @pytest.mark.parametrize(("status", "headers"), [(400, {}), (302, {"location": "http://127.0.0.1:9/v1/embeddings"})])

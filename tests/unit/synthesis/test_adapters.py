@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,23 @@ async def test_the_last_failure_gets_out() -> None:
     with pytest.raises(TeacherBusy, match="fourth"):
         await play(backoff(waits), *[TeacherBusy("x")] * 3, TeacherBusy("fourth"))
     assert len(waits) == 3
+
+
+async def test_a_teacher_that_takes_no_calls_is_waited_for_and_no_attempt_is_counted() -> None:
+    waits: list[float] = []
+    said: list[str] = []
+    patient = replace(backoff(waits), away_s=100.0, report=said.append, clock=lambda: sum(waits))
+    busy, lost = TeacherBusy("no server"), TeacherLost("x")
+    assert await play(patient, *[busy] * 20, lost, busy, lost, lost, None) == 25
+    assert said == ["waiting for the teacher: no server"] * 21 + [""]
+
+
+async def test_a_teacher_that_stays_away_is_given_up() -> None:
+    waits: list[float] = []
+    patient = replace(backoff(waits), away_s=10.0, clock=lambda: sum(waits))
+    with pytest.raises(TeacherBusy):
+        await play(patient, *[TeacherBusy("no server")] * 40)
+    assert 10.0 <= sum(waits) < 10.0 + 4 * 3.0
 
 
 async def test_what_will_never_do_is_not_tried_again() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import openai
 
+from anneal.curation.adapters.away import ask_until_back
 from anneal.curation.adapters.encoders.endpoint import NO_KEY
 from anneal.curation.domain.errors import EncoderAway, EncoderUnusable
 from anneal.curation.settings import EncoderOptions
@@ -30,7 +31,7 @@ class TopicLabeler:
         key = os.environ.get(api_key_env, "") if api_key_env else NO_KEY
         if not key:
             raise EncoderUnusable(f"the variable {api_key_env} is not set where the job runs", variable=api_key_env)
-        self._model, self._base_url = model, base_url
+        self._model, self._base_url, self._away_s = model, base_url, options.away_s
         self._client = openai.OpenAI(
             base_url=base_url,
             api_key=key,
@@ -44,9 +45,12 @@ class TopicLabeler:
         """A name of at most 60 characters; empty where the model gives none.
 
         Raises:
-            EncoderAway: the endpoint does not answer, or is busy, after all attempts.
+            EncoderAway: the endpoint does not answer, or is busy, after all attempts and for as long as is waited.
             EncoderUnusable: it refuses.
         """
+        return ask_until_back(lambda: self._label(words, excerpts), self._away_s)
+
+    def _label(self, words: Sequence[str], excerpts: Sequence[str]) -> str:
         content = _ASKED.format(words=", ".join(words), texts="\n".join(f"- {one}" for one in excerpts))
         try:
             answer = self._client.chat.completions.create(

@@ -22,5 +22,5 @@ def encoder_of(spec: EncoderSpec, options: EncoderOptions) -> Encoder:
     if isinstance(spec, HuggingFace):
         return HuggingFaceEncoder(spec, folders=options.folders)
     if isinstance(spec, Endpoint):
-        return EndpointEncoder(spec, timeout_s=options.timeout_s, attempts=options.attempts)
+        return EndpointEncoder(spec, timeout_s=options.timeout_s, attempts=options.attempts, away_s=options.away_s)
     return HashingEncoder(spec.dimension)

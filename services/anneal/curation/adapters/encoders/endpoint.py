@@ -12,6 +12,7 @@ import numpy as np
 import openai
 from numpy.typing import NDArray
 
+from anneal.curation.adapters.away import ask_until_back
 from anneal.curation.domain.encoders import Endpoint, normalised
 from anneal.curation.domain.errors import EncoderAway, EncoderChanged, EncoderUnusable
 
@@ -28,11 +29,13 @@ class EndpointEncoder:
         spec: what the order names.
         timeout_s: longest wait for one answer.
         attempts: attempts per request, the first included.
+        away_s: longest that an endpoint is asked again that does not answer, or is busy, after all attempts.
     """
 
     spec: Endpoint
     timeout_s: float = 60.0
     attempts: int = 6
+    away_s: float = 0.0
     _dimension: int = 0
     _client: Any = None
     _lock: Any = field(default_factory=threading.Lock)
@@ -43,7 +46,7 @@ class EndpointEncoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process connects by itself and reads the key there."""
-        return EndpointEncoder, (self.spec, self.timeout_s, self.attempts, self._dimension)
+        return EndpointEncoder, (self.spec, self.timeout_s, self.attempts, self.away_s, self._dimension)
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ class EndpointEncoder:
         """Vectors of unit length, shape (texts, dimension); zeros for empty texts, which are not sent.
 
         Raises:
-            EncoderAway: no answer, or a busy endpoint, after all attempts.
+            EncoderAway: no answer, or a busy endpoint, after all attempts and for `away_s`.
             EncoderUnusable: the endpoint refuses the request, or its answer is no embedding.
             EncoderChanged: another dimension than the order says, or than before.
         """
@@ -81,6 +84,9 @@ class EndpointEncoder:
         return vectors
 
     def _ask(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return ask_until_back(lambda: self._ask_once(texts), self.away_s)
+
+    def _ask_once(self, texts: Sequence[str]) -> NDArray[np.float32]:
         try:
             answer = self._connected().embeddings.create(
                 model=self.spec.model, input=list(texts), encoding_format="float"

@@ -19,7 +19,13 @@ LOG_NAME = "judges.jsonl"
 
 
 def scorer_of(
-    step: Scoring, scratch: Path, options: JudgeOptions, *, check: Callable[[], None], count: Callable[..., None]
+    step: Scoring,
+    scratch: Path,
+    options: JudgeOptions,
+    *,
+    check: Callable[[], None],
+    count: Callable[..., None],
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> CountedScorer:
     """What scores rows as a step says; call its `finish` after the last row.
 
@@ -29,25 +35,31 @@ def scorer_of(
         options: how judges are reached.
         check: raises when the job shall stop, as `JobContext.check`.
         count: adds to a counter, as `JobContext.count`.
+        waiting: says what is waited for, as `JobContext.waiting`.
 
     Raises:
         NotInstalled: the step needs a library that is not there.
         ModelUnfit: a model cannot do what the step needs.
     """
     totals = (POSITION_DISAGREEMENTS,) if isinstance(step, PairwiseJudge) else ()
-    scorer = _judging(step, scratch, options, check, count) if isinstance(step, Judging) else _running(step)
+    scorer = _judging(step, scratch, options, check, count, waiting) if isinstance(step, Judging) else _running(step)
     return CountedScorer(step.score_name, scorer, step.max_unscored_share, totals)
 
 
 def _judging(
-    step: Judging, scratch: Path, options: JudgeOptions, check: Callable[[], None], count: Callable[..., None]
+    step: Judging,
+    scratch: Path,
+    options: JudgeOptions,
+    check: Callable[[], None],
+    count: Callable[..., None],
+    waiting: Callable[[str], None],
 ) -> Grader:
     # Importing the client takes longer than most jobs, which need none.
     from anneal.curation.adapters.judges.answer_log import AnswerLog
     from anneal.curation.adapters.judges.panel import Panel, Patience
 
-    patience = Patience(timeout_s=options.timeout_s, attempts=options.attempts)
-    panel = Panel(AnswerLog(scratch / LOG_NAME), patience, check=check, count=count)
+    patience = Patience(timeout_s=options.timeout_s, attempts=options.attempts, away_s=options.away_s)
+    panel = Panel(AnswerLog(scratch / LOG_NAME), patience, check=check, count=count, waiting=waiting)
     if isinstance(step, LlmJudge):
         return LlmJudging(step=step, asker=panel)
     if isinstance(step, LlmJury):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -19,6 +20,9 @@ CANCEL_POLL_S = 0.2
 MAX_SILENT = 20
 """Questions in a row that a judge leaves unanswered before it is given up until the next batch."""
 
+AWAY = frozenset(("judge_busy", "judge_unreachable"))
+"""Causes that say that the judge took no question: asking again costs nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
@@ -29,12 +33,15 @@ class Patience:
         attempts: attempts per question, the first included.
         first_wait_s: wait before the second attempt; every further one doubles it.
         max_wait_s: longest wait, also where the endpoint asks for more.
+        away_s: longest that a judge without a free place or without a server is asked again since its last answer;
+            these tries are no attempts. A judge that stays away is waited for once in a job, not at every question.
     """
 
     timeout_s: float = 60.0
     attempts: int = 4
     first_wait_s: float = 0.5
     max_wait_s: float = 60.0
+    away_s: float = 0.0
 
     def wait_s(self, failed: int, retry_after_s: float | None) -> float:
         """Seconds to wait after so many failed attempts: what was asked, else half fixed and half random."""
@@ -65,7 +72,13 @@ class Panel:
     """Judges of a job, with the log of what they said."""
 
     def __init__(
-        self, log: AnswerLog, patience: Patience, *, check: Callable[[], None], count: Callable[..., None]
+        self,
+        log: AnswerLog,
+        patience: Patience,
+        *,
+        check: Callable[[], None],
+        count: Callable[..., None],
+        waiting: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make the panel.
 
@@ -74,9 +87,11 @@ class Panel:
             patience: how long to wait.
             check: raises when the job shall stop; called often.
             count: adds to a counter, as `JobContext.count`: `answers` by outcome, `tokens` by use.
+            waiting: says what is waited for, as `JobContext.waiting`.
         """
         self._log, self._patience = log, patience
-        self._check, self._count = check, count
+        self._check, self._count, self._waiting = check, count, waiting
+        self._away_since: dict[Judge, float] = {}
 
     def ask(self, questions: Sequence[Question], concurrency: int) -> list[Reply | Silence]:
         """One answer per question, in their order; equal questions are asked once.
@@ -143,16 +158,35 @@ class Panel:
             this.tokens["completion"] += reply.completion_tokens or 0
 
     async def _patiently(self, client: OpenAIJudge, question: Question, this: _Round) -> Reply:
-        for failed in range(1, self._patience.attempts + 1):
+        tries = attempts = 0
+        while True:
             try:
-                return await client.complete(question)
+                reply = await client.complete(question)
             except Unanswered as error:
+                tries += 1
                 this.answers["failed_attempts"] += 1
-                if error.is_final or failed == self._patience.attempts:
+                if error.is_final:
                     raise
-                wait_s = self._patience.wait_s(failed, error.retry_after_s)
+                if not self._is_waited_for(question.judge, error):
+                    attempts += 1
+                    if attempts >= self._patience.attempts:
+                        raise
+                wait_s = self._patience.wait_s(tries, error.retry_after_s)
+            else:
+                if self._away_since.pop(question.judge, None) is not None:
+                    self._waiting("")
+                return reply
             await asyncio.sleep(wait_s)
-        raise AssertionError("the last attempt neither returned nor raised")
+
+    def _is_waited_for(self, judge: Judge, error: Unanswered) -> bool:
+        """Whether a judge is away, and not for too long."""
+        if error.cause not in AWAY:
+            return False
+        now = time.monotonic()
+        if now - self._away_since.setdefault(judge, now) >= self._patience.away_s:
+            return False
+        self._waiting(f"waiting for {judge.called} at {judge.host}: {error.cause}")
+        return True
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
