@@ -147,8 +147,8 @@ async def test_every_kind_of_job_waits_for_the_registry(tmp_path: Path) -> None:
         request = pb.CreateModelRequest(parent=PROJECT, model_id="base", model=base)
         base = await registry.CreateModel(request)
         version = dataset(store, "rows")
-        request = pb.CreateDatasetVersionRequest(parent=f"{PROJECT}/datasets/rows", dataset_version=version)
-        trained_on = (await registry.CreateDatasetVersion(request)).name
+        rows = pb.CreateDatasetVersionRequest(parent=f"{PROJECT}/datasets/rows", dataset_version=version)
+        trained_on = (await registry.CreateDatasetVersion(rows)).name
     told, kinds = results(store, base, trained_on), dict[str, JobKind]()
     settings = ServiceSettings(
         data_dir=tmp_path / "jobs",

@@ -12,6 +12,7 @@ import pytest
 
 from anneal.kit.jobs.context import JobContext
 from anneal.training import jobs
+from anneal.training.adapters import ray_train
 from anneal.training.order import RunOrder
 from anneal.v1 import adapter_pb2, model_pb2
 from anneal.v1 import training_service_pb2 as pb
@@ -23,6 +24,7 @@ def _run(order: RunOrder, *, watch: Callable[[], None], **_: Any) -> dict[str, A
     from anneal.training.domain.world import Alone
     from anneal.training.run import train_run
 
+    torch.set_num_threads(1)
     train_run(order, Alone(), torch.device("cpu"))
     watch()
     result: dict[str, Any] = json.loads((Path(order.folder) / "result.json").read_text())
@@ -34,5 +36,5 @@ def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.
     ctx._addresses = {**ctx._addresses, "serving": ctx.options["serving"]}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(jobs, "connected", lambda _: nullcontext())
-        patched.setattr(jobs.ray_train, "run", _run)
+        patched.setattr(ray_train, "run", _run)
         return jobs.train(ctx, request)

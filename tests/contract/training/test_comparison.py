@@ -23,7 +23,7 @@ from anneal.training.bootstrap import build as build_training
 from anneal.training.settings import TrainingOptions
 from anneal.v1 import adapter_pb2, job_service_pb2
 from anneal.v1 import registry_service_pb2 as registry_pb
-from tests.contract.training.scoring import Scoring, free_port
+from tests.contract.training.scoring import Scoring, free_port, scoring
 from tests.fixtures.tiny_model import write_base
 from tests.fixtures.training_house import PROJECT, House, details, order, small_rows
 
@@ -132,7 +132,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worl
     settings = ServiceSettings(data_dir=folder / "data", jobs=JobOptions(lease_s=10, backoff_s=0.05))
     async with hosted(folder / "data", [build_registry, build], settings=settings) as host:
         house, port = House(host, models), free_port()
-        world = World(house, Scoring(host.store), folder, port, options)
+        world = World(house, scoring(host.store), folder, port, options)
         world.names["base"] = (await house.import_base(write_base(models / "base"))).name
         world.names["rows"] = (await house.dataset(small_rows())).name
         yield world
@@ -140,7 +140,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worl
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def world(shared: World) -> World:
-    shared.serving = Scoring(shared.house.host.store)
+    shared.serving = scoring(shared.house.host.store)
     shared.options.clear()
     shared.options.update(serving=f"127.0.0.1:{shared.port}", parity_deadline_s=120.0)
     assert not shared.recorded()

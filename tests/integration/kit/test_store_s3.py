@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import obstore
 import pytest
 
 from anneal.kit.datasets import DatasetReader, DatasetWriter
@@ -58,3 +59,27 @@ def test_datasets_trees_and_records_come_back(open_store: Open, tmp_path: Path) 
     assert DatasetReader(other, digest).table().num_rows == 5
     assert (other.materialize(tree) / "sub" / "f").read_bytes() == b"f"
     assert dict(other.records("datasets")) == {"datasets/d/1": {"digest": tree}}
+    assert other.record("datasets/d/1") == {"digest": tree}
+    other.delete_record("datasets/d/1")
+    other.delete_record("datasets/d/1")
+    assert store.record("datasets/d/1") is None
+    assert not dict(store.records("datasets"))
+
+
+def test_a_damaged_file_is_deleted_and_stored_again(open_store: Open, tmp_path: Path) -> None:
+    store = open_store("a")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "f").write_bytes(b"right")
+    tree = store.put_tree(tmp_path / "tree")
+    digest = store.tree(tree)["f"]["digest"]
+    assert store.is_whole_tree(tree)
+    obstore.put(store._backend, store._key(digest), b"wrong")
+    assert not store.is_whole_tree(tree)
+    assert not store.exists(digest)
+    assert store.put_tree(tmp_path / "tree") == tree
+    extended = store.extend_tree(tree, {"sub/g": b"more"})
+    store.flush([tree, digest])
+    assert open_store("b").is_whole_tree(extended)
+    (tmp_path / "tree" / "sub").mkdir()
+    (tmp_path / "tree" / "sub" / "g").write_bytes(b"more")
+    assert store.put_tree(tmp_path / "tree") == extended

@@ -138,14 +138,22 @@ async def test_an_adapter_is_published_with_serving_as_its_witness(tmp_path: Pat
 
     serving = ServingOptions(max_adapters=2, max_rank=8, max_sequences=16, kv_cache_bytes=64 << 20)
     others = [lambda runtime: build_serving(runtime, serving)]
-    async with running(tmp_path, others=others, local_ray=True) as house:
+    nobody = "127.0.0.1:1"
+    async with running(tmp_path, serving=nobody, local_ray=True, parity_deadline_s=1.0) as house:
         base = await house.import_base(write_base(house.models / "base", context=1024))
         rows = await house.dataset(small_rows())
-        started = await house.training.CreateTrainingJob(order(base.name, rows.name, workers=2))
+        request = order(base.name, rows.name, workers=2)
+        alone = await house.finished(await house.training.CreateTrainingJob(request), 400)
+        assert details(alone.error)[0] == "SERVING_UNAVAILABLE"
+        assert any(event.metric.name == "train_loss" for event in await house.events(alone.name))
+    # Serving comes; the same request needs no Ray any more, because the weights are there.
+    async with running(tmp_path, others=others, local_ray=False) as house:
+        started = await house.training.CreateTrainingJob(request)
         done = await house.finished(started, 400)
         assert not done.HasField("error"), done.error
         version = adapter_pb2.AdapterVersion()
         assert done.response.Unpack(version)
+        assert not any(event.metric.name == "train_loss" for event in await house.events(started.name))
     assert version.parity.passed
     assert version.parity.token_ids_equal
     assert version.parity.max_logprob_difference <= version.parity.tolerance == 1e-5
