@@ -133,10 +133,11 @@ class Store:
 
     def _create(self, key: str, data: bytes | memoryview | Path) -> None:
         try:
-            if isinstance(self._backend, LocalStore) or not isinstance(data, Path):
+            if not isinstance(data, Path):
                 self._put(key, data, mode="create")
             elif not self._has(key):
-                self._put(key, data)  # multipart uploads know no `create`; the name is the content
+                # In parts: with `create` the library reads the whole file into memory. The name is the content.
+                self._put(key, data)
         except AlreadyExistsError:
             return
 
