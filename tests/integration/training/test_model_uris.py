@@ -55,7 +55,7 @@ def test_what_an_attempt_before_fetched_is_not_fetched_again(
         asked.append((path, options["range"]))
         return real(store, path, options=options)
 
-    monkeypatch.setattr(model_uris.obstore, "get", get)
+    monkeypatch.setattr(obstore, "get", get)
     folder = place.fetch(found, tmp_path, counts.append)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == held
     assert asked == [("b.safetensors", (1000, 2000)), ("b.safetensors", (2000, 2500)), ("config.json", (0, 2))]
