@@ -20,6 +20,7 @@ READ_ELSEWHERE = {
     "ANNEAL_JOB": "anneal.kit.jobs.run",
     "ANNEAL_JOB_FILE": "anneal.kit.jobs.run",
     "ANNEAL_SECRETS_DIR": "anneal.kit.settings",
+    "ANNEAL_CONFIG": "anneal.cli.contexts",
     "ANNEAL_BUILDER": "deploy/images/build.py",
     "ANNEAL_SOURCE_URL": "deploy/images/build.py",
     "ANNEAL_TEACHER_KEY": "the name that a recipe gives to the secret of its teacher",

@@ -69,7 +69,7 @@ BROKEN.error.CopyFrom(internal_status(TORN))
         (OSError(5, TORN, "a\nb"), "first second third: a b"),
         (Misconfigured(TORN), "first second third"),
         (GateLeaked(TORN), "first second third"),
-        (GatewayUnreachable(TORN), "first second third (GATEWAY_UNREACHABLE)"),
+        (GatewayUnreachable(TORN), "first second third (GATEWAY_UNREACHABLE); try again in 5 s"),
         (
             UnicodeDecodeError("utf-8", b"\xff", 0, 1, TORN),
             "UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: first second third",
