@@ -40,11 +40,11 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 5
     """Ended with a result."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
-    """Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
+    """Ended with an error. Besides those of its kind and those of BackendReason: FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
     FAILED_PRECONDITION/JOB_PENDING_TOO_LONG (see `PendingReason`), FAILED_PRECONDITION/JOB_NOT_ACCEPTED (the cluster
     refuses its object), FAILED_PRECONDITION/JOB_EVICTED (its pod used more disk than it may), UNAVAILABLE/JOB_SILENT
-    (its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_UNREACHABLE (another service
-    did not answer it), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than `launcher.deadline_s`),
+    (its processes did not claim their work, or stopped sending heartbeats), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than
+    `launcher.deadline_s`),
     RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
     """
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
@@ -66,11 +66,11 @@ JOB_STATE_CANCELLING: JobState.ValueType  # 4
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
 """Ended with a result."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
-"""Ended with an error. Besides those of its kind: FAILED_PRECONDITION/DISK_FULL, FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
+"""Ended with an error. Besides those of its kind and those of BackendReason: FAILED_PRECONDITION/JOB_OUT_OF_MEMORY,
 FAILED_PRECONDITION/JOB_PENDING_TOO_LONG (see `PendingReason`), FAILED_PRECONDITION/JOB_NOT_ACCEPTED (the cluster
 refuses its object), FAILED_PRECONDITION/JOB_EVICTED (its pod used more disk than it may), UNAVAILABLE/JOB_SILENT
-(its processes did not claim their work, or stopped sending heartbeats), UNAVAILABLE/SERVICE_UNREACHABLE (another service
-did not answer it), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than `launcher.deadline_s`),
+(its processes did not claim their work, or stopped sending heartbeats), DEADLINE_EXCEEDED/JOB_TOO_SLOW (longer than
+`launcher.deadline_s`),
 RESOURCE_EXHAUSTED/JOB_INTERRUPTED (its server, machine or cluster ended its attempts time and again), INTERNAL.
 """
 JOB_STATE_CANCELLED: JobState.ValueType  # 7

@@ -10,6 +10,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.rpc.channels import open_channel
+from anneal.kit.store_faults import BucketMissing, StoreUnreachable
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
 
@@ -19,6 +20,12 @@ def work(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.Datas
     how = request.sources[0]
     if how == "refuse":
         raise Invalid.field("sources[0]", "asks to be refused")
+    if how == "store away" and ctx.attempt < 3:
+        raise StoreUnreachable("the store does not answer")
+    if how == "store away for good":
+        raise StoreUnreachable("the store does not answer")
+    if how == "no bucket":
+        raise BucketMissing("the bucket does not exist")
     if how == "crash":
         raise RuntimeError("a bug")
     if how == "full":

@@ -360,6 +360,27 @@ async def test_a_full_disk_is_not_retried_and_says_what_to_do(host: Host, channe
     assert "make room there, then send the order again" in str(refusal)
 
 
+async def test_a_store_that_is_away_for_a_while_is_waited_for(host: Host, channel: grpc.aio.Channel) -> None:
+    accepted = await host.jobs.submit("count", order("store away"), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    assert not ended.HasField("error"), ended.error
+    assert metadata(ended).attempt == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "attempts"),
+    [("store away for good", "STORE_UNREACHABLE", 3), ("no bucket", "STORE_BUCKET_MISSING", 1)],
+)
+async def test_a_store_that_does_not_work_is_the_reason_of_the_failure(
+    host: Host, channel: grpc.aio.Channel, how: str, reason: str, attempts: int
+) -> None:
+    accepted = await host.jobs.submit("count", order(how), project=PROJECT)
+    ended = await wait(channel, accepted.name)
+    refusal = decode_status(ended.error)
+    assert refusal is not None
+    assert (refusal.reason, metadata(ended).attempt) == (reason, attempts)
+
+
 async def test_the_last_events_are_sent_again_to_a_busy_host(
     host: Host, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
