@@ -86,7 +86,7 @@ def _take_up(ctx: JobContext, stored: FinishedTrainings, fingerprint: str) -> Fi
         return None
     if found is None:
         return None
-    by = "an earlier attempt" if found.operation == ctx.operation else found.operation
+    by = "an earlier attempt" if found.trained_by == ctx.operation else found.trained_by
     ctx.log(f"the weights that {by} trained for the same request are used: nothing is trained again ({found.weights})")
     steps = found.result["num_steps"]
     ctx.progress(steps, steps, "steps", f"using the weights of {by}")
@@ -111,7 +111,8 @@ def _train(
     if speed:
         Speeds(Path(ctx.options["speeds"])).put(sources.base_digest, spec["method"], speed)
     ctx.progress(result["num_steps"], result["num_steps"], "steps", "storing the weights")
-    return Finished(result=result, weights=ctx.store.put_tree(folder / "artifact"), operation=ctx.operation)
+    weights = ctx.store.put_tree(folder / "artifact")
+    return Finished(result=result, weights=weights, trained_by=ctx.operation, operation=ctx.operation)
 
 
 def _local_result(folder: Path) -> dict[str, Any] | None:

@@ -205,6 +205,7 @@ async def test_a_cancelled_comparison_leaves_the_weights(world: World) -> None:
         third = await world.start(3)
         await world.adapter(third)
     assert await world.steps(second) == await world.steps(third) == []
+    assert f"the weights that {first.name} trained" in await world.log(third)
 
 
 async def test_a_difference_is_not_waited_for_and_its_weights_are_not_used_again(world: World) -> None:

@@ -37,6 +37,7 @@ def recorded(store: Store, tmp_path: Path) -> Finished:
     made = Finished(
         result={"num_steps": 3, "loss": float("nan"), "text": "\ud800"},
         weights=weights(store, tmp_path),
+        trained_by="projects/p/operations/train-0",
         operation="projects/p/operations/train-1",
     )
     FinishedTrainings(store, PROJECT).put(MARK, made)
@@ -46,7 +47,11 @@ def recorded(store: Store, tmp_path: Path) -> Finished:
 def test_what_was_recorded_is_found(store: Store, recorded: Finished) -> None:
     found = FinishedTrainings(store, PROJECT).find(MARK)
     assert found is not None
-    assert (found.weights, found.operation) == (recorded.weights, recorded.operation)
+    assert (found.weights, found.trained_by, found.operation) == (
+        recorded.weights,
+        recorded.trained_by,
+        recorded.operation,
+    )
     assert (found.result["num_steps"], found.result["text"]) == (3, "\ud800")
 
 
@@ -101,7 +106,9 @@ def test_a_record_that_cannot_be_read_is_told_and_deleted(store: Store, recorded
 def test_an_operation_that_succeeded_is_forgotten_and_no_other(store: Store, recorded: Finished) -> None:
     stored = FinishedTrainings(store, PROJECT)
     other = fingerprint_of(PROJECT, {**SPEC, "seed": 2}, BASE, [ROWS])
-    stored.put(other, Finished(result={}, weights=recorded.weights, operation="projects/p/operations/train-2"))
+    stored.put(
+        other, Finished(result={}, weights=recorded.weights, trained_by="", operation="projects/p/operations/train-2")
+    )
     stored.forget_operation(recorded.operation)
     assert stored.find(MARK) is None
     assert stored.find(other) is not None
@@ -123,7 +130,7 @@ def test_everything_is_on_the_disk_before_the_record_is(
 
     monkeypatch.setattr(Store, "put_record", put_record)
     tree = weights(store, tmp_path)
-    FinishedTrainings(store, PROJECT).put(MARK, Finished(result={}, weights=tree, operation="o"))
+    FinishedTrainings(store, PROJECT).put(MARK, Finished(result={}, weights=tree, trained_by="o", operation="o"))
     record = store.record(f"trainings/p/{MARK[7:]}")
     digests = [tree, record["result"], *(entry["digest"] for entry in store.tree(tree).values())]
     assert set(written[0]) == {store._key(digest) for digest in digests}

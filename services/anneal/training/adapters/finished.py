@@ -34,11 +34,13 @@ class Finished:
     Attributes:
         result: what `run.train_run` left in `result.json`.
         weights: digest of the tree of files that it wrote.
-        operation: the last operation that trained or took up these weights.
+        trained_by: the operation that trained.
+        operation: the last operation that uses the weights.
     """
 
     result: dict[str, Any]
     weights: str
+    trained_by: str
     operation: str
 
 
@@ -90,6 +92,7 @@ class FinishedTrainings:
             "format": FORMAT,
             "project": self._project,
             "fingerprint": fingerprint,
+            "trained_by": finished.trained_by,
             "operation": finished.operation,
             "result": result,
             "weights": finished.weights,
@@ -110,14 +113,18 @@ class FinishedTrainings:
                 raise WeightsDamaged(f"a file of {record['weights']} is missing or damaged")
             if not self._store.is_whole(record["result"]):
                 raise WeightsDamaged(f"the result {record['result']} is missing or damaged")
-            result = json.loads(self._store.get_bytes(record["result"]))
+            return Finished(
+                result=json.loads(self._store.get_bytes(record["result"])),
+                weights=record["weights"],
+                trained_by=record["trained_by"],
+                operation=record["operation"],
+            )
         except WeightsDamaged:
             self.forget(fingerprint)
             raise
         except (ValueError, KeyError, TypeError, BlobMissing, BlobDamaged) as error:
             self.forget(fingerprint)
             raise WeightsDamaged(f"its record cannot be read: {error}") from error
-        return Finished(result=result, weights=record["weights"], operation=record["operation"])
 
     def _read(self, fingerprint: str) -> dict[str, Any] | None:
         record: dict[str, Any] | None = self._store.record(self._path(fingerprint))
