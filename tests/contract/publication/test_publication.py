@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
@@ -31,6 +32,7 @@ from anneal.kit.store import Store
 from anneal.kit.testing import ALL, hosted
 from anneal.registry.bootstrap import build as build_registry
 from anneal.synthesis.bootstrap import build as build_synthesis
+from anneal.training.adapters.registry import Registry
 from anneal.training.bootstrap import build as build_training
 from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, job_service_pb2, model_pb2
 from anneal.v1 import registry_service_pb2 as pb
@@ -138,17 +140,43 @@ async def until(host: Host, names: list[str], is_so: Callable[[State, str], bool
                 await asyncio.sleep(0.1)
 
 
+async def registered(registry: Any, store: Store) -> tuple[model_pb2.Model, str]:
+    """A base model and a dataset version that adapters can name."""
+    base = model_pb2.Model(digest=store.put_bytes(b"base"))
+    request = pb.CreateModelRequest(parent=PROJECT, model_id="base", model=base)
+    base = await registry.CreateModel(request)
+    rows = dataset(store, "rows")
+    create = pb.CreateDatasetVersionRequest(parent=f"{PROJECT}/datasets/rows", dataset_version=rows)
+    return base, (await registry.CreateDatasetVersion(create)).name
+
+
+async def test_an_adapter_is_published_once_by_two_attempts(tmp_path: Path) -> None:
+    """The first attempt's publication succeeded and its end was lost; the second has another certificate."""
+    port, stored = free_port(), StoreOptions(url=str(tmp_path / "store"))
+    store = Store(stored.url, tmp_path / "cache")
+    async with (
+        registry_at(tmp_path / "registry", port, stored) as stub,
+        open_aio_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        version = results(store, *await registered(stub, store))["train"]
+        assert isinstance(version, adapter_pb2.AdapterVersion)
+        version.operation = f"{PROJECT}/operations/train-1"
+        registry = Registry(channel)
+        first = await registry.publish_adapter(version)
+        version.parity.max_logprob_difference = 3e-7
+        assert await registry.publish_adapter(version) == first
+        version.digest = store.put_bytes(b"other files")
+        version.name = f"{PROJECT}/adapters/train/versions/{version_id(version.digest)}"
+        with pytest.raises(grpc.aio.AioRpcError):
+            await registry.publish_adapter(version)
+
+
 @pytest.mark.timeout(240)
 async def test_every_kind_of_job_waits_for_the_registry(tmp_path: Path) -> None:
     port, stored = free_port(), StoreOptions(url=str(tmp_path / "store"))
     store = Store(stored.url, tmp_path / "cache")
     async with registry_at(tmp_path / "registry", port, stored) as registry:
-        base = model_pb2.Model(digest=store.put_bytes(b"base"))
-        request = pb.CreateModelRequest(parent=PROJECT, model_id="base", model=base)
-        base = await registry.CreateModel(request)
-        version = dataset(store, "rows")
-        rows = pb.CreateDatasetVersionRequest(parent=f"{PROJECT}/datasets/rows", dataset_version=version)
-        trained_on = (await registry.CreateDatasetVersion(rows)).name
+        base, trained_on = await registered(registry, store)
     told, kinds = results(store, base, trained_on), dict[str, JobKind]()
     settings = ServiceSettings(
         data_dir=tmp_path / "jobs",

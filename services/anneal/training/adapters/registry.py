@@ -69,14 +69,25 @@ class Registry:
         return known
 
     async def publish_adapter(self, version: adapter_pb2.AdapterVersion) -> adapter_pb2.AdapterVersion:
-        """Make an adapter version visible; the same operation may say it twice."""
-        return await self._stub.CreateAdapterVersion(
-            pb.CreateAdapterVersionRequest(
-                parent=version.name.partition("/versions/")[0],
-                adapter_version=version,
-                request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, version.operation)),
-            )
+        """Make an adapter version visible; the same operation may do it twice.
+
+        An attempt whose publication succeeded and whose end was lost is followed by another one, which compares the
+        adapter with serving once more: the same version, with a certificate that differs in its last digits.
+        """
+        request = pb.CreateAdapterVersionRequest(
+            parent=version.name.partition("/versions/")[0],
+            adapter_version=version,
+            request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, version.operation)),
         )
+        try:
+            return await self._stub.CreateAdapterVersion(request)
+        except grpc.aio.AioRpcError as error:
+            if _reason(error) != "REQUEST_ID_REUSED":
+                raise
+            published = await self._stub.GetAdapterVersion(pb.GetAdapterVersionRequest(name=version.name))
+            if (published.digest, published.operation) != (version.digest, version.operation):
+                raise
+            return published
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
