@@ -13,6 +13,7 @@ from anneal.evaluation.adapters.answer_log import AnswerLog
 from anneal.evaluation.adapters.registry import Registry
 from anneal.evaluation.adapters.row_file import ScoredRow, Side
 from anneal.evaluation.adapters.serving import Serving
+from anneal.evaluation.adapters.stored_answers import StoredAnswers
 from anneal.evaluation.domain import scoring
 from anneal.evaluation.domain.answers import Answer, sample
 from anneal.evaluation.domain.plan import Target, Task
@@ -22,8 +23,9 @@ from anneal.evaluation.planning import Plan, plan
 from anneal.kit.datasets import DatasetReader
 from anneal.kit.digests import digest_of
 from anneal.kit.errors import Invalid
-from anneal.kit.jobs.context import JobContext
+from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.policies import policy_digest
+from anneal.kit.rpc.waiting import ServiceUnavailable
 from anneal.kit.store import Store
 from anneal.v1 import evaluation_pb2
 from anneal.v1 import evaluation_service_pb2 as pb
@@ -71,12 +73,21 @@ async def _evaluate(ctx: JobContext, request: pb.EvaluateModelRequest) -> evalua
         wait = ctx.wait("serving", float(ctx.options["serving_deadline_s"]))
         async with ctx.aio_channel("serving", the_plan.target.base_name, wait_s=0) as serving_channel:
             serving = Serving(serving_channel, deadline_s=float(ctx.options["answer_deadline_s"]), wait=wait)
+            stored = StoredAnswers(ctx.store, ctx.project, digest_of(sorted(order.key for order in orders)))
             with AnswerLog(ctx.scratch / "answers.jsonl") as log:
-                answers = await _ask(ctx, serving, orders, log, concurrency=int(ctx.options["concurrency"]))
+                if taken := log.take_in(stored.read()):
+                    ctx.log(f"{taken} answers are used that an evaluation which did not end has got")
+                try:
+                    answers = await _ask(ctx, serving, orders, log, concurrency=int(ctx.options["concurrency"]))
+                except (ServiceUnavailable, Cancelled):
+                    if len(log):
+                        stored.write(log.lines)
+                    raise
         contamination = await _contamination(registry, the_plan)
     rows = _score(orders, answers)
     evaluation = _conclude(ctx.store, the_plan, request, rows)
     evaluation.contamination.extend(contamination)
+    stored.delete()
     ctx.log(f"{evaluation.name}: {evaluation_pb2.Verdict.Name(evaluation.verdict)}, {len(rows)} rows")
     return evaluation
 

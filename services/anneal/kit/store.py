@@ -2,9 +2,9 @@
 
 Layout: `blobs/<first 2 hex digits>/<64 hex digits>` holds the bytes with that SHA-256. A folder is stored as a *tree*:
 a JSON blob that lists its files with digest and size; the tree's digest is the digest of that JSON. `records/...`
-holds what is named otherwise: the registry's self-descriptions, `records/<kind>/...`, and trainings that ended and
-whose results are not published, `records/trainings/...`; `probes/...`, for a moment, what a process writes to see that
-it can.
+holds what is named otherwise: the registry's self-descriptions in `records/<kind>/...`, and the work of operations that
+did not succeed, weights in `records/trainings/...` and answers in `records/answers/...`; `probes/...`, for a moment,
+what a process writes to see that it can.
 
 Whatever the store fails with is raised as one of the refusals in `store_faults`.
 """

@@ -25,8 +25,8 @@ from anneal.v1.deployment_pb2 import Deployment
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 """`Kind` lists families before their versions, and what is used before what uses it."""
 
-NOT_OURS = "trainings/"
-"""Records below this folder describe nothing that has a name: trainings whose results are not published."""
+NOT_OURS = ("trainings/", "answers/")
+"""Records below these folders describe nothing that has a name: work of operations that did not succeed."""
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,6 +109,30 @@ async def test_a_rollout_of_serving_asks_no_answer_again(tmp_path: Path) -> None
         assert answered == serving.free + CONCURRENCY
         assert len(serving.chats) == 80
         assert sum(serving.chats.values()) <= 80 + CONCURRENCY  # those under way when it was stopped
+
+
+@pytest.mark.timeout(120)
+async def test_the_same_evaluation_goes_on_from_the_answers_that_came(tmp_path: Path) -> None:
+    serving, port = Starting(), free_port()  # type: ignore[abstract]
+    async with world_at(tmp_path, f"127.0.0.1:{port}", serving_deadline_s=3.0) as world:
+        serving.free = 30
+        serving.gate.clear()
+        async with listening(serving, tmp_path / "serving", port), asyncio.timeout(60):
+            started = await world.evaluation.EvaluateModel(world.order("first"))
+            while sum(serving.chats.values()) < serving.free + CONCURRENCY:
+                await asyncio.sleep(0.05)
+        first = await world.wait(started)
+        refusal = decode_status(first.error)
+        assert refusal is not None
+        assert refusal.reason == "SERVING_UNAVAILABLE"
+        shutil.rmtree(world.host.settings.data_dir / "scratch")
+        serving.gate.set()
+        async with listening(serving, tmp_path / "serving", port):
+            await world.evaluate(world.order("second"))
+            assert sum(serving.chats.values()) <= 80 + CONCURRENCY
+            assert not dict(world.host.store.records("answers"))
+            await world.evaluate(world.order("third"))  # nothing is left over: everything is asked anew
+            assert sum(serving.chats.values()) >= 160
 
 
 @pytest.mark.timeout(120)

@@ -121,10 +121,11 @@ async def test_what_is_not_whole_does_not_come_back(world: World, settings: Serv
     (Path(settings.store_url()) / "blobs" / blob[:2] / blob).unlink()
     world.store.put_record("dataset/strange", {"format": "other"})
     world.store.put_record("trainings/p/0123", {"format": "anneal-finished-training/1"})
+    world.store.put_record("answers/p/0123", {"format": "anneal-answers/1"})
     report = await rebuilt(beside(settings, tmp_path / "copy"))
     left_out = dict(report.left_out)
     assert "dataset/strange" in left_out
-    assert not any(path.startswith("trainings/") for path in left_out)
+    assert not any(path.startswith(("trainings/", "answers/")) for path in left_out)
     assert "not in the store" in next(why for path, why in left_out.items() if path.startswith("model/"))
     # What stands on the model falls with it: its adapter versions, and the deployment of them.
     assert (report.kept["model"], report.kept["adapter_version"], report.kept["deployment"]) == (0, 0, 0)

@@ -27,13 +27,25 @@ class AnswerLog:
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            record = json.loads(line)
-            logprobs = record["answer"]["reference_logprobs"]
-            record["answer"]["reference_logprobs"] = None if logprobs is None else tuple(logprobs)
-            self._answers[record["key"]] = Answer(**record["answer"])
+            key, answer = _decode(line)
+            self._answers[key] = answer
             end += len(line)
         self._file.truncate(end)
         self._file.seek(0, 2)
+
+    @property
+    def lines(self) -> bytes:
+        """Every answer, as another log takes it in."""
+        return b"".join(_encode(key, answer) for key, answer in self._answers.items())
+
+    def take_in(self, lines: bytes) -> int:
+        """Add the answers of another log that are not here; returns how many there were."""
+        taken = 0
+        for key, answer in map(_decode, lines.splitlines()):
+            if key not in self._answers:
+                self.add(key, answer)
+                taken += 1
+        return taken
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -45,8 +57,7 @@ class AnswerLog:
     def add(self, key: str, answer: Answer) -> None:
         """Keep an answer; it is out of this process's hands when this returns."""
         self._answers[key] = answer
-        line = json.dumps({"key": key, "answer": asdict(answer)}, ensure_ascii=False, allow_nan=False) + "\n"
-        self._file.write(line.encode("utf-8", errors="surrogatepass"))
+        self._file.write(_encode(key, answer))
         self._file.flush()
 
     def __enter__(self) -> AnswerLog:
@@ -56,3 +67,15 @@ class AnswerLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def _encode(key: str, answer: Answer) -> bytes:
+    line = json.dumps({"key": key, "answer": asdict(answer)}, ensure_ascii=False, allow_nan=False) + "\n"
+    return line.encode("utf-8", errors="surrogatepass")
+
+
+def _decode(line: bytes) -> tuple[str, Answer]:
+    record = json.loads(line.decode("utf-8", errors="surrogatepass"))
+    logprobs = record["answer"]["reference_logprobs"]
+    record["answer"]["reference_logprobs"] = None if logprobs is None else tuple(logprobs)
+    return record["key"], Answer(**record["answer"])
