@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -191,8 +192,6 @@ def ready_pod(cluster: Cluster, namespace: str, selector: Mapping[str, str]) -> 
     Raises:
         PodMissing: none is ready; the text says what the pods wait for.
     """
-    import random
-
     labels = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
     pods = cluster.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=labels).get("items") or []
     ready = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and _is_ready(pod)]

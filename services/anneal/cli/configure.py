@@ -317,6 +317,9 @@ def _prove(session: Session, name: str) -> None:
     client.registry.ListDeployments(registry.ListDeploymentsRequest(parent=client.parent, page_size=1))
     client.close()
     gateway = fresh.gateway()
+    if session.output.as_json:
+        addresses = {"grpc": client.address, "http": gateway.url}
+        session.output.json({"name": name, **addresses, "project": fresh.project})
     session.output.line(f"gRPC      {client.address}")
     session.output.line(f"HTTP      {gateway.url}  (OpenAI-compatible)")
     session.output.line(f"project   {fresh.project}")

@@ -357,6 +357,9 @@ def test_a_pod_that_restarts_and_a_credential_that_is_renewed_are_waited_for(for
         api.token = "renewed"
         api.kubeconfig(Path(forwarder._release.kubeconfig))
         assert connected(forwarder.ports["standalone"]) == b"x"
+        with socket.create_connection(("127.0.0.1", forwarder.ports["standalone"])):
+            until(lambda: forwarder.idle_s == 0)
+        until(lambda: forwarder.idle_s > 0)
     assert failures == []
 
 
