@@ -253,7 +253,7 @@ class KubernetesLauncher:
         form, thing = self._find(key)
         if form is None or thing is None:
             if self._lasts("gone", key) < GONE_S:
-                return None
+                return Pending(PendingReason.POD, "its Kubernetes job is not listed")
             cause = "something else deleted it, or the service was restarted before the cluster took it"
             return Ended(text=f"its Kubernetes job does not exist: {cause}", charged=False)
         self._since.pop(("gone", key), None)
