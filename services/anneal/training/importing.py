@@ -187,8 +187,13 @@ def _others(source: Path, taken: Path) -> list[str]:
 
 
 def _log_left_out(ctx: JobContext, others: Sequence[str]) -> None:
+    def why(name: str) -> str:
+        if name.endswith("/"):
+            return "a folder"
+        return "a link that leads out of the folder, or no file" if is_taken(name) else why_left_out(name)
+
     if others:
-        named = ", ".join(f"{n} (a folder)" if n.endswith("/") else f"{n} ({why_left_out(n)})" for n in others[:50])
+        named = ", ".join(f"{name} ({why(name)})" for name in others[:50])
         more = f" and {len(others) - 50} more" if len(others) > 50 else ""
         ctx.log(f"left out: {named}{more}", level="warning")
 
@@ -203,7 +208,9 @@ def check_folder(folder: str, allowed: Sequence[str]) -> Path:
     path = Path(folder).resolve()
     if not any(path.is_relative_to(Path(root).resolve()) for root in allowed):
         raise FolderNotAllowed(
-            f"{folder} is not below a folder that models may be imported from; the operator sets them", folder=folder
+            f"{folder} is not below a folder of the server that models may be imported from; the operator sets them "
+            "(training.model_folders)",
+            folder=folder,
         )
     if not path.is_dir():
         raise Invalid.field("folder", f"{folder} is no folder")
