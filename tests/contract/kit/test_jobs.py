@@ -372,10 +372,12 @@ async def test_a_store_that_is_away_for_a_while_is_waited_for(host: Host, channe
     [("store away for good", "STORE_UNREACHABLE", 3), ("no bucket", "STORE_BUCKET_MISSING", 1)],
 )
 async def test_a_store_that_does_not_work_is_the_reason_of_the_failure(
-    host: Host, channel: grpc.aio.Channel, how: str, reason: str, attempts: int
+    tmp_path: Path, how: str, reason: str, attempts: int
 ) -> None:
-    accepted = await host.jobs.submit("count", order(how), project=PROJECT)
-    ended = await wait(channel, accepted.name)
+    settings = ServiceSettings(data_dir=tmp_path, jobs=JobOptions(backoff_s=0.05, away_s=0))
+    async with hosted(tmp_path, [build], settings=settings) as host, open_aio_channel(host.address) as channel:
+        accepted = await host.jobs.submit("count", order(how), project=PROJECT)
+        ended = await wait(channel, accepted.name)
     refusal = decode_status(ended.error)
     assert refusal is not None
     assert (refusal.reason, metadata(ended).attempt) == (reason, attempts)
