@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.import_graph import image_modules
 from tests.containers.cluster import PROJECT, RELEASE, ChartSystem
-from tests.containers.images import IMAGE_LIMITS_MB, IMAGES, IMPORT_ALL, build_images, need_podman
+from tests.containers.images import (
+    IMAGE_LIMITS_MB,
+    IMAGES,
+    IMPORT_ALL,
+    WITHOUT_LAUNCHER,
+    build_images,
+    need_podman,
+)
 from tests.e2e.small_loop import small_recipe
 
 if not os.environ.get("ANNEAL_TEST_CONTAINERS"):  # one line among the skipped, not one for each test
@@ -74,9 +82,9 @@ def _run(image: str, *words: str) -> str:
 @pytest.mark.parametrize("service", IMAGES)
 def test_an_image_imports_all_of_its_service(service: str) -> None:
     """In the image itself, with nothing but its own lock: also what only jobs import."""
-    packages = [f"anneal.{service}", "anneal.kit"]
+    names = image_modules(service, launches=service not in WITHOUT_LAUNCHER)
     words = ["--network=none", *HARDENED, "--entrypoint", "/opt/anneal/bin/python", IMAGES[service]]
-    shown = _run(service, *words, "-c", IMPORT_ALL, *packages)
+    shown = _run(service, *words, "-c", IMPORT_ALL, *names)
     sys.stdout.write(f"{service}: {shown}\n")
     assert "modules in" in shown
 
