@@ -260,6 +260,8 @@ class ChartSystem:
         port = endpoint.rpartition(":")[2]
         self.podman.call(
             *(*common, "--name", self.podman.name("s3"), "--ip", self.cluster.addresses[S3], "--stop-signal=SIGKILL"),
+            # A host name with dots is no bucket.
+            "--env=S3_IGNORE_SUBDOMAIN_BUCKETNAME=true",
             *("--entrypoint", json.dumps(["python", "-m", "moto.server", "--host", "0.0.0.0", "--port", port])),
             f"localhost/anneal/test:{TAG}-s3",
         )

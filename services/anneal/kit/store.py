@@ -37,6 +37,9 @@ from anneal.kit.store_faults import StoreFault, StoreFull, StoreThrottled, is_si
 from anneal.kit.store_options import checked_options
 
 TREE_FORMAT = "anneal-tree/1"
+TIMEOUTS = {"timeout": "24h", "read_timeout": "30s"}
+"""The library ends every request after 30 s by default, also one that is still sending a large blob: bound the silence
+between two reads instead."""
 
 
 class BlobMissing(Missing):
@@ -444,7 +447,7 @@ class Store:
 
 def _open(url: str, options: dict[str, Any]) -> Any:
     try:
-        return from_url(url, **options)
+        return from_url(url, **{**options, "client_options": {**TIMEOUTS, **options.get("client_options", {})}})
     except BaseException as error:  # obstore panics, as no Exception, at what it does not expect
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
