@@ -24,8 +24,15 @@ START_S = 120.0
 """Longest wait for a local runtime; it takes 4 s on an idle machine."""
 GRACE_S = 4.0
 ENDED = "ended"
+IN_PROCESS_TRIES = 3
 IN_PROCESS = "local"
 """Address of a runtime that lives and dies with the job's own process: in a pod that nobody else runs Ray in."""
+_LIGHT = {
+    # Ray gives its workers way to every other process; here they are what the user waits for.
+    "RAY_worker_niceness": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_open_telemetry": "0",
+}
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Without it Ray replaces 127.0.0.1 by an address that other machines can reach."""
 
@@ -81,10 +88,7 @@ class LocalRay:
             **os.environ,
             **_credentials(token),
             **_LOOPBACK,
-            # Ray gives its workers way to every other process; here they are what the user waits for.
-            "RAY_worker_niceness": "0",
-            "RAY_prestart_worker_first_driver": "0",
-            "RAY_enable_open_telemetry": "0",
+            **_LIGHT,
         }
         with self._log.open("wb") as log:
             # From the thread that lives as long as the service: Linux ties the child's life to the starting thread.
@@ -178,14 +182,49 @@ def connected(options: Mapping[str, Any]) -> Iterator[None]:
         address = _wait_for(home)
         os.environ.update({**_LOOPBACK, **_credentials(home / "token")})
     elif address == IN_PROCESS:
-        os.environ.update(_LOOPBACK)
+        os.environ.update({**_LOOPBACK, **_LIGHT})
     import ray  # after the credentials: Ray reads them once
 
-    ray.init(address=address, logging_level="WARNING", log_to_driver=False)
+    if address == IN_PROCESS:
+        _start_in_process(options)
+    else:
+        ray.init(address=address, logging_level="WARNING", log_to_driver=False)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_in_process(options: Mapping[str, Any]) -> None:
+    """Start a runtime of this process's own, no larger than the pod that it is in.
+
+    Ray gives a node 30 s to start, and no setting changes that. On a cold or a busy machine it takes longer the first
+    time and a few seconds the next one.
+
+    Raises:
+        RayDown: it did not start.
+    """
+    import ray
+
+    for left in reversed(range(IN_PROCESS_TRIES)):
+        try:
+            ray.init(
+                address=IN_PROCESS,
+                num_cpus=int(options["max_workers"]) * int(options["worker_cpus"]),
+                object_store_memory=int(options["object_store_bytes"]),
+                include_dashboard=False,
+                logging_level="WARNING",
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise RayDown(f"Ray did not start within 30 s, {IN_PROCESS_TRIES} times: {error}") from error
+        else:
+            return
 
 
 def _wait_for(home: Path) -> str:
