@@ -237,7 +237,7 @@ def from_release(
     _prove(session, name)
 
 
-def _with_ports(cluster: Cluster, namespace: str, name: str, found: release.Found) -> Release:
+def _with_ports(cluster: Cluster, namespace: str, name: str, found: release.ReleaseAccess) -> Release:
     """The release with a free local port for each forward; they stay the same, so that apps can be pointed at them."""
     sockets = {service: socket.create_server(("127.0.0.1", 0)) for service in found.forwards}
     try:
@@ -257,7 +257,7 @@ def _with_ports(cluster: Cluster, namespace: str, name: str, found: release.Foun
     )
 
 
-def _write_certificates(path: Path, name: str, found: release.Found, *, with_ca: bool) -> dict[str, str]:
+def _write_certificates(path: Path, name: str, found: release.ReleaseAccess, *, with_ca: bool) -> dict[str, str]:
     written = {}
     for field, file in (("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")):
         if file in found.tls and (with_ca or field != "ca"):
@@ -267,13 +267,13 @@ def _write_certificates(path: Path, name: str, found: release.Found, *, with_ca:
     return written
 
 
-def _count(found: release.Found) -> str:
+def _count(found: release.ReleaseAccess) -> str:
     bases = sum(service.startswith("serving/") for service in found.forwards)
     tls = "with TLS" if found.tls else "without TLS"
     return f"{len(found.selectors)} services, {bases} base models, {tls}" if bases else f"one pod, {tls}"
 
 
-def _say_of_key(session: Session, found: release.Found, name: str, api_key: str) -> None:
+def _say_of_key(session: Session, found: release.ReleaseAccess, name: str, api_key: str) -> None:
     """What the user must still give: the cluster has hashes of the gateway's keys, and only a generated key itself."""
     if not api_key and found.keys:
         session.output.line(
@@ -284,7 +284,7 @@ def _say_of_key(session: Session, found: release.Found, name: str, api_key: str)
         raise Invalid("the gateway of this release does not take the key of --api-key-file")
 
 
-def _wait(session: Session, cluster: Cluster, namespace: str, found: release.Found, timeout: float) -> None:
+def _wait(session: Session, cluster: Cluster, namespace: str, found: release.ReleaseAccess, timeout: float) -> None:
     """Wait until each Service has a ready pod, and say what the others wait for when that changes.
 
     Servers of a base model are not waited for: they are not ready before it is imported, which may be the next command.

@@ -48,7 +48,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Found:
+class ReleaseAccess:
     """What a client must know about a release.
 
     Attributes:
@@ -84,7 +84,7 @@ class Found:
         return any(key.get("sha256") == digest for key in self.keys)
 
 
-def read(cluster: Cluster, namespace: str, name: str, wanted: Wanted) -> Found:
+def read(cluster: Cluster, namespace: str, name: str, wanted: Wanted) -> ReleaseAccess:
     """Read a release.
 
     Raises:
@@ -98,7 +98,7 @@ def read(cluster: Cluster, namespace: str, name: str, wanted: Wanted) -> Found:
     by_component = {service["metadata"]["labels"].get(COMPONENT, ""): service for service in services}
     is_standalone = STANDALONE in by_component
     workloads = _workloads(cluster, namespace, name, is_standalone)
-    found = Found(STANDALONE if is_standalone else "distributed")
+    found = ReleaseAccess(STANDALONE if is_standalone else "distributed")
     for service in services:
         found.selectors[service["metadata"]["name"]] = service["spec"]["selector"]
         if service["metadata"]["labels"].get(COMPONENT) == "serving":
@@ -161,7 +161,7 @@ def _variable(container: Mapping[str, Any], name: str) -> str:
 
 
 def _add_forwards(
-    found: Found, services: list[dict[str, Any]], workloads: Mapping[str, dict[str, Any]], gateway: str
+    found: ReleaseAccess, services: list[dict[str, Any]], workloads: Mapping[str, dict[str, Any]], gateway: str
 ) -> None:
     """Fill in a forward for each address of a client."""
     addresses = _json(_variable(workloads[gateway]["containers"][0], "ANNEAL_ADDRESSES")) or {}
@@ -188,7 +188,7 @@ def _add_forwards(
 def _read_credentials(
     cluster: Cluster,
     namespace: str,
-    found: Found,
+    found: ReleaseAccess,
     main: Mapping[str, Any],
     gateway: Mapping[str, Any],
     wanted: Wanted,
@@ -227,7 +227,7 @@ def _secret(cluster: Cluster, namespace: str, name: str, instead: str) -> Mappin
     return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
 
 
-def _read_tls(cluster: Cluster, namespace: str, found: Found, pod: Mapping[str, Any], wanted: Wanted) -> None:
+def _read_tls(cluster: Cluster, namespace: str, found: ReleaseAccess, pod: Mapping[str, Any], wanted: Wanted) -> None:
     """Fill in the certificates, where the services have TLS."""
     container = pod["containers"][0]
     if not _variable(container, "ANNEAL_TLS__CERT"):

@@ -19,7 +19,7 @@ from anneal.registry.usecases.house import House
 from anneal.v1.registry_service_pb2_grpc import add_RegistryServiceServicer_to_server
 
 
-def open_house(
+def open_registry(
     settings: ServiceSettings,
     store: Store,
     options: RegistryOptions,
@@ -38,7 +38,7 @@ def open_house(
 def build(runtime: Runtime, options: RegistryOptions | None = None) -> Service:
     """The registry, ready to be put on a server."""
     chosen = options or RegistryOptions()
-    house = open_house(runtime.settings, runtime.store, chosen, runtime.on_database_fault)
+    house = open_registry(runtime.settings, runtime.store, chosen, runtime.on_database_fault)
 
     def add(server: grpc.aio.Server) -> None:
         add_RegistryServiceServicer_to_server(RegistryServicer(house), server)

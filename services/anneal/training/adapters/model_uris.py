@@ -42,7 +42,7 @@ _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ModelObject:
     """An object that belongs to the model."""
 
     name: str
@@ -124,7 +124,7 @@ class ModelUri:
                 uri=uri,
             ) from None
 
-    def find(self) -> tuple[list[Found], list[str]]:
+    def find(self) -> tuple[list[ModelObject], list[str]]:
         """The objects directly below the URI that belong to a model, and the names of what else is there.
 
         Raises:
@@ -140,7 +140,7 @@ class ModelUri:
         objects = {str(o["path"]).rpartition("/")[2]: o for o in listed["objects"]}
         folders = [f"{path.rstrip('/').rpartition('/')[2]}/" for path in map(str, listed["common_prefixes"])]
         found = [
-            Found(name, int(o["size"]), str(o["e_tag"] or o["last_modified"]))
+            ModelObject(name, int(o["size"]), str(o["e_tag"] or o["last_modified"]))
             for name, o in sorted(objects.items())
             if is_taken(name)
         ]
@@ -148,7 +148,7 @@ class ModelUri:
             raise ModelUriMissing(f"there is nothing below {self.uri}/", uri=self.uri)
         return found, sorted([*(name for name in objects if name and not is_taken(name)), *folders])
 
-    def fetch(self, found: Sequence[Found], scratch: Path, on_bytes: Callable[[int], None]) -> Path:
+    def fetch(self, found: Sequence[ModelObject], scratch: Path, on_bytes: Callable[[int], None]) -> Path:
         """Write the objects to a folder below `scratch`; what an attempt before fetched of the same ones stays.
 
         Args:
@@ -175,7 +175,7 @@ class ModelUri:
             (partial / one.name).replace(folder / one.name)
         return folder
 
-    def _fetch_one(self, found: Found, target: Path, on_bytes: Callable[[int], None]) -> None:
+    def _fetch_one(self, found: ModelObject, target: Path, on_bytes: Callable[[int], None]) -> None:
         options: Any = {"if_match": found.etag} if found.etag.startswith(('"', "W/")) else {}
         with target.open("ab") as file:
             start = file.tell()
