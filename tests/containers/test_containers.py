@@ -18,8 +18,6 @@ from tests.containers.images import (
     IMAGES,
     IMPORT_ALL,
     WITHOUT_LAUNCHER,
-    build_images,
-    need_podman,
 )
 from tests.e2e.small_loop import small_recipe
 
@@ -43,12 +41,6 @@ status = open("/proc/1/status").read()
 seen += [line.split()[1] for line in status.splitlines() if line.startswith(("CapEff", "NoNewPrivs"))]
 print(*seen)
 """
-
-
-@pytest.fixture(scope="session")
-def images() -> None:
-    need_podman()
-    build_images()
 
 
 @pytest.fixture(scope="module")

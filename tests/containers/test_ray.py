@@ -21,7 +21,7 @@ from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.kubernetes.rayjob import RayJobForm
 from anneal.kit.jobs.launcher import Attempt
 from anneal.kit.options import LauncherOptions, PodOptions, RayOptions
-from tests.containers.images import IMAGES, build_images, need_podman
+from tests.containers.images import IMAGES
 from tests.containers.kubelet import Cluster, Podman, arguments
 
 if not os.environ.get("ANNEAL_TEST_CONTAINERS"):  # one line among the skipped, not one for each test
@@ -54,9 +54,7 @@ def ray_job() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ray_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Podman, Cluster, str]]:
-    need_podman()
-    build_images()
+def ray_network(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Podman, Cluster, str]]:
     podman = Podman(f"anneal-ray-{os.getpid()}")
     net = f"10.{random.SystemRandom().randint(200, 250)}.{random.SystemRandom().randint(0, 255)}"
     cluster = Cluster(network=f"{podman.prefix}-net", folder=tmp_path_factory.mktemp("ray"))
