@@ -96,13 +96,16 @@ def test_a_release_comes_changes_goes_back_and_goes(cluster: SmallCluster, name:
         assert secrets(upgraded) == secrets(installed)
 
         assert helm.test(RELEASE, timeout=TIMEOUT_S)
+        assert helm.test(RELEASE, timeout=TIMEOUT_S)
+        tested = {where(thing) for thing in of_situation(name) if thing["kind"] == "Pod"}
+        assert set(snapshot(cluster)) == set(installed) | tested
 
         helm.rollback(RELEASE, timeout=TIMEOUT_S)
-        assert snapshot(cluster) == installed
+        assert {name: thing for name, thing in snapshot(cluster).items() if name not in tested} == installed
 
         helm.uninstall(RELEASE, timeout=TIMEOUT_S)
     kept = {name for name, thing in installed.items() if "helm.sh/resource-policy" in notes(thing)}
-    assert set(snapshot(cluster)) == kept
+    assert set(snapshot(cluster)) == kept | tested
 
 
 def snapshot(cluster: SmallCluster) -> dict[str, Object]:
