@@ -37,6 +37,9 @@ WITHOUT_DATA: Mapping[str, str] = {
     "overview: Firing alerts": "nothing is wrong",
     "data: Quarantined, by reason": "every row could be read",
     "serving: Adapters refused": "every adapter passed its checks",
+    "jobs: Jobs that wait": "no job waited for longer than a scrape",
+    "jobs: Since launched jobs wait": "a process of this machine waits for nothing",
+    'AnnealJobPending: anneal_job_pending_seconds{reason!~"queue|api"}': "a process of this machine waits for nothing",
     'AnnealRowsQuarantined: anneal:rows:increase1h{verdict="quarantined"}': "every row could be read",
 }
 WINDOW_S = 900

@@ -40,6 +40,8 @@ class Refusal(Exception):
     reason: ClassVar[str]
     waits_s: ClassVar[float | None] = None
     """What `retry_after_s` is where nothing else is known."""
+    has_waited: ClassVar[bool] = False
+    """Whether it is raised at the end of a wait, so that a job that meets it is not tried again."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, **facts: str) -> None:
         super().__init__(message)

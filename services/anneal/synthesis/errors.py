@@ -15,6 +15,7 @@ class TeacherAway(Down):
     """The teacher has no free place or no server, for longer than is waited."""
 
     reason = "TEACHER_AWAY"
+    has_waited = True
 
 
 class NothingToWorkOn(NotYet):

@@ -51,6 +51,7 @@ class EncoderAway(Down):
     """The endpoint of an encoder does not answer, or is busy, after all attempts."""
 
     reason = "ENCODER_AWAY"
+    has_waited = True
 
 
 class EncoderChanged(NotYet):

@@ -29,7 +29,7 @@ from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, passed_on
-from anneal.kit.rpc.waiting import SERVICE_WAIT_S, ServiceUnavailable, text_of
+from anneal.kit.rpc.waiting import SERVICE_WAIT_S, text_of
 from anneal.kit.store import Store
 from anneal.v1 import job_host_service_pb2 as pb
 from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
@@ -171,10 +171,8 @@ def _patiently(
 
 def _failure(error: Exception, scratch: Path) -> tuple[status_pb2.Status, bool]:
     """What a failed body's exception means: a status, and whether another attempt may do better."""
-    if isinstance(error, ServiceUnavailable):
-        return encode_refusal(error), False  # it was waited for as long as the job may wait
     if isinstance(error, Refusal):
-        return encode_refusal(error), error.kind.passes
+        return encode_refusal(error), error.kind.passes and not error.has_waited
     if (full := full_disk(error, scratch)) is not None:
         return encode_refusal(full), False
     if isinstance(error, grpc.RpcError):

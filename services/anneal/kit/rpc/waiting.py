@@ -34,6 +34,7 @@ class ServiceUnavailable(Down):
     """A service did not answer for as long as a caller waits."""
 
     reason = "SERVICE_UNAVAILABLE"
+    has_waited = True
 
 
 class RegistryUnavailable(ServiceUnavailable):
