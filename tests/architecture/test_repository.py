@@ -47,6 +47,13 @@ def test_no_tracked_file_is_larger_than_the_base_model_may_be() -> None:
     assert [str(file) for file in tracked_files() if file.stat().st_size > MAX_SIZE_BYTES] == []
 
 
+def test_no_process_is_started_with_a_function_that_runs_before_it() -> None:
+    """With one, Python forks, and gRPC's handlers disturb the child; `anneal.kit.tied` and its text say what to do."""
+    argument = "preexec" + "_fn="
+    files = (file for file in tracked_files() if file.suffix == ".py")
+    assert [str(file.relative_to(ROOT)) for file in files if argument in file.read_text(encoding="utf-8")] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".ci/run"])
 def test_the_make_targets_a_page_names_exist(page: str) -> None:
     named = set(re.findall(r"\bmake ([a-z][a-z-]*)", (ROOT / page).read_text(encoding="utf-8")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 
 import anneal
-from anneal.kit.jobs.launcher import die_with_parent
+from anneal.kit.tied import tied
 
 RULES = Path(anneal.__file__).resolve().parents[2] / "deploy" / "prometheus" / "rules"
 """They are in a checkout; an installed wheel has none, and Prometheus then only records."""
@@ -77,22 +76,22 @@ class Prometheus:
         settings = folder / "prometheus.yaml"
         settings.write_text(yaml.safe_dump(config(target), sort_keys=False))
         address = f"127.0.0.1:{port or _free_port()}"
-        own = os.getpid()
         with log.open("ab") as out:
             # Not in a worker thread: Linux would tie the child's life to that thread, not to this process.
             process = subprocess.Popen(
-                [
-                    program,
-                    f"--config.file={settings}",
-                    f"--storage.tsdb.path={folder / 'data'}",
-                    f"--storage.tsdb.retention.time={RETENTION}",
-                    f"--web.listen-address={address}",
-                ],
+                tied(
+                    [
+                        program,
+                        f"--config.file={settings}",
+                        f"--storage.tsdb.path={folder / 'data'}",
+                        f"--storage.tsdb.retention.time={RETENTION}",
+                        f"--web.listen-address={address}",
+                    ]
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                preexec_fn=lambda: die_with_parent(own),
             )
         started = cls(process, address, log)
         try:

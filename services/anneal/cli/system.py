@@ -27,8 +27,8 @@ from anneal.cli.output import Output
 from anneal.cli.report.model import Report
 from anneal.cli.report.page import write
 from anneal.cli.up import CannotStart, Local, serve, state_of
-from anneal.kit.jobs.launcher import die_with_parent
 from anneal.kit.rpc.process import run_process
+from anneal.kit.tied import tied
 
 BaseModel = Annotated[str, typer.Option(help=f"Instead of the recipe's base model: {FORMS}.")]
 PROMETHEUS_PORT = 7690
@@ -189,15 +189,13 @@ def _system(folder: Path, project: str, output: Output) -> Iterator[dict[str, An
         "0",
     ]
     log = folder / "up.log"
-    own = os.getpid()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command,
+            tied(command),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
-            preexec_fn=lambda: die_with_parent(own),
         )
     try:
         state = _started(process, folder, log)

@@ -25,6 +25,12 @@ pytestmark = pytest.mark.timeout(180)
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "python-docs"
 START_S = 90.0
 STOP_S = 40.0
+HEARD = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Ignored by whoever runs the tests, as under nohup, SIGHUP would be ignored by the command, too."""
 
 
 @contextmanager
@@ -34,14 +40,12 @@ def started(*words: str, log: Path, **environment: str) -> Iterator[subprocess.P
     with (
         log.open("wb") as out,
         subprocess.Popen(
-            [sys.executable, "-m", "anneal.cli", *words],
+            [sys.executable, "-c", HEARD, "-m", "anneal.cli", *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             env={**os.environ, "PYTHONPATH": path, **environment},
             start_new_session=True,
-            # Ignored by whoever runs the tests, as under nohup, it would be ignored here, too.
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         ) as process,
     ):
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -21,7 +20,6 @@ from anneal.kit.errors import Refusal
 from anneal.kit.jobs.demand import Demand
 from anneal.kit.jobs.pending import Pending
 
-_PR_SET_PDEATHSIG = 1
 AWAY_CODE = 75
 """Exit code of a process whose server did not answer for too long: `EX_TEMPFAIL` of BSD's sysexits."""
 AWAY = "its server did not answer it for too long"
@@ -273,11 +271,3 @@ def _last_line(log: Path) -> str:
     except OSError:
         lines = []
     return f"its last line was: {lines[-1][:300]}" if lines else "it left no log"
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask Linux to send SIGTERM when the parent dies; elsewhere the lost heartbeat does the same later."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)

@@ -25,12 +25,13 @@ from google.rpc import status_pb2
 from anneal.kit.disk import full_disk
 from anneal.kit.errors import Refusal
 from anneal.kit.jobs.context import Cancelled, JobContext
-from anneal.kit.jobs.launcher import AWAY_CODE, die_with_parent
+from anneal.kit.jobs.launcher import AWAY_CODE
 from anneal.kit.options import TlsOptions
 from anneal.kit.rpc.channels import open_channel
 from anneal.kit.rpc.status import RETRYABLE, encode_refusal, internal_status, passed_on
 from anneal.kit.rpc.waiting import SERVICE_WAIT_S, text_of
 from anneal.kit.store import Store
+from anneal.kit.tied import die_with_parent
 from anneal.v1 import job_host_service_pb2 as pb
 from anneal.v1 import job_host_service_pb2_grpc as pb_grpc
 

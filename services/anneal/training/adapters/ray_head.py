@@ -6,14 +6,13 @@ the runtime when it ends itself, and whose reaper does so even after a SIGKILL.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
 
-from anneal.kit.jobs.launcher import die_with_parent
+from anneal.kit.tied import die_with_parent, tied
 
 GRACE_S = 4
 """Whole seconds that Ray gets to end by itself; on a busy machine it would take many more."""
@@ -22,10 +21,7 @@ GRACE_S = 4
 def main() -> int:
     """Run Ray until it ends, or until this process is told to end; leave a file that says so."""
     parent, home, *arguments = sys.argv[1:]
-    own = os.getpid()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments], preexec_fn=lambda: die_with_parent(own)
-    )
+    process = subprocess.Popen(tied([sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]))
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         process.send_signal(number)
