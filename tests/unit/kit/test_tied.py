@@ -48,7 +48,7 @@ def test_it_ends_when_its_parent_is_killed() -> None:
 
 def test_it_ends_at_once_when_its_parent_is_gone_already() -> None:
     other = tied(["sleep", "60"])
-    other[other.index(str(os.getpid()))] = "1"  # as if the parent had ended in between
+    other[other.index(str(os.getpid()))] = "-1"  # no process has this id: as if the parent had ended in between
     began = time.monotonic()
     code = subprocess.run(other, env={**os.environ, "PYTHONPATH": PATH}, check=False).returncode
     assert code == -signal.SIGTERM
