@@ -77,8 +77,9 @@ def test_nothing_else_is_installed_there(alone: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_bench_runs_there(alone: Path, dtype: str) -> None:
-    # A vocabulary whose gradient and moments, 3 x 32 MiB, show beside what every process needs.
-    done = run(alone, "-m", "anneal.training.bench", *TINY, "--vocabulary", str(1 << 18), "--dtype", dtype, "--json")
+    # A vocabulary whose gradient and moments, 3 x 64 MiB, show beside what every process needs: 50 MiB more or less.
+    sizes = ("--hidden", "128", "--vocabulary", str(1 << 17))
+    done = run(alone, "-m", "anneal.training.bench", *TINY, *sizes, "--dtype", dtype, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["dtype"], report["matmul_flops"] > 0) == (dtype, True)
@@ -89,7 +90,7 @@ def test_the_bench_runs_there(alone: Path, dtype: str) -> None:
         assert 0 < one["share_of_peak"] < 1
         assert one["packed_minus_alone"] <= (1e-3 if dtype == "float32" else 0.1)
     # `full` is measured first: in one process, `lora` could not show less.
-    assert found["lora"]["peak_memory_bytes"] < found["full"]["peak_memory_bytes"] - (64 << 20)
+    assert found["lora"]["peak_memory_bytes"] < found["full"]["peak_memory_bytes"] - (96 << 20)
 
 
 def test_a_leak_is_one_line_and_no_numbers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

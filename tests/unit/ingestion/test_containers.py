@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from anneal.ingestion.adapters.containers import detect_container, read_rows
 from anneal.ingestion.adapters.rows import Broken, Found, is_unicode
 from anneal.ingestion.domain.errors import FileUnreadable, FormatUnknown
+from tests.architecture.repository import ROOT
 
 LIMIT, DEPTH = 200, 8
 MARK = b"\xef\xbb\xbf"
@@ -138,14 +139,16 @@ def test_a_line_of_100_mb_is_never_held(path: Path, container: str) -> None:
             file.write(b"x" * (1 << 20))
         file.write(b"\n")
     code = (
-        "import resource, sys; from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
         "from anneal.ingestion.adapters.containers import read_rows\n"
-        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak()\n"
+        "from benchmarks.curation.memory import peak_mib\n"
+        "before = peak_mib()\n"
         "rows = list(read_rows(Path(sys.argv[1]), sys.argv[2], 'rows', max_line_bytes=1 << 20, max_depth=8))\n"
-        "print([row.reason for row in rows], max(len(row.raw) for row in rows), (peak() - before) // 1024)\n"
+        "print([row.reason for row in rows], max(len(row.raw) for row in rows), round(peak_mib() - before))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, path, container], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path, container], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     reasons, kept, grown_mib = done.stdout.rsplit(maxsplit=2)
     assert "line_too_long" in reasons
     assert int(kept) <= 4096
