@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from anneal.kit.errors import Invalid
-from anneal.serving.domain.answers import ChatPrompt, Finish, Piece, Prompt, Scored, TextPrompt, TokenPrompt, TokenScore
+from anneal.serving.domain.answers import (
+    ChatPrompt,
+    Continuation,
+    Finish,
+    Piece,
+    Prompt,
+    Scored,
+    TextPrompt,
+    TokenPrompt,
+    TokenScore,
+)
 from anneal.serving.domain.residents import Resident
 from anneal.serving.domain.sampling import Sampling, check_sampling
 from anneal.serving.inference import Answerer, Target
@@ -51,12 +61,21 @@ def decode_text(request: pb.GenerateRequest) -> TextPrompt:
 
 def decode_chat(messages: Iterable[pb.ChatMessage], tools_json: str, at: str = "") -> ChatPrompt:
     """Messages and tools; `at` is where they stand in the request."""
-    pairs = []
+    found = []
     for index, message in enumerate(messages):
         if message.role not in _ROLES:
             raise Invalid.field(f"{at}messages[{index}].role", f"{message.role[:40]!r} is none of {', '.join(_ROLES)}")
-        pairs.append((message.role, message.content))
-    return ChatPrompt(tuple(pairs), tuple(_decode_tools(tools_json, f"{at}tools_json")))
+        found.append(_decode_message(message))
+    return ChatPrompt(tuple(found), tuple(_decode_tools(tools_json, f"{at}tools_json")))
+
+
+def _decode_message(message: pb.ChatMessage) -> dict[str, Any]:
+    """A message as rows have it; what is empty is absent."""
+    given = {field: getattr(message, field) for field in ("name", "tool_call_id", "reasoning")}
+    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.tool_calls]
+    made: dict[str, Any] = {"role": message.role, "content": message.content}
+    made.update({field: value for field, value in given.items() if value})
+    return {**made, "tool_calls": calls} if calls else made
 
 
 def _decode_tools(text: str, field: str) -> list[dict[str, Any]]:
@@ -71,17 +90,26 @@ def _decode_tools(text: str, field: str) -> list[dict[str, Any]]:
     return tools
 
 
+def decode_continuation(request: pb.ScoreRequest) -> Continuation:
+    """What is scored after the context."""
+    return Continuation(request.continuation, tuple(request.continuation_ids))
+
+
 def decode_context(request: pb.ScoreRequest) -> Prompt:
     """What stands before the continuation."""
+    if request.continuation and request.continuation_ids:
+        raise Invalid.field("continuation_ids", "must be empty beside continuation")
+    if request.continuation_ids and min(request.continuation_ids) < 0:
+        raise Invalid.field("continuation_ids", "must not be below 0")
     match request.WhichOneof("context"):
         case "prompt":
-            if not request.continuation:
+            if not (request.continuation or request.continuation_ids):
                 raise Invalid.field("continuation", "is required")
             return TextPrompt(request.prompt)
         case "chat":
             return decode_chat(request.chat.messages, request.chat.tools_json, "chat.")
         case "token_ids":
-            if request.continuation:
+            if request.continuation or request.continuation_ids:
                 raise Invalid.field("continuation", "must be empty beside token_ids")
             if min(request.token_ids.ids) < 0:
                 raise Invalid.field("token_ids.ids", "must not be below 0")
@@ -121,6 +149,7 @@ def encode_piece(piece: Piece, who: Answerer | None, written: int) -> pb.Generat
     """
     return pb.GenerateResponse(
         text=piece.text,
+        reasoning=piece.reasoning,
         finish_reason=_FINISH[piece.finish],
         usage=pb.Usage(prompt_tokens=piece.prompt_tokens, completion_tokens=written) if piece.finish else None,
         answerer=encode_answerer(who) if who else None,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from anneal.kit.digests import hex_of
 from anneal.kit.errors import Invalid, Refusal
-from anneal.serving.domain.answers import AdapterRef, Piece, Prompt, Scored
+from anneal.serving.domain.answers import AdapterRef, Continuation, Piece, Prompt, Scored
 from anneal.serving.domain.engine import Engine
 from anneal.serving.domain.sampling import Sampling
 from anneal.serving.engines import Engines
@@ -107,7 +107,7 @@ class Inference:
             finally:
                 self._count_tokens(who, asked, written)
 
-    async def score(self, who: Answerer, context: Prompt, continuation: str) -> Scored:
+    async def score(self, who: Answerer, context: Prompt, continuation: Continuation) -> Scored:
         """Log probabilities of a continuation after a context."""
         async with self._asking(who, "score") as (engine, adapter):
             scored = await engine.score(context, continuation, adapter)

@@ -52,7 +52,7 @@ class InferenceServicer(InferenceServiceServicer):
         """Give the log probabilities of a continuation."""
         prompt = codec.decode_context(request)
         who = await self._inference.resolve(codec.decode_target(request.target))
-        scored = await self._inference.score(who, prompt, request.continuation)
+        scored = await self._inference.score(who, prompt, codec.decode_continuation(request))
         return codec.encode_scored(scored, who, include_context=request.include_context)
 
     async def _answer(self, request: pb.GenerateRequest | pb.ChatRequest, prompt: Prompt) -> pb.GenerateResponse:

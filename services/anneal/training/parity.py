@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -56,11 +56,10 @@ def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: s
         if messages is None:
             request.token_ids.ids.extend(expected["token_ids"])
         else:
-            last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+            # Serving renders the prompt itself; the tokens of the answer follow it as they were trained.
             request.chat.tools_json = expected["tools"] or ""
-            for message in messages[:last]:
-                request.chat.messages.add(role=message["role"], content=message["content"])
-            request.continuation = messages[last]["content"]
+            request.chat.messages.extend(_message(message) for message in messages)
+            request.continuation_ids.extend(expected["token_ids"][expected["targets"][0] :])
 
         def send(left_s: float) -> Any:
             return result_of(stub.Score.future(request, timeout=min(left_s, CALL_DEADLINE_S)), wait.check)
@@ -72,6 +71,15 @@ def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: s
         )
 
     return score
+
+
+def _message(message: Mapping[str, Any]) -> pb.ChatMessage:
+    calls = [
+        pb.ToolCall(id=call.get("id") or "", name=call["name"], arguments=call.get("arguments") or "")
+        for call in message.get("tool_calls") or ()
+    ]
+    given = {field: message.get(field) or "" for field in ("content", "name", "tool_call_id", "reasoning")}
+    return pb.ChatMessage(role=message["role"], tool_calls=calls, **given)
 
 
 def certify(expectations: Sequence[dict[str, Any]], score: Scorer, tolerance: float) -> adapter_pb2.ParityCertificate:

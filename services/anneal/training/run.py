@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
+from anneal.kit.chat.errors import ChatError
+from anneal.kit.chat.options import FILE
 from anneal.training.adapters.checkpoint_folder import CheckpointFolder, flush
 from anneal.training.domain.base_model import BaseModel, open_base_model
 from anneal.training.domain.checkpoint import Progress
@@ -26,9 +28,9 @@ from anneal.training.domain.loop import Loop, StepDone, Validated
 from anneal.training.domain.methods import METHODS, base_dtype
 from anneal.training.domain.objectives import OBJECTIVES
 from anneal.training.domain.prepare import Prepared, choose_rows, prepare
-from anneal.training.domain.samples import Sample
+from anneal.training.domain.samples import Sample, Span
 from anneal.training.domain.spec import TrainingSpec
-from anneal.training.domain.template import ChatTemplate, stop_token_ids
+from anneal.training.domain.template import ChatTemplate, open_template
 from anneal.training.domain.verify import target_logprobs, verify_artifact
 from anneal.training.domain.world import World
 from anneal.training.measure import peak_memory_bytes
@@ -71,7 +73,12 @@ def prepare_split(files: Sequence[str], spec: TrainingSpec, base: BaseModel, *, 
     """Read and prepare one split."""
     rows = read_rows(files, OBJECTIVES[spec.objective].record)
     chosen = choose_rows(rows, spec.max_rows) if is_needed else rows
-    return prepare(chosen, spec, base.tokenizer, is_needed=is_needed)
+    return prepare(chosen, spec, base.tokenizer, is_needed=is_needed, template=_template(spec, base))
+
+
+def _template(spec: TrainingSpec, base: BaseModel) -> ChatTemplate:
+    allows = spec.left_out == "warn"
+    return open_template(base.folder, base.tokenizer, spec.template_kwargs, allows_left_out=allows)
 
 
 def train_run(order: RunOrder, world: World, device: torch.device) -> None:
@@ -152,6 +159,8 @@ def _keep(
         rows = read_rows([*order.validation_files, *order.train_files], OBJECTIVES[spec.objective].record)
         # Serving computes in float32, so its peer does too, whatever was trained in.
         facts["parity"] = parity_expectations(loaded.float().cpu(), shown, rows)
+        if OBJECTIVES[spec.objective].record == "conversation":
+            _write_json(artifact / FILE, _template(spec, base).to_json())
     return facts
 
 
@@ -248,12 +257,17 @@ def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Seque
     """Let the trained model answer a few conversations greedily, beside their references."""
     if spec.objective != "instruction":
         return []
-    template = ChatTemplate(base.tokenizer)
-    stops = sorted(stop_token_ids(base.tokenizer, getattr(model, "generation_config", None)))
+    template = _template(spec, base)
+    stops = sorted(template.stop_ids)
     out = []
     for row in read_rows(files, "conversation")[:NUM_SAMPLES]:
         last = max(i for i, m in enumerate(row["messages"]) if m["role"] == "assistant")
-        prompt = template.prompt_ids(row["messages"][:last], row["tools"])
+        if last == 0:
+            continue
+        try:
+            prompt = template.prompt_ids(row["messages"][:last], row["tools"])
+        except ChatError:  # a turn that is not learned need not be one that can be asked for
+            continue
         room = min(MAX_ANSWER_TOKENS, spec.context_tokens - len(prompt))
         if room < 1:
             continue
@@ -273,19 +287,29 @@ def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Seque
 
 
 def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what serving must agree with: a conversation, its token ids, and the logprob of each after the first."""
+    """Return what serving must agree with, for each learned turn of the samples and for each piece of a document.
+
+    That is the messages that serving is sent, the token ids of prompt and answer, where the answer begins and ends, and
+    the logprob of each token after the first.
+    """
     by_id = {row["id"]: row for row in rows}
-    return [
-        {
-            "row_id": sample.row_id,
-            "messages": by_id[sample.row_id].get("messages"),
-            "tools": by_id[sample.row_id].get("tools"),
-            "token_ids": sample.token_ids,
-            "logprobs": target_logprobs(model, sample.token_ids),
-            "targets": [i for i, is_target in enumerate(sample.is_target) if is_target],
-        }
-        for sample in samples
-    ]
+    found = []
+    for sample in samples:
+        logprobs = target_logprobs(model, sample.token_ids)
+        row = by_id[sample.row_id]
+        messages = sample.messages or row.get("messages") or ()
+        for span in sample.spans or (Span(0, 1, len(sample)),):
+            found.append(
+                {
+                    "row_id": sample.row_id,
+                    "messages": list(messages[: span.turn]) if sample.spans else None,
+                    "tools": row.get("tools"),
+                    "token_ids": sample.token_ids[: span.end],
+                    "logprobs": logprobs[: span.end - 1],
+                    "targets": [i for i in range(span.start, span.end) if sample.is_target[i]],
+                }
+            )
+    return found
 
 
 def _write_json(path: Path, value: Any) -> None:

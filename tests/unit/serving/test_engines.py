@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from anneal.kit.store import BlobMissing
 from anneal.serving.domain.adapters import AdapterFacts, TensorFacts
-from anneal.serving.domain.answers import AdapterRef, EngineInfo, Piece, Prompt, Scored, TextPrompt
+from anneal.serving.domain.answers import AdapterRef, Continuation, EngineInfo, Piece, Prompt, Scored, TextPrompt
 from anneal.serving.domain.errors import AdapterMissing, EngineBusy, ModelMissing, ModelRefused
 from anneal.serving.domain.sampling import Sampling, check_sampling
 from anneal.serving.engines import Engines
@@ -49,7 +49,7 @@ class FakeEngine:
     async def stop(self) -> None:
         self.alive = False
 
-    async def score(self, context: Prompt, continuation: str, adapter: AdapterRef | None) -> Scored:
+    async def score(self, context: Prompt, continuation: Continuation, adapter: AdapterRef | None) -> Scored:
         raise NotImplementedError
 
     async def generate(
@@ -249,7 +249,7 @@ async def test_only_digests_that_are_something_become_labels(world: World) -> No
         await inference.answer(who, PROMPT, SAMPLING)
 
     async def score(who: Answerer) -> None:
-        await inference.score(who, PROMPT, "")
+        await inference.score(who, PROMPT, Continuation("x"))
 
     for ask in (answer, stream, score):
         for who in (Answerer(BASES["c"], ""), Answerer(BASES["c"], NEVER)):

@@ -6,23 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anneal.training.domain.checks import answer_runs, check_answers, check_samples
-from anneal.training.domain.errors import (
-    DatasetEmpty,
-    MaskEmpty,
-    MaskMisplaced,
-    NoAssistantTurn,
-    SampleTooLong,
-    StopTokenMissing,
-    TemplateMissing,
-    TemplateUnstable,
-)
+from anneal.training.domain.checks import check_samples
+from anneal.training.domain.errors import DatasetEmpty, MaskEmpty, SampleTooLong
 from anneal.training.domain.objectives import OBJECTIVES
 from anneal.training.domain.packing import IGNORED, collate, pack
 from anneal.training.domain.prepare import choose_rows
 from anneal.training.domain.samples import Sample, Samples, fit_to_context
-from anneal.training.domain.template import ChatTemplate, Rendered, stop_token_ids
-from tests.fixtures.tiny_model import MARKED, UNMARKED, chat, tokenizer
+from tests.fixtures.tiny_model import tokenizer
 
 
 def sample(length: int, *, row_id: str = "r", targets: int = 1) -> Sample:
@@ -89,69 +79,6 @@ def test_rows_are_chosen_by_their_id_and_keep_their_order() -> None:
     assert [row["id"] for row in choose_rows(list(reversed(rows)), 3)] == ["b", "a", "c"]
     assert choose_rows(rows, 0) is rows
     assert choose_rows(rows, 4) is rows
-
-
-@pytest.mark.parametrize("template", [MARKED, UNMARKED], ids=["marked", "by prefixes"])
-def test_the_mask_covers_the_answers_and_their_stop_token(template: str) -> None:
-    tok = tokenizer(template)
-    messages = [*chat("What is f1?", "The value of 1."), *chat("And f2?", "The value of 2.")]
-    rendered = ChatTemplate(tok).render(messages)
-    said = [tok.decode(rendered.token_ids[a:b]) for a, b in answer_runs(rendered.is_answer)]
-    assert said == ["The value of 1.<|im_end|>", "The value of 2.<|im_end|>"]
-    check_answers(tok, rendered, ["The value of 1.", "The value of 2."], stop_token_ids(tok), row_id="r")
-
-
-def test_both_ways_to_find_the_mask_agree() -> None:
-    messages = chat("What is f1?", "The value of 1.")
-    marked, unmarked = (ChatTemplate(tokenizer(t)).render(messages) for t in (MARKED, UNMARKED))
-    # The two templates differ in the new line after the end of the turn, which nobody learns.
-    length = len(marked.token_ids)
-    assert (marked.token_ids, marked.is_answer) == (unmarked.token_ids[:length], unmarked.is_answer[:length])
-    assert not any(unmarked.is_answer[length:])
-
-
-def test_what_serving_is_sent_is_what_comes_before_the_answer() -> None:
-    tok = tokenizer()
-    template = ChatTemplate(tok)
-    messages = chat("What is f1?", "The value of 1.")
-    rendered = template.render(messages)
-    prompt = template.prompt_ids(messages[:1])
-    assert rendered.token_ids[: len(prompt)] == prompt
-    assert rendered.is_answer.index(True) == len(prompt)
-
-
-def test_a_conversation_without_an_assistant_turn_is_refused() -> None:
-    with pytest.raises(NoAssistantTurn):
-        ChatTemplate(tokenizer()).render([{"role": "user", "content": "hello"}])
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
-    rewriting = "{% for m in messages %}{{ loop.length }}{{ m['content'] }}<|im_end|>{% endfor %}"
-    with pytest.raises(TemplateUnstable):
-        ChatTemplate(tokenizer(rewriting)).render(chat("a", "b"))
-
-
-def test_a_tokenizer_without_a_template_is_refused() -> None:
-    with pytest.raises(TemplateMissing):
-        ChatTemplate(tokenizer(None))
-
-
-def test_an_answer_without_its_stop_token_is_refused() -> None:
-    without = MARKED.replace("<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>")
-    objective = OBJECTIVES["instruction"](tokenizer(without), context_tokens=64)
-    with pytest.raises(StopTokenMissing):
-        list(objective.samples([{"id": "r", "messages": chat("a", "b")}]))
-
-
-def test_a_mask_over_other_text_is_refused() -> None:
-    tok = tokenizer()
-    rendered = ChatTemplate(tok).render(chat("What is f1?", "The value of 1."))
-    everything = Rendered(rendered.token_ids, [True] * len(rendered.token_ids))
-    with pytest.raises((MaskMisplaced, StopTokenMissing)):
-        check_answers(tok, everything, ["The value of 1."], stop_token_ids(tok), row_id="r")
-    nothing = Rendered(rendered.token_ids, [False] * len(rendered.token_ids))
-    with pytest.raises(MaskEmpty):
-        check_answers(tok, nothing, ["The value of 1."], stop_token_ids(tok), row_id="r")
 
 
 def test_raw_text_is_cut_into_pieces_that_predict_every_token_but_the_first() -> None:

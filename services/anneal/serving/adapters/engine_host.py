@@ -94,7 +94,7 @@ class Host:
             case "score":
                 scored = await self._engine.score(
                     wire.decode_prompt(message["prompt"]),
-                    message["continuation"],
+                    wire.decode_continuation(message["continuation"]),
                     wire.decode_adapter(message["adapter"]),
                     request_id=f"score-{message['id']}",
                 )

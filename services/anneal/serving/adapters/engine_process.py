@@ -15,7 +15,7 @@ from typing import Any
 import anneal
 from anneal.kit.errors import Invalid
 from anneal.serving.adapters import wire
-from anneal.serving.domain.answers import AdapterRef, EngineInfo, Piece, Prompt, Scored
+from anneal.serving.domain.answers import AdapterRef, Continuation, EngineInfo, Piece, Prompt, Scored
 from anneal.serving.domain.errors import EngineDown, PromptTooLong
 from anneal.serving.domain.sampling import Sampling
 
@@ -122,12 +122,12 @@ class EngineProcess:
             async for event in events:
                 yield wire.decode_piece(event)
 
-    async def score(self, context: Prompt, continuation: str, adapter: AdapterRef | None) -> Scored:
+    async def score(self, context: Prompt, continuation: Continuation, adapter: AdapterRef | None) -> Scored:
         """See `Engine.score`."""
         request = {
             "op": "score",
             "prompt": wire.encode_prompt(context),
-            "continuation": continuation,
+            "continuation": wire.encode_continuation(continuation),
             "adapter": wire.encode_adapter(adapter),
         }
         return wire.decode_scored(await self._ask_once(request))

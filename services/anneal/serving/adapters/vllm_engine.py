@@ -26,16 +26,17 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOu
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from anneal.kit.chat.reasoning import ReasoningSplitter
 from anneal.kit.errors import Invalid
+from anneal.serving.adapters.prompts import Prompts
 from anneal.serving.domain.answers import (
     AdapterRef,
-    ChatPrompt,
+    Continuation,
     EngineInfo,
     Finish,
     Piece,
     Prompt,
     Scored,
-    TextPrompt,
     TokenScore,
 )
 from anneal.serving.domain.errors import EngineDown, PromptTooLong
@@ -72,6 +73,7 @@ class VllmEngine:
             os.register_at_fork(after_in_child=_die_with_parent)
         self._engine = AsyncLLM.from_vllm_config(config, disable_log_stats=False)
         self._tokenizer = self._engine.renderer.tokenizer
+        self._prompts = Prompts(Path(options["base"]), self._tokenizer)
         self._context_length = int(config.model_config.max_model_len)
         self._vocabulary = int(config.model_config.get_vocab_size())
         self.info = EngineInfo(
@@ -108,28 +110,37 @@ class VllmEngine:
             Invalid: the engine cannot follow the JSON schema.
             EngineDown: the core ended.
         """
-        ids = self._token_ids(prompt)
+        rendered = self._prompts.render(prompt, adapter)
+        ids = rendered.ids
         if len(ids) >= self._context_length:
             raise _too_long(len(ids), self._context_length)
-        parameters = _sampling_parameters(sampling, stream=stream)
+        # JSON is asked for from the first token on, so there is no reasoning before it.
+        splitter = None if sampling.schema is not None or sampling.json_object else rendered.splitter
+        parameters = _sampling_parameters(sampling, rendered.stops, stream=stream)
+        parameters.skip_special_tokens = splitter is None or not rendered.keeps_special
         async for output in self._run(ids, parameters, adapter, request_id):
             answer = output.outputs[0]
             scores = _answer_scores(answer, sampling.logprobs)
-            yield Piece(answer.text, len(answer.token_ids), _finish(answer.finish_reason), len(ids), scores)
+            finish = _finish(answer.finish_reason)
+            reasoning, text = _split(splitter, answer.text, ended=finish is not None)
+            yield Piece(text, len(answer.token_ids), finish, len(ids), scores, reasoning)
 
-    async def score(self, context: Prompt, continuation: str, adapter: AdapterRef | None, *, request_id: str) -> Scored:
+    async def score(
+        self, context: Prompt, continuation: Continuation, adapter: AdapterRef | None, *, request_id: str
+    ) -> Scored:
         """Log probabilities of a whole sequence, as the model itself gives them (no temperature).
 
         vLLM reads no prefix cache for a request with prompt log probabilities
         (`SamplingParams.skip_reading_prefix_cache`), so every token is computed.
         """
-        ids, context_tokens = self._sequence(context, continuation)
+        ids, context_tokens = self._prompts.sequence(context, continuation, adapter)
         if len(ids) >= self._context_length:
             raise _too_long(len(ids), self._context_length)
         if not ids:
             raise Invalid.field("continuation", "there is no token to score")
         if max(ids) >= self._vocabulary:
-            raise Invalid.field("token_ids.ids", f"{max(ids)} is no token: the model knows {self._vocabulary}")
+            field = "continuation_ids" if continuation.ids else "token_ids.ids"
+            raise Invalid.field(field, f"{max(ids)} is no token: the model knows {self._vocabulary}")
         parameters = SamplingParams(
             temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=True, output_kind=RequestOutputKind.FINAL_ONLY
         )
@@ -157,53 +168,6 @@ class VllmEngine:
             raise Invalid.field(field, str(error)) from error
         except (EngineDeadError, EngineGenerateError) as error:
             raise EngineDown("the engine ended while it answered", retry_after_s=5.0) from error
-
-    def _token_ids(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, TextPrompt):
-            return list(self._tokenizer(prompt.text)["input_ids"])
-        if isinstance(prompt, ChatPrompt):
-            return self._render(prompt, generation=True)
-        return list(prompt.ids)
-
-    def _render(self, prompt: ChatPrompt, *, generation: bool) -> list[int]:
-        import jinja2
-
-        messages = [{"role": role, "content": content} for role, content in prompt.messages]
-        try:
-            ids = self._tokenizer.apply_chat_template(
-                messages,
-                tools=[dict(tool) for tool in prompt.tools] or None,
-                add_generation_prompt=generation,
-                tokenize=True,
-                return_dict=False,
-            )
-        except jinja2.TemplateError as error:
-            raise Invalid.field("messages", f"the model's chat template refuses them: {error}") from error
-        except ValueError as error:
-            raise Invalid.field("messages", f"the model has no chat template: {error}") from error
-        return [int(token) for token in ids]
-
-    def _sequence(self, context: Prompt, continuation: str) -> tuple[list[int], int]:
-        """Token ids of context and continuation as training would render them, and how many are context.
-
-        The sequence is tokenized whole. Where a token holds characters of both, it counts as continuation.
-        """
-        if isinstance(context, ChatPrompt):
-            before = self._render(context, generation=True)
-            answered = ChatPrompt((*context.messages, ("assistant", continuation)), context.tools)
-            whole = self._upto_end_of_turn(self._render(answered, generation=False), len(before))
-        elif isinstance(context, TextPrompt):
-            before = self._token_ids(context)
-            whole = self._token_ids(TextPrompt(context.text + continuation))
-        else:
-            return list(context.ids), 0
-        shared = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), None)
-        return whole, min(len(before), len(whole)) if shared is None else shared
-
-    def _upto_end_of_turn(self, ids: list[int], start: int) -> list[int]:
-        """Cut what a template writes after the last end of turn, such as a new line."""
-        ends = [i for i in range(start, len(ids)) if ids[i] == self._tokenizer.eos_token_id]
-        return ids[: ends[-1] + 1] if ends else ids
 
 
 def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngineArgs:
@@ -252,7 +216,18 @@ def _context_length(base: Path) -> int:
     return int(json.loads((base / "config.json").read_text()).get("max_position_embeddings", 0))
 
 
-def _sampling_parameters(sampling: Sampling, *, stream: bool) -> SamplingParams:
+def _split(splitter: ReasoningSplitter | None, text: str, *, ended: bool) -> tuple[str, str]:
+    """New reasoning and new content of a piece."""
+    if splitter is None:
+        return "", text
+    reasoning, content = splitter.feed(text)
+    if ended:
+        more_reasoning, more_content = splitter.end()
+        return reasoning + more_reasoning, content + more_content
+    return reasoning, content
+
+
+def _sampling_parameters(sampling: Sampling, stops: Sequence[int], *, stream: bool) -> SamplingParams:
     structured = None
     if sampling.schema is not None:
         structured = StructuredOutputsParams(json=dict(sampling.schema))
@@ -265,6 +240,7 @@ def _sampling_parameters(sampling: Sampling, *, stream: bool) -> SamplingParams:
         top_p=sampling.top_p,
         top_k=sampling.top_k,
         stop=list(sampling.stop),
+        stop_token_ids=list(stops),
         seed=sampling.seed,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,

@@ -14,6 +14,7 @@ from typing import Any
 from anneal.serving.domain.answers import (
     AdapterRef,
     ChatPrompt,
+    Continuation,
     Piece,
     Prompt,
     Scored,
@@ -50,8 +51,18 @@ def decode_prompt(message: Message) -> Prompt:
     if message["kind"] == "TextPrompt":
         return TextPrompt(message["text"])
     if message["kind"] == "ChatPrompt":
-        return ChatPrompt(tuple((role, content) for role, content in message["messages"]), tuple(message["tools"]))
+        return ChatPrompt(tuple(message["messages"]), tuple(message["tools"]))
     return TokenPrompt(tuple(message["ids"]))
+
+
+def encode_continuation(continuation: Continuation) -> Message:
+    """What is scored after a context."""
+    return asdict(continuation)
+
+
+def decode_continuation(message: Message) -> Continuation:
+    """The continuation of `encode_continuation`."""
+    return Continuation(message["text"], tuple(message["ids"]))
 
 
 def encode_sampling(sampling: Sampling) -> Message:
@@ -92,13 +103,15 @@ def encode_piece(piece: Piece) -> Message:
         "finish": piece.finish,
         "prompt_tokens": piece.prompt_tokens,
         "scores": [encode_score(score) for score in piece.scores],
+        "reasoning": piece.reasoning,
     }
 
 
 def decode_piece(message: Message) -> Piece:
     """The piece of `encode_piece`."""
     scores = tuple(decode_score(row) for row in message["scores"])
-    return Piece(message["text"], message["tokens"], message["finish"], message["prompt_tokens"], scores)
+    numbers = message["tokens"], message["finish"], message["prompt_tokens"]
+    return Piece(message["text"], *numbers, scores, message["reasoning"])
 
 
 def encode_scored(scored: Scored) -> Message:

@@ -21,11 +21,11 @@ class ChatPrompt:
     """Messages, rendered by the tokenizer's own template.
 
     Attributes:
-        messages: pairs of role and content, in order.
+        messages: `{role, content, name?, tool_calls?, tool_call_id?, reasoning?}` as rows have them, in order.
         tools: tool descriptions for the template.
     """
 
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[Mapping[str, Any], ...]
     tools: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -74,6 +74,7 @@ class Piece:
         finish: why the answer ended; None while it goes on.
         prompt_tokens: tokens of the prompt.
         scores: the new tokens' log probabilities, when they were asked for.
+        reasoning: new text of the thinking before the answer, which is no part of `text`.
     """
 
     text: str
@@ -81,6 +82,15 @@ class Piece:
     finish: Finish | None
     prompt_tokens: int
     scores: tuple[TokenScore, ...] = ()
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What is scored after a context: a text, or tokens as they are."""
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

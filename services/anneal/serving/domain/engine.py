@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from anneal.serving.domain.answers import AdapterRef, EngineInfo, Piece, Prompt, Scored
+from anneal.serving.domain.answers import AdapterRef, Continuation, EngineInfo, Piece, Prompt, Scored
 from anneal.serving.domain.sampling import Sampling
 
 
@@ -31,7 +31,7 @@ class Engine(Protocol):
             EngineDown: it ended.
         """
 
-    async def score(self, context: Prompt, continuation: str, adapter: AdapterRef | None) -> Scored:
+    async def score(self, context: Prompt, continuation: Continuation, adapter: AdapterRef | None) -> Scored:
         """Log probabilities of a sequence. Raises as `generate`."""
 
     async def load(self, adapter: AdapterRef) -> None:

@@ -2,73 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
-from anneal.training.domain.errors import DatasetEmpty, MaskEmpty, MaskMisplaced, PackingLeaks, StopTokenMissing
+from anneal.training.domain.errors import DatasetEmpty, MaskEmpty, PackingLeaks
 from anneal.training.domain.packing import collate
 from anneal.training.domain.samples import Sample, Samples
-from anneal.training.domain.template import Rendered
-
-_MARKUP = re.compile(r"<[^<>]*>|\s+")
-
-
-def answer_runs(is_answer: Sequence[bool]) -> list[tuple[int, int]]:
-    """Return the unbroken runs of marked tokens as (start, end)."""
-    borders = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(is_answer)) if a != b), len(is_answer)]
-    return [(a, b) for a, b in pairwise(borders) if a < b and is_answer[a]]
-
-
-def check_answers(
-    tokenizer: PreTrainedTokenizerBase,
-    rendered: Rendered,
-    answers: Sequence[str],
-    stop_ids: Collection[int],
-    *,
-    row_id: str,
-) -> None:
-    """Check that the mask covers each answer, nothing else, and its stop token.
-
-    Besides the answer a run may hold the template's own markup (`<...>`) and white space.
-
-    Raises:
-        MaskEmpty: nothing is covered.
-        MaskMisplaced: a run is missing, or holds other text than its answer.
-        StopTokenMissing: a run does not end in a stop token.
-    """
-    runs = answer_runs(rendered.is_answer)
-    if not runs:
-        raise MaskEmpty(f"the loss covers no token of conversation {row_id}", row_id=row_id)
-    if len(runs) != len(answers):
-        raise MaskMisplaced(
-            f"conversation {row_id} has {len(answers)} assistant turns, the loss covers {len(runs)} runs",
-            row_id=row_id,
-            turns=len(answers),
-            runs=len(runs),
-        )
-    for turn, ((start, end), answer) in enumerate(zip(runs, answers, strict=True)):
-        ids = rendered.token_ids[start:end]
-        if ids[-1] not in stop_ids:
-            raise StopTokenMissing(
-                f"assistant turn {turn} of conversation {row_id} does not end in a stop token inside the loss: "
-                "the model would never learn to stop",
-                row_id=row_id,
-                turn=turn,
-            )
-        said = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        before, found, after = said.partition(answer.strip())
-        if not found or _MARKUP.sub("", before + after):
-            raise MaskMisplaced(
-                f"the loss of assistant turn {turn} of conversation {row_id} covers other text than the answer",
-                row_id=row_id,
-                turn=turn,
-            )
 
 
 def check_samples(samples: Samples) -> None:
@@ -79,7 +21,12 @@ def check_samples(samples: Samples) -> None:
         MaskEmpty: no token is to be predicted.
     """
     if not samples.kept:
-        raise DatasetEmpty("no sample is left to train on", **samples.counts)
+        lost = ", ".join(f"{name} {number}" for name, number in sorted(samples.counts.items()) if number)
+        raise DatasetEmpty(
+            f"no sample is left to train on ({lost or 'there are no rows'}); enlarge max_length, or choose another "
+            "too_long",
+            **samples.counts,
+        )
     if not samples.num_targets:
         raise MaskEmpty("the loss covers no token of the whole dataset", tokens=samples.num_tokens)
 

@@ -57,9 +57,27 @@ class TemplateMissing(TrainingRefused):
 
 
 class TemplateUnstable(TrainingRefused):
-    """The chat template rewrites earlier turns, so what the assistant said cannot be told apart."""
+    """The chat template writes a finished turn otherwise than its generation prompt begins it."""
 
     reason = "CHAT_TEMPLATE_UNSTABLE"
+
+
+class TemplateRefuses(TrainingRefused):
+    """The chat template raises at a row, such as two turns of the user in a row where it wants them to alternate."""
+
+    reason = "CHAT_TEMPLATE_REFUSES"
+
+
+class RowLeftOut(TrainingRefused):
+    """The chat template does not render a part of a row: the model would learn to answer without having seen it."""
+
+    reason = "ROW_LEFT_OUT"
+
+
+class RowMalformed(TrainingRefused):
+    """A part of a row is not what a chat template takes."""
+
+    reason = "ROW_MALFORMED"
 
 
 class MaskEmpty(TrainingRefused):

@@ -160,22 +160,23 @@ class Loop:
             group["lr"] = rate
         numbered = list(enumerate(self._order.forwards(step)))[self._world.rank :: self._world.size]
         batches = [(n, self._batch([self._rows[i] for i in rows])) for n, rows in numbered]
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums = torch.zeros(4, dtype=torch.float64)
         sums[1] = sum(b.num_targets for _, b in batches)
+        sums[3] = sum(b.weight for _, b in batches)
         sums[2] = sum(len(s) for _, rows in numbered for i in rows for s in self._rows[i])
         totals = sums.clone()
         self._world.add_up(totals)
-        num_targets = max(1.0, float(totals[1]))
+        weight = float(totals[3]) or 1.0
         self._optimizer.zero_grad(set_to_none=True)
         for number, batch in batches:
             torch.manual_seed(self._order.dropout_seed(step, number))
             loss_sum = self._loss_sum(batch)
-            torch.autograd.backward(loss_sum / num_targets)
+            torch.autograd.backward(loss_sum / weight)
             sums[0] += float(loss_sum.detach())
         self._add_up_gradients()
         loss_total = sums[:1].clone()
         self._world.add_up(loss_total)
-        loss = float(loss_total) / num_targets
+        loss = float(loss_total) / weight
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self._spec.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NotFinite(
@@ -205,15 +206,16 @@ class Loop:
     def _validate(self) -> None:
         progress = self._progress
         self._model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(3, dtype=torch.float64)
         size = self._spec.rows_per_forward
         forwards = [self._validation[i : i + size] for i in range(0, len(self._validation), size)]
         for rows in forwards[self._world.rank :: self._world.size]:
             batch = self._batch(rows)
-            sums += torch.tensor([float(self._loss_sum(batch)), batch.num_targets], dtype=torch.float64)
+            told = [float(self._loss_sum(batch)), batch.weight, batch.num_targets]
+            sums += torch.tensor(told, dtype=torch.float64)
         self._world.add_up(sums)
         self._model.train()
-        loss = float(sums[0]) / max(1.0, float(sums[1]))
+        loss = float(sums[0]) / (float(sums[1]) or 1.0)
         if not math.isfinite(loss):
             raise NotFinite(
                 f"the validation loss is not finite after step {progress.step}", step=progress.step, loss=loss
@@ -224,13 +226,13 @@ class Loop:
             self._best = {n: w.detach().clone() for n, w in self.weights.items()}
         else:
             progress.num_stale += 1
-        self._tell(Validated(progress.step, loss, int(sums[1]), is_best))
+        self._tell(Validated(progress.step, loss, int(sums[2]), is_best))
 
     def _batch(self, rows: Rows) -> Batch:
         return collate(rows, pad_id=self._pad_id).to(self._device)
 
     def _loss_sum(self, batch: Batch) -> Tensor:
-        """Return the cross entropy summed over target tokens, in nats.
+        """Return the cross entropy summed over target tokens, in nats, each times its weight.
 
         The cache is off: with one, transformers ignores the position ids and packed samples would see each other.
         """
@@ -238,9 +240,11 @@ class Loop:
             logits_RLV = self._model(
                 input_ids=batch.token_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
             ).logits
-        return F.cross_entropy(
-            logits_RLV.flatten(0, 1).float(), batch.labels_RL.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        logits, labels = logits_RLV.flatten(0, 1).float(), batch.labels_RL.flatten()
+        if batch.weights_RL is None:
+            return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        each = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+        return (each * batch.weights_RL.flatten()).sum()
 
 
 def autocast(spec: TrainingSpec, device: torch.device) -> AbstractContextManager[Any]:

@@ -23,17 +23,27 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one forward pass reads. `labels_RL[r, i]` is what position i must predict: the shift is done here, once."""
+    """What one forward pass reads. `labels_RL[r, i]` is what position i must predict: the shift is done here, once.
+
+    `weights_RL` holds what the loss multiplies each prediction's part by; None where that is 1 for every target.
+    """
 
     token_ids_RL: Tensor
     position_ids_RL: Tensor
     labels_RL: Tensor
     num_targets: int
+    weights_RL: Tensor | None = None
+
+    @property
+    def weight(self) -> float:
+        """What the loss is divided by: the number of targets, or the sum of their weights."""
+        return float(self.num_targets if self.weights_RL is None else self.weights_RL.sum())
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on another device."""
         token_ids, positions, labels = self.token_ids_RL, self.position_ids_RL, self.labels_RL
-        return Batch(token_ids.to(device), positions.to(device), labels.to(device), self.num_targets)
+        weights = None if self.weights_RL is None else self.weights_RL.to(device)
+        return Batch(token_ids.to(device), positions.to(device), labels.to(device), self.num_targets, weights)
 
 
 def pack(samples: Sequence[Sample], *, context_tokens: int, packed: bool = True) -> list[list[Sample]]:
@@ -73,6 +83,8 @@ def collate(rows: Sequence[Sequence[Sample]], *, pad_id: int) -> Batch:
     token_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     positions = torch.zeros((len(rows), length), dtype=torch.long)
     labels = torch.full((len(rows), length), IGNORED, dtype=torch.long)
+    is_weighted = any(sample.weights is not None for row in rows for sample in row)
+    weights = torch.zeros((len(rows), length)) if is_weighted else None
     for r, row in enumerate(rows):
         at = 0
         for sample in row:
@@ -82,6 +94,9 @@ def collate(rows: Sequence[Sequence[Sample]], *, pad_id: int) -> Batch:
             positions[r, at:end] = torch.arange(len(sample))
             targets = torch.tensor(sample.is_target[1:], dtype=torch.bool)
             labels[r, at : end - 1] = torch.where(targets, ids[1:], IGNORED)
+            if weights is not None:
+                own = targets if sample.weights is None else torch.tensor(sample.weights[1:])
+                weights[r, at : end - 1] = own.to(weights.dtype)
             at = end
         positions[r, at:] = torch.arange(length - at)
-    return Batch(token_ids, positions, labels, int((labels != IGNORED).sum()))
+    return Batch(token_ids, positions, labels, int((labels != IGNORED).sum()), weights)

@@ -13,6 +13,7 @@ from anneal.training.domain.objectives import OBJECTIVES
 from anneal.training.domain.packing import pack
 from anneal.training.domain.samples import Sample, Samples, fit_to_context
 from anneal.training.domain.spec import TrainingSpec
+from anneal.training.domain.template import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,12 @@ def choose_rows(rows: Sequence[Mapping[str, Any]], max_rows: int) -> Sequence[Ma
 
 
 def prepare(
-    rows: Iterable[Mapping[str, Any]], spec: TrainingSpec, tokenizer: PreTrainedTokenizerBase, *, is_needed: bool
+    rows: Iterable[Mapping[str, Any]],
+    spec: TrainingSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    is_needed: bool,
+    template: ChatTemplate | None = None,
 ) -> Prepared:
     """Tokenize, check, fit and pack one split.
 
@@ -53,12 +59,20 @@ def prepare(
         spec: with `context_tokens` already settled.
         tokenizer: the base model's.
         is_needed: refuse when nothing is left; a validation split may be empty.
+        template: the base model's; None takes the tokenizer's with nothing else known.
 
     Raises:
         TrainingRefused: a row cannot be trained on, or nothing is left; see the subclasses.
     """
-    objective = OBJECTIVES[spec.objective](tokenizer, context_tokens=spec.context_tokens)
+    objective = OBJECTIVES[spec.objective](
+        tokenizer,
+        context_tokens=spec.context_tokens,
+        template=template,
+        strict=spec.left_out == "refuse",
+        shorten=spec.overlong == "truncate_left",
+    )
     samples = fit_to_context(objective.samples(rows), context_tokens=spec.context_tokens, overlong=spec.overlong)
+    samples.counts.update(objective.counts)
     if is_needed:
         check_samples(samples)
     packed = pack(samples.kept, context_tokens=spec.context_tokens, packed=spec.packed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from typing import Any, get_type_hints
 
 from anneal.training.domain.errors import SpecInvalid
 
-OVERLONG_POLICIES = ("refuse", "truncate", "drop")
+OVERLONG_POLICIES = ("refuse", "truncate", "truncate_left", "drop")
+LEFT_OUT_POLICIES = ("refuse", "warn")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -57,7 +59,10 @@ class TrainingSpec:
         objective: key of `OBJECTIVES`.
         seed: origin of every random choice.
         context_tokens: length of a packed row, and the longest sample.
-        overlong: what happens to a longer sample: `refuse`, `truncate` or `drop`.
+        overlong: what happens to a longer sample: `refuse`, `truncate` (its end goes), `truncate_left` (its earliest
+            turns go; system turn and answer stay) or `drop`.
+        left_out: what happens to a row of which the chat template does not render a part: `refuse` or `warn`.
+        template_kwargs: variables for the chat template, over those of the base model, as JSON text.
         packed: several samples may share a row; else each has its own.
         max_rows: most rows of data used, chosen by their id; 0 means all.
         num_epochs: passes over the data, when `max_steps` is 0.
@@ -85,6 +90,8 @@ class TrainingSpec:
     seed: int = 0
     context_tokens: int = 512
     overlong: str = "refuse"
+    left_out: str = "refuse"
+    template_kwargs: str = ""
     packed: bool = True
     max_rows: int = 0
     num_epochs: float = 1.0
@@ -121,6 +128,8 @@ class TrainingSpec:
         return [
             ("context_tokens", "must be at least 8", self.context_tokens < 8),
             ("overlong", f"must be one of {', '.join(OVERLONG_POLICIES)}", self.overlong not in OVERLONG_POLICIES),
+            ("left_out", f"must be one of {', '.join(LEFT_OUT_POLICIES)}", self.left_out not in LEFT_OUT_POLICIES),
+            ("template_kwargs", "must be a JSON object", not _is_object(self.template_kwargs)),
             ("max_rows", "must be 0 or more", self.max_rows < 0),
             ("num_epochs", "must be above 0", not 0 < self.num_epochs < math.inf),
             ("max_steps", "must be 0 or more", self.max_steps < 0),
@@ -165,6 +174,13 @@ class TrainingSpec:
             raise SpecInvalid(found)
         lora["targets"] = tuple(targets)
         return cls(lora=LoraOptions(**lora), **plain)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _misfits(cls: type, values: Mapping[str, Any], prefix: str, *, skip: str) -> list[tuple[str, str]]:
