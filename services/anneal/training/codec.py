@@ -8,7 +8,7 @@ from typing import Any
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.training.domain.errors import SpecInvalid
-from anneal.training.domain.spec import OVERLONG_POLICIES, PRECISIONS, SCHEDULES, TrainingSpec
+from anneal.training.domain.spec import LEFT_OUT_POLICIES, OVERLONG_POLICIES, PRECISIONS, SCHEDULES, TrainingSpec
 from anneal.training.errors import PROTO_FIELDS
 from anneal.v1 import training_service_pb2 as pb
 
@@ -41,6 +41,8 @@ def decode_spec(spec: pb.TrainingSpec, *, max_workers: int) -> dict[str, Any]:
         "seed": spec.seed,
         "context_tokens": spec.max_length,
         "overlong": spec.too_long or "refuse",
+        "left_out": spec.left_out or "refuse",
+        "template_kwargs": spec.template_kwargs_json,
         "packed": not spec.unpacked,
         "max_rows": spec.max_rows,
         "num_epochs": spec.epochs or 1.0,
@@ -83,6 +85,7 @@ def _contract_violations(spec: pb.TrainingSpec, max_workers: int) -> list[tuple[
         ("scheduler", SCHEDULES, True),
         ("dtype", [p for p in PRECISIONS if p != "auto"], True),
         ("too_long", OVERLONG_POLICIES, True),
+        ("left_out", LEFT_OUT_POLICIES, True),
     )
     found = [
         (field, f"{getattr(spec, field)!r} is none of {', '.join(sorted(known))}")

@@ -101,6 +101,7 @@ def make_refusal(
 PROTO_FIELDS: Mapping[str, str] = {
     "context_tokens": "max_length",
     "overlong": "too_long",
+    "template_kwargs": "template_kwargs_json",
     "packed": "unpacked",
     "num_epochs": "epochs",
     "rows_per_forward": "batch_size",

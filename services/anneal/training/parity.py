@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import grpc
 
+from anneal.kit.rpc.chat_messages import chat_message
 from anneal.kit.rpc.waiting import Wait, call_patiently, result_of
 from anneal.training.errors import ParityFailed
 from anneal.v1 import adapter_pb2
@@ -58,7 +59,7 @@ def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: s
         else:
             # Serving renders the prompt itself; the tokens of the answer follow it as they were trained.
             request.chat.tools_json = expected["tools"] or ""
-            request.chat.messages.extend(_message(message) for message in messages)
+            request.chat.messages.extend(chat_message(message) for message in messages)
             request.continuation_ids.extend(expected["token_ids"][expected["targets"][0] :])
 
         def send(left_s: float) -> Any:
@@ -71,15 +72,6 @@ def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: s
         )
 
     return score
-
-
-def _message(message: Mapping[str, Any]) -> pb.ChatMessage:
-    calls = [
-        pb.ToolCall(id=call.get("id") or "", name=call["name"], arguments=call.get("arguments") or "")
-        for call in message.get("tool_calls") or ()
-    ]
-    given = {field: message.get(field) or "" for field in ("content", "name", "tool_call_id", "reasoning")}
-    return pb.ChatMessage(role=message["role"], tool_calls=calls, **given)
 
 
 def certify(expectations: Sequence[dict[str, Any]], score: Scorer, tolerance: float) -> adapter_pb2.ParityCertificate:

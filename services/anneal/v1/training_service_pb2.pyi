@@ -108,6 +108,8 @@ class TrainingSpec(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     TOO_LONG_FIELD_NUMBER: _builtins.int
     MAX_ROWS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    TEMPLATE_KWARGS_JSON_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Key of the METHODS table: `lora` or `full`."""
     objective: Global___Objective.ValueType
@@ -147,9 +149,21 @@ class TrainingSpec(_message.Message):
     dtype: _builtins.str
     """`float32`, `bfloat16`, or empty for the best the device has."""
     too_long: _builtins.str
-    """What to do with a sample longer than `max_length`: `refuse`, `drop` or `truncate`; empty means `refuse`."""
+    """What to do with a sample longer than `max_length`: `refuse`, `drop`, `truncate` (its end goes) or `truncate_left`
+    (its earliest turns go, and the beginning of the last question where that is not enough; the system turn and the
+    answer stay); empty means `refuse`.
+    """
     max_rows: _builtins.int
     """Most training rows to use; 0 means all. The rows are chosen by their id, not by their order."""
+    left_out: _builtins.str
+    """What to do with a row of which the model's chat template does not render a part (a tool, a tool's result, a system
+    text, reasoning): `refuse`, or `warn`, which counts it in the plan's warnings; empty means `refuse`.
+    """
+    template_kwargs_json: _builtins.str
+    """Variables for the chat template as a JSON object, such as `{"enable_thinking": false}`, over those of the base
+    model. They belong to the adapter, and serving uses them. `date` says which day templates take it to be:
+    `YYYY-MM-DD`, or `today`; without it no clock is read.
+    """
     @_builtins.property
     def lora(self) -> Global___LoraSpec:
         """Settings of method `lora`."""
@@ -179,10 +193,12 @@ class TrainingSpec(_message.Message):
         dtype: _builtins.str = ...,
         too_long: _builtins.str = ...,
         max_rows: _builtins.int = ...,
+        left_out: _builtins.str = ...,
+        template_kwargs_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lora", b"lora"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accumulation_steps", b"accumulation_steps", "batch_size", b"batch_size", "checkpoint_steps", b"checkpoint_steps", "dtype", b"dtype", "epochs", b"epochs", "evaluation_steps", b"evaluation_steps", "learning_rate", b"learning_rate", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_length", b"max_length", "max_rows", b"max_rows", "max_steps", b"max_steps", "method", b"method", "objective", b"objective", "patience", b"patience", "scheduler", b"scheduler", "seed", b"seed", "too_long", b"too_long", "unpacked", b"unpacked", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accumulation_steps", b"accumulation_steps", "batch_size", b"batch_size", "checkpoint_steps", b"checkpoint_steps", "dtype", b"dtype", "epochs", b"epochs", "evaluation_steps", b"evaluation_steps", "learning_rate", b"learning_rate", "left_out", b"left_out", "lora", b"lora", "max_grad_norm", b"max_grad_norm", "max_length", b"max_length", "max_rows", b"max_rows", "max_steps", b"max_steps", "method", b"method", "objective", b"objective", "patience", b"patience", "scheduler", b"scheduler", "seed", b"seed", "template_kwargs_json", b"template_kwargs_json", "too_long", b"too_long", "unpacked", b"unpacked", "warmup_ratio", b"warmup_ratio", "weight_decay", b"weight_decay", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,7 +38,11 @@ class TrainingServiceStub:
     """Tells what a training job will cost, without an accelerator.
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING,
-    FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, INVALID_ARGUMENT (carries BadRequest).
+    FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, FAILED_PRECONDITION/DATASET_EMPTY,
+    FAILED_PRECONDITION/NO_ASSISTANT_TURN, FAILED_PRECONDITION/CHAT_TEMPLATE_MISSING,
+    FAILED_PRECONDITION/CHAT_TEMPLATE_REFUSES, FAILED_PRECONDITION/CHAT_TEMPLATE_UNSTABLE,
+    FAILED_PRECONDITION/ROW_LEFT_OUT, FAILED_PRECONDITION/ROW_MALFORMED,
+    FAILED_PRECONDITION/STOP_TOKEN_NOT_LEARNED (each of these names the row), INVALID_ARGUMENT (carries BadRequest).
     """
     CreateTrainingJob: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.CreateTrainingJobRequest, _operations_pb2.Operation]
     """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
@@ -73,7 +77,11 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """Tells what a training job will cost, without an accelerator.
 
     Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING,
-    FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, INVALID_ARGUMENT (carries BadRequest).
+    FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, FAILED_PRECONDITION/DATASET_EMPTY,
+    FAILED_PRECONDITION/NO_ASSISTANT_TURN, FAILED_PRECONDITION/CHAT_TEMPLATE_MISSING,
+    FAILED_PRECONDITION/CHAT_TEMPLATE_REFUSES, FAILED_PRECONDITION/CHAT_TEMPLATE_UNSTABLE,
+    FAILED_PRECONDITION/ROW_LEFT_OUT, FAILED_PRECONDITION/ROW_MALFORMED,
+    FAILED_PRECONDITION/STOP_TOKEN_NOT_LEARNED (each of these names the row), INVALID_ARGUMENT (carries BadRequest).
     """
     CreateTrainingJob: _aio.UnaryUnaryMultiCallable[_training_service_pb2.CreateTrainingJobRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Trains. The operation resolves to an `AdapterVersion` (method `lora`) or a `Model` (method `full`).
@@ -111,7 +119,11 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tells what a training job will cost, without an accelerator.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING,
-        FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, INVALID_ARGUMENT (carries BadRequest).
+        FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, FAILED_PRECONDITION/DATASET_EMPTY,
+        FAILED_PRECONDITION/NO_ASSISTANT_TURN, FAILED_PRECONDITION/CHAT_TEMPLATE_MISSING,
+        FAILED_PRECONDITION/CHAT_TEMPLATE_REFUSES, FAILED_PRECONDITION/CHAT_TEMPLATE_UNSTABLE,
+        FAILED_PRECONDITION/ROW_LEFT_OUT, FAILED_PRECONDITION/ROW_MALFORMED,
+        FAILED_PRECONDITION/STOP_TOKEN_NOT_LEARNED (each of these names the row), INVALID_ARGUMENT (carries BadRequest).
         """
 
     @_abc_1.abstractmethod

@@ -193,7 +193,7 @@ def decode_answer(answer: pb.GenerateResponse) -> Answer:
     """An answer, whole or a piece of it."""
     used = (answer.usage.prompt_tokens, answer.usage.completion_tokens) if answer.HasField("usage") else None
     tokens = tuple(_token(token) for token in answer.logprobs)
-    return Answer(answer.text, _FINISH.get(answer.finish_reason), used, tokens)
+    return Answer(answer.text, _FINISH.get(answer.finish_reason), used, tokens, answer.reasoning)
 
 
 def _token(token: pb.TokenLogprob) -> Token:

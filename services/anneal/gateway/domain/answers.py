@@ -23,12 +23,14 @@ class Answer:
     Attributes:
         finish: `stop` or `length`; None while it goes on.
         usage: prompt and completion tokens; None while it goes on.
+        reasoning: what the model thought before the answer.
     """
 
     text: str
     finish: str | None
     usage: tuple[int, int] | None
     tokens: Sequence[Token] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ def usage(used: Sequence[tuple[int, int]]) -> dict[str, int]:
 
 def chat_answer(envelope: Envelope, answer: Answer, *, with_logprobs: bool) -> dict[str, Any]:
     """A `chat.completion`."""
+    message = {"role": "assistant", "content": answer.text, "refusal": None, **_reasoning(answer)}
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": message,
         "logprobs": chat_logprobs(answer.tokens) if with_logprobs else None,
         "finish_reason": answer.finish,
     }
@@ -80,6 +83,7 @@ def chat_answer(envelope: Envelope, answer: Answer, *, with_logprobs: bool) -> d
 def chat_chunk(envelope: Envelope, piece: Answer, *, first: bool, with_logprobs: bool) -> dict[str, Any]:
     """A `chat.completion.chunk`; the first one says the role."""
     delta = {"role": "assistant", "content": piece.text} if first else {"content": piece.text}
+    delta.update(_reasoning(piece))
     choice = {
         "index": 0,
         "delta": delta,
@@ -87,6 +91,11 @@ def chat_chunk(envelope: Envelope, piece: Answer, *, first: bool, with_logprobs:
         "finish_reason": piece.finish,
     }
     return envelope.wrap("chat.completion.chunk", [choice])
+
+
+def _reasoning(answer: Answer) -> dict[str, str]:
+    """The field that vLLM, DeepSeek and Qwen give reasoning in; OpenAI's own answers have none."""
+    return {"reasoning_content": answer.reasoning} if answer.reasoning else {}
 
 
 def chat_logprobs(tokens: Sequence[Token]) -> dict[str, Any]:

@@ -100,9 +100,19 @@ def _warnings(spec: TrainingSpec, train: Prepared, validation: Prepared, order: 
     if order.num_steps < 20:
         found.append(f"only {order.num_steps} steps will be taken")
     counts: Mapping[str, int] = train.samples.counts
-    for what, text in (("truncated", "lose their end"), ("dropped_too_long", "are left out as too long")):
+    shortened = "earliest turns" if spec.overlong == "truncate_left" else "end"
+    for what, text in (
+        ("truncated", f"lose their {shortened}"),
+        ("dropped_too_long", "are left out as too long"),
+        ("dropped_nothing_left", "are left out: nothing to learn is left of them within max_length"),
+    ):
         if counts.get(what):
-            found.append(f"{counts[what]} of {counts['rows']} samples {text}")
+            found.append(f"{counts[what]} of {counts['samples']} samples {text}")
+    if counts.get("empty_rows"):
+        found.append(f"{counts['empty_rows']} rows are empty, and nothing is learned from them")
+    for what, number in sorted(counts.items()):
+        if what.startswith("left_out:"):
+            found.append(f"the chat template does not render {what.removeprefix('left_out:')} of {number} rows")
     return found
 
 
