@@ -53,10 +53,13 @@ class Scoring(InferenceServiceServicer):
         return pb.ScoreResponse(token_ids=ids, tokens=tokens)
 
     def _expected(self, request: pb.ScoreRequest) -> dict[str, Any]:
-        asked = [(m.role, m.content) for m in request.chat.messages] + [("assistant", request.continuation)]
+        asked = [(m.role, m.content) for m in request.chat.messages]
         for _, record in self._store.records("trainings"):
             for one in json.loads(self._store.get_bytes(record["result"]))["parity"]:
-                if [(m["role"], m["content"]) for m in one["messages"]] == asked:
+                answer = one["token_ids"][one["targets"][0] :]
+                if [(m["role"], m["content"]) for m in one["messages"]] == asked and answer == list(
+                    request.continuation_ids
+                ):
                     return dict(one)
         raise AssertionError(f"no training expects {asked}")
 
