@@ -13,13 +13,17 @@ import pyarrow.parquet as pq
 
 from anneal.kit.digests import canonical_json
 from anneal.kit.manifests import PARTS, Manifest, NotAManifest, Part, Shard
-from anneal.kit.records import QUARANTINE, SCHEMAS, RecordKind, removed_schema
+from anneal.kit.records import MESSAGE_COLUMNS, QUARANTINE, SCHEMAS, RecordKind, removed_schema, up_to_date
 from anneal.kit.shards import Cutter
 from anneal.kit.store import Store
 
 SHARD_ROWS = 50_000
 SHARD_BYTES = 64 << 20
-_DIFFERENT = {"id", "text", "messages.list.element.content", "raw"}
+_DIFFERENT_IN_MESSAGES = ("content", "reasoning", "tool_calls.list.element.arguments")
+_DIFFERENT = {
+    *("id", "text", "raw"),
+    *(f"{column}.list.element.{field}" for column in MESSAGE_COLUMNS for field in _DIFFERENT_IN_MESSAGES),
+}
 """Columns, by their paths in Parquet, whose values seldom repeat: a dictionary of them costs time and saves nothing."""
 
 
@@ -86,7 +90,7 @@ class DatasetWriter:
 
     def _cast(self, table: pa.Table, part: Part) -> pa.Table:
         schema = _schema(self._kind, part)
-        return table.select(schema.names).cast(schema)
+        return up_to_date(table.select(schema.names)).cast(schema)
 
     def write(self, table: pa.Table, *, split: str = "train", part: Part = "rows") -> Shard:
         """Write rows as one file, which is part of the version once it is taken; may be called on several threads.
@@ -208,9 +212,10 @@ class DatasetReader:
     def shard_batches(
         self, shard: Shard, *, columns: Sequence[str] | None = None, batch_rows: int = 8192
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of one file."""
+        """The rows of one file, in the schema of today whenever it was written."""
         file = pq.ParquetFile(pa.BufferReader(self.shard_bytes(shard)))
-        yield from file.iter_batches(batch_size=batch_rows, columns=None if columns is None else list(columns))
+        chosen = None if columns is None else list(columns)
+        yield from map(up_to_date, file.iter_batches(batch_size=batch_rows, columns=chosen))
 
     def table(self, split: str | None = None, part: Part = "rows", *, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of a part in memory."""

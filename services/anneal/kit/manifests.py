@@ -48,7 +48,7 @@ class Manifest:
 
     Attributes:
         digest: `sha256:<hex>` of the manifest's own canonical JSON.
-        kind: `document` or `conversation`.
+        kind: `document`, `conversation` or `preference`.
         shards: every file, in reading order.
         splits: rows kept, by split.
         rows_in: rows that came in; equals rows out + removed + quarantined.

@@ -21,6 +21,7 @@ from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
 _KINDS = {
     "document": dataset_pb2.DatasetKind.DATASET_KIND_DOCUMENT,
     "conversation": dataset_pb2.DatasetKind.DATASET_KIND_CONVERSATION,
+    "preference": dataset_pb2.DatasetKind.DATASET_KIND_PREFERENCE,
 }
 
 

@@ -1,16 +1,17 @@
-"""The two row types of every dataset, and what is kept of rows that left."""
+"""The three row types of every dataset, and what is kept of rows that left."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
 from anneal.kit.digests import canonical_json, sha256_hex
+from anneal.kit.messages import Message, identity, plain_messages
 
-RecordKind = Literal["document", "conversation"]
+RecordKind = Literal["document", "conversation", "preference"]
 
 DOCUMENT = pa.schema(
     [
@@ -25,20 +26,41 @@ DOCUMENT = pa.schema(
         ("meta", pa.string()),
     ]
 )
-MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-CONVERSATION = pa.schema(
+TOOL_CALL = pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())])
+MESSAGE = pa.struct(
     [
-        ("id", pa.string()),
-        ("messages", pa.list_(MESSAGE)),
-        ("tools", pa.string()),
-        ("source", pa.string()),
-        ("parents", pa.list_(pa.string())),
-        ("origin", pa.string()),
-        ("scores", pa.map_(pa.string(), pa.float64())),
-        ("meta", pa.string()),
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("name", pa.string()),
+        ("tool_calls", pa.list_(TOOL_CALL)),
+        ("tool_call_id", pa.string()),
+        ("reasoning", pa.string()),
+        ("weight", pa.float64()),
     ]
 )
-SCHEMAS: Mapping[str, pa.Schema] = {"document": DOCUMENT, "conversation": CONVERSATION}
+MESSAGES = pa.list_(MESSAGE)
+MESSAGE_COLUMNS = ("messages", "chosen", "rejected")
+"""The columns that hold messages, in the order in which they are read."""
+_MADE: Sequence[tuple[str, pa.DataType]] = (
+    ("source", pa.string()),
+    ("parents", pa.list_(pa.string())),
+    ("origin", pa.string()),
+    ("scores", pa.map_(pa.string(), pa.float64())),
+    ("meta", pa.string()),
+)
+CONVERSATION = pa.schema([("id", pa.string()), ("messages", MESSAGES), ("tools", pa.string()), *_MADE])
+PREFERENCE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("messages", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        ("tools", pa.string()),
+        ("margin", pa.float64()),
+        *_MADE,
+    ]
+)
+SCHEMAS: Mapping[str, pa.Schema] = {"document": DOCUMENT, "conversation": CONVERSATION, "preference": PREFERENCE}
 
 REMOVED_FIELDS: Sequence[pa.Field] = (
     pa.field("removed_step", pa.string()),
@@ -57,11 +79,24 @@ QUARANTINE = pa.schema(
     ]
 )
 RAW_LIMIT = 2000
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 
 
 def removed_schema(kind: RecordKind) -> pa.Schema:
     """The columns of a removed row: the row's own, then why it left."""
     return pa.schema([*SCHEMAS[kind], *REMOVED_FIELDS])
+
+
+def up_to_date(table: Rows) -> Rows:
+    """Rows as a shard holds them, with the fields that messages have gained since it was written, all absent.
+
+    Takes tables and batches of any part and any choice of columns; those that are as they should be come back as such.
+    """
+    for name in MESSAGE_COLUMNS:
+        place = table.schema.get_field_index(name)
+        if place >= 0 and table.schema.field(place).type != MESSAGES:
+            table = table.set_column(place, pa.field(name, MESSAGES), table.column(place).cast(MESSAGES))
+    return table
 
 
 def _json(value: Mapping[str, Any] | None) -> str:
@@ -73,10 +108,31 @@ def document_id(text: str) -> str:
     return sha256_hex(canonical_json({"text": text}))
 
 
-def conversation_id(messages: Sequence[Mapping[str, str]], tools: str | None) -> str:
+def conversation_id(messages: Sequence[Message], tools: str | None) -> str:
     """Digest of a conversation's content: its messages and tools."""
-    turns = [[turn["role"], turn["content"]] for turn in messages]
-    return sha256_hex(canonical_json({"messages": turns, "tools": tools}))
+    return sha256_hex(canonical_json({"messages": identity(messages), "tools": tools}))
+
+
+def preference_id(
+    messages: Sequence[Message],
+    chosen: Sequence[Message] | None,
+    rejected: Sequence[Message] | None,
+    tools: str | None,
+    margin: float | None = None,
+) -> str:
+    """Digest of a preference's content: its prompt, both answers, tools and margin; what is absent leaves no trace."""
+    told: dict[str, Any] = {"prompt": identity(messages), "tools": tools}
+    told |= {name: identity(side) for name, side in (("chosen", chosen), ("rejected", rejected)) if side}
+    return sha256_hex(canonical_json(told if margin is None else {**told, "margin": float(margin)}))
+
+
+def row_id(kind: RecordKind, row: Mapping[str, Any]) -> str:
+    """Digest of the content of a row of a kind."""
+    if kind == "document":
+        return document_id(row["text"])
+    if kind == "conversation":
+        return conversation_id(row["messages"], row["tools"])
+    return preference_id(row["messages"], row["chosen"], row["rejected"], row["tools"], row["margin"])
 
 
 def document(
@@ -105,7 +161,7 @@ def document(
 
 
 def conversation(
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Message],
     *,
     source: str,
     tools: str | None = None,
@@ -117,7 +173,7 @@ def conversation(
     """A conversation row.
 
     Args:
-        messages: `{role, content}` in order.
+        messages: `{role, content}` and what else a message has, in order.
         source: groups rows of one origin: the uri of the document or file.
         tools: JSON list of tools, if the conversation has any.
         parents: ids of the rows it was made from.
@@ -125,11 +181,68 @@ def conversation(
         scores: numbers given to the row.
         meta: anything else.
     """
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    turns = plain_messages(messages)
     return {
         "id": conversation_id(turns, tools),
         "messages": turns,
         "tools": tools,
+        **_made(source, parents, origin, scores, meta),
+    }
+
+
+def preference(
+    messages: Sequence[Message],
+    *,
+    chosen: Sequence[Message] | None,
+    rejected: Sequence[Message] | None,
+    source: str,
+    tools: str | None = None,
+    margin: float | None = None,
+    parents: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
+    scores: Mapping[str, float] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A preference row: a prompt, and the answer that is wanted, the one that is not, or both.
+
+    Args:
+        messages: the prompt.
+        chosen: the wanted answer; None where a labelled answer is unwanted.
+        rejected: the unwanted answer; None where a labelled answer is wanted.
+        source: groups rows of one origin: the uri of the document or file.
+        tools: JSON list of tools, if the prompt has any.
+        margin: by how much the one is better, where that is known.
+        parents: ids of the rows it was made from.
+        origin: how the row came to be.
+        scores: numbers given to the row.
+        meta: anything else.
+
+    Raises:
+        ValueError: neither answer is there.
+    """
+    if not chosen and not rejected:
+        raise ValueError("a preference needs a chosen or a rejected answer")
+    prompt = plain_messages(messages)
+    wanted, unwanted = plain_messages(chosen) or None, plain_messages(rejected) or None
+    return {
+        "id": preference_id(prompt, wanted, unwanted, tools, margin),
+        "messages": prompt,
+        "chosen": wanted,
+        "rejected": unwanted,
+        "tools": tools,
+        "margin": None if margin is None else float(margin),
+        **_made(source, parents, origin, scores, meta),
+    }
+
+
+def _made(
+    source: str,
+    parents: Sequence[str],
+    origin: Mapping[str, Any] | None,
+    scores: Mapping[str, float] | None,
+    meta: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
         "source": source,
         "parents": list(parents),
         "origin": _json(origin),

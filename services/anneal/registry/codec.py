@@ -37,7 +37,10 @@ ROW_KINDS: dict[dataset_pb2.DatasetKind.ValueType, str] = {
     dataset_pb2.DATASET_KIND_UNSPECIFIED: "",
     dataset_pb2.DATASET_KIND_DOCUMENT: "document",
     dataset_pb2.DATASET_KIND_CONVERSATION: "conversation",
+    dataset_pb2.DATASET_KIND_PREFERENCE: "preference",
 }
+
+_STATED = [dataset_pb2.DatasetKind.Name(kind) for kind, name in ROW_KINDS.items() if name]
 
 VERDICTS: dict[evaluation_pb2.Verdict.ValueType, Verdict] = {
     evaluation_pb2.VERDICT_UNSPECIFIED: Verdict.UNSPECIFIED,
@@ -235,5 +238,5 @@ def row_kind_of(value: dataset_pb2.DatasetKind.ValueType, field: str) -> str:
         Invalid: it is not stated, or a number without a name.
     """
     if not ROW_KINDS.get(value):
-        raise Invalid.field(field, "must be DATASET_KIND_DOCUMENT or DATASET_KIND_CONVERSATION")
+        raise Invalid.field(field, f"must be one of {', '.join(_STATED)}")
     return ROW_KINDS[value]

@@ -19,6 +19,7 @@ import torch
 
 from anneal.kit.chat.errors import ChatError
 from anneal.kit.chat.options import FILE
+from anneal.kit.messages import plain_row
 from anneal.training.adapters.checkpoint_folder import CheckpointFolder, flush
 from anneal.training.domain.base_model import BaseModel, open_base_model
 from anneal.training.domain.checkpoint import Progress
@@ -64,9 +65,9 @@ def best_precision() -> str:
 
 
 def read_rows(files: Sequence[str], record: str) -> list[dict[str, Any]]:
-    """Read rows with the columns that training needs."""
+    """Read rows with the columns that training needs; messages have the fields they have, and no others."""
     columns = {"conversation": ["id", "messages", "tools"], "document": ["id", "text"]}[record]
-    return [row for path in files for row in pq.read_table(path, columns=columns).to_pylist()]
+    return [plain_row(row) for path in files for row in pq.read_table(path, columns=columns).to_pylist()]
 
 
 def prepare_split(files: Sequence[str], spec: TrainingSpec, base: BaseModel, *, is_needed: bool) -> Prepared:

@@ -32,6 +32,8 @@ class _DatasetKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetKi
     """Rows are documents: text with its place of origin."""
     DATASET_KIND_CONVERSATION: _DatasetKind.ValueType  # 2
     """Rows are conversations: messages with roles."""
+    DATASET_KIND_PREFERENCE: _DatasetKind.ValueType  # 3
+    """Rows are preferences: a prompt with a wanted answer, an unwanted one, or both."""
 
 class DatasetKind(_DatasetKind, metaclass=_DatasetKindEnumTypeWrapper):
     """What the rows of a dataset are."""
@@ -42,6 +44,8 @@ DATASET_KIND_DOCUMENT: DatasetKind.ValueType  # 1
 """Rows are documents: text with its place of origin."""
 DATASET_KIND_CONVERSATION: DatasetKind.ValueType  # 2
 """Rows are conversations: messages with roles."""
+DATASET_KIND_PREFERENCE: DatasetKind.ValueType  # 3
+"""Rows are preferences: a prompt with a wanted answer, an unwanted one, or both."""
 Global___DatasetKind: _TypeAlias = DatasetKind  # noqa: Y015
 
 class _DatasetPart:

@@ -14,6 +14,7 @@ from anneal.curation.domain.output import File
 from anneal.curation.domain.pieces import Piece
 from anneal.kit.datasets import DatasetReader, DatasetWriter
 from anneal.kit.manifests import Shard
+from anneal.kit.records import up_to_date
 
 PIECE_ROWS = 8192
 """A row group: enough that calls cost nothing beside rows, and rows are not copied to lie in one piece."""
@@ -69,7 +70,7 @@ class StoredRows:
             before += rows
         chosen = [name for name in columns if name in file.schema_arrow.names] or None
         table = file.read_row_groups(groups, chosen, use_threads=False).slice(first - begin, piece.rows)
-        batch = table.combine_chunks().to_batches()[0]
+        batch = up_to_date(table).combine_chunks().to_batches()[0]
         if not columns:
             self._loaded.put(piece.key, batch)
         return batch

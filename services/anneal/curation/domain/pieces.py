@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Look = Callable[[pa.RecordBatch], pa.RecordBatch]
 Result = TypeVar("Result")
 
-FORMAT = "anneal-curation-part/5"
+FORMAT = "anneal-curation-part/6"
 
 
 @dataclass(frozen=True, slots=True)

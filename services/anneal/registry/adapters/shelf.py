@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from anneal.kit.datasets import DatasetReader
 from anneal.kit.errors import Invalid
 from anneal.kit.manifests import Manifest, ManifestUnbalanced, NotAManifest, Part, Shard
+from anneal.kit.messages import plain_row
 from anneal.kit.store import BlobDamaged, BlobMissing, Store
 from anneal.registry.domain.errors import FilesMissing, ManifestMissing
 from anneal.registry.domain.publishing import check_splits
@@ -167,7 +168,7 @@ class Shelf:
 def _found(shard: Shard, values: dict[str, Any]) -> FoundRow:
     if isinstance(values.get("scores"), list):  # Arrow gives a map as pairs
         values["scores"] = dict(values["scores"])
-    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(plain_row(values), ensure_ascii=False, separators=(",", ":"))
     return FoundRow(part=shard.part, split=shard.split, id=values.get("id") or "", json=text)
 
 
