@@ -9,6 +9,7 @@ from anneal.curation.codec import Steps
 from anneal.curation.domain.errors import AlreadySplit
 from anneal.curation.domain.steps import SPLITTERS, Scoring
 from anneal.curation.domain.steps.base import TRAIN
+from anneal.curation.domain.steps.contradictions import Contradictions
 from anneal.curation.domain.steps.decontaminate import Decontaminate
 from anneal.curation.domain.steps.score_filter import ScoreFilter
 from anneal.kit.datasets import DatasetReader
@@ -69,7 +70,8 @@ def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Seque
     """Check that the sources go together, and with the steps.
 
     Raises:
-        Invalid: they are of different kinds, or a step needs scores, and their rows are documents, which have none.
+        Invalid: they are of different kinds, or a step is about scores, which documents do not have, or about the one
+            answer of a row, where their rows are preferences.
         AlreadySplit: their rows have splits, and a step would split them.
     """
     for index, reader in enumerate(readers):
@@ -81,6 +83,11 @@ def check_sources(readers: Sequence[DatasetReader], steps: Steps, sources: Seque
                 raise Invalid.field(
                     f"steps[{place}].step",
                     f"{name} is about scores, which documents do not have: give it conversations",
+                )
+            if kind == "preference" and isinstance(step, Scoring | Contradictions):
+                raise Invalid.field(
+                    f"steps[{place}].step",
+                    f"{name} is about the one answer of a row, and preferences have two: give it conversations",
                 )
         split = sorted(reader.manifest.splits.keys() - {TRAIN})
         if split and any(isinstance(step, SPLITTERS) for _, step in steps):

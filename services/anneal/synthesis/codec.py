@@ -74,6 +74,17 @@ class Violations:
             raise Invalid(text[:4_000], violations=self._found)
 
 
+def check_kind(version: dataset_pb2.DatasetVersion, field: str) -> None:
+    """Check that a dataset version is one to make rows from, or to compare them with.
+
+    Raises:
+        Invalid: its rows are preferences.
+    """
+    if version.kind == dataset_pb2.DATASET_KIND_PREFERENCE:
+        text = f"{version.name} holds preferences; rows are made from, and compared with, documents and conversations"
+        raise Invalid.field(field, text)
+
+
 def decode_order(request: pb.SynthesizeDatasetRequest, hosts: Sequence[str]) -> Recipe:
     """Check a whole order and read its recipe.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -28,7 +28,7 @@ class SynthesisServicer(SynthesisServiceServicer):
     async def SynthesizeDataset(self, request: pb.SynthesizeDatasetRequest, context: Any) -> operations_pb2.Operation:
         """Accept an order and answer at once; rows are made in a process of its own."""
         recipe = codec.decode_order(request, self._teacher_hosts)
-        await self._look_up([request.source, *recipe.against])
+        await self._look_up(request.source, recipe.against)
         self._jobs.check("synthesize", request)
         if request.validate_only:
             return codec.encode_validated()
@@ -37,8 +37,14 @@ class SynthesisServicer(SynthesisServiceServicer):
     async def PreviewSynthesis(self, request: pb.PreviewSynthesisRequest, context: Any) -> pb.PreviewSynthesisResponse:
         """Show a handful of rows."""
         recipe, max_rows = codec.decode_preview(request)
-        versions = await self._look_up([request.source, *recipe.against])
+        versions = await self._look_up(request.source, recipe.against)
         return await asyncio.to_thread(preview, self._store, [version.digest for version in versions], recipe, max_rows)
 
-    async def _look_up(self, names: Iterable[str]) -> list[dataset_pb2.DatasetVersion]:
-        return [await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=name)) for name in names]
+    async def _look_up(self, source: str, against: Sequence[str]) -> list[dataset_pb2.DatasetVersion]:
+        fields = {"source": source, **{f"recipe.novelty.against[{index}]": name for index, name in enumerate(against)}}
+        found = []
+        for field, name in fields.items():
+            version = await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=name))
+            codec.check_kind(version, field)
+            found.append(version)
+        return found

@@ -22,6 +22,7 @@ from anneal.training.settings import TrainingOptions
 from anneal.v1 import dataset_pb2
 from anneal.v1 import training_service_pb2 as pb
 
+_NEEDED = {"instruction": "conversations", "text": "documents"}
 _RECORDS = {"instruction": dataset_pb2.DATASET_KIND_CONVERSATION, "text": dataset_pb2.DATASET_KIND_DOCUMENT}
 
 
@@ -105,7 +106,8 @@ class Orders:
             if version.kind != _RECORDS[spec["objective"]]:
                 kind = dataset_pb2.DatasetKind.Name(version.kind).removeprefix("DATASET_KIND_").lower()
                 raise Invalid.field(
-                    f"dataset_versions[{index}]", f"{version.name} holds {kind} rows; {spec['objective']} needs others"
+                    f"dataset_versions[{index}]",
+                    f"{version.name} holds {kind} rows; {spec['objective']} learns from {_NEEDED[spec['objective']]}",
                 )
         return spec, base.digest, versions
 

@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from anneal.curation.bootstrap import build as build_curation
 from anneal.curation.settings import CurationOptions, EncoderOptions
 from anneal.kit.datasets import DatasetReader, DatasetWriter
-from anneal.kit.records import RecordKind, conversation, document, to_table
+from anneal.kit.records import RecordKind, conversation, document, preference, to_table
 from anneal.kit.rpc.channels import open_aio_channel
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import refusal_of
@@ -30,12 +30,21 @@ from anneal.v1.registry_service_pb2 import CreateBenchmarkRequest, CreateDataset
 from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 PROJECT = "projects/p"
-KINDS = {"document": dataset_pb2.DATASET_KIND_DOCUMENT, "conversation": dataset_pb2.DATASET_KIND_CONVERSATION}
+KINDS = {
+    "document": dataset_pb2.DATASET_KIND_DOCUMENT,
+    "conversation": dataset_pb2.DATASET_KIND_CONVERSATION,
+    "preference": dataset_pb2.DATASET_KIND_PREFERENCE,
+}
 
 
 def asked(prompt: str, answer: str, source: str = "a.html") -> dict[str, Any]:
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     return conversation(turns, source=source)
+
+
+def compared(prompt: str, chosen: str | None, rejected: str | None, source: str = "a.html") -> dict[str, Any]:
+    sides = [None if text is None else [{"role": "assistant", "content": text}] for text in (chosen, rejected)]
+    return preference([{"role": "user", "content": prompt}], chosen=sides[0], rejected=sides[1], source=source)
 
 
 def page(text: str, source: str = "a.html") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from anneal.kit.datasets import DatasetReader
 from anneal.kit.rpc.status import decode_status
 from anneal.v1 import curation_service_pb2 as pb
 from anneal.v1 import dataset_pb2
-from tests.contract.curation.house import House, asked, order, page, refusal, step
+from tests.contract.curation.house import House, asked, compared, order, page, refusal, step
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -127,6 +127,34 @@ async def test_what_is_missing_is_named(house: House) -> None:
     absent = step("decontaminate", benchmarks=["projects/p/benchmarks/absent"])
     call = house.curation.CurateDataset(order(absent, sources=[source.name]))
     assert (await refused(call))[:2] == ("NOT_FOUND", "BENCHMARK_MISSING")
+
+
+async def test_preferences_are_judged_by_both_answers_or_refused_by_name(house: House) -> None:
+    rows = [
+        compared("What is a lamp?", "A light that stands on a table.", "I am sorry, but I cannot help with that."),
+        compared("What is a lamp?", "A light that stands on a table.", "I am sorry, but I cannot help with that."),
+        compared("What is a fuse?", "As an AI language model, I cannot say.", "It guards a circuit."),
+        compared("What is a plug?", None, "I am sorry, but I cannot help with that."),
+        compared("What is a cable?", "It carries current from here to there.", "secret word"),
+        compared("", "An answer.", None),
+    ]
+    source = await house.publish("pairs", {"train": rows}, kind="preference")
+    steps = [step("format"), step("refusals"), step("exact_duplicates"), step("keywords", exclude=["secret word"])]
+    version = await house.curated(*steps, step("split"), sources=[source.name], dataset="pairs-curated")
+    assert version.kind == dataset_pb2.DATASET_KIND_PREFERENCE
+    reader = DatasetReader(house.host.store, version.digest)
+    assert {row["messages"][0]["content"] for row in reader.table().to_pylist()} == {
+        *("What is a lamp?", "What is a plug?", "")
+    }
+    assert dict(reader.manifest.removed) == {
+        ("refusals", "assistant_boilerplate"): 1,
+        ("exact_duplicates", "exact_duplicate"): 1,
+        ("keywords", "excluded_keyword"): 1,
+    }
+    judge = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+    for name, params in (("contradictions", {}), ("llm_judge", {"judge": judge}), ("pairwise_judge", {"judge": judge})):
+        call = house.curation.CurateDataset(order(step(name, **params), sources=[source.name]))
+        assert await refused(call) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["steps[0].step"]), name
 
 
 async def test_sources_of_two_kinds_do_not_mix(house: House) -> None:

@@ -65,6 +65,8 @@ async def test_a_benchmarks_refusals(world: World) -> None:
     for changes, field in wrong:
         call = world.stub.CreateBenchmark(measuring(data.name, "c", **changes))
         assert await violation(call) == f"benchmark.{field}"
+    pairs = await world.dataset_version(world.preferences("q"), "pairs")
+    assert await violation(world.stub.CreateBenchmark(measuring(pairs.name, "c"))) == "benchmark.dataset_version"
     missing = pb.GetBenchmarkRequest(name=f"{PROJECT}/benchmarks/none")
     assert await reason(world.stub.GetBenchmark(missing)) == ("MISSING", "BENCHMARK_MISSING")
 

@@ -7,6 +7,7 @@ import pytest
 from anneal.v1 import dataset_pb2
 from anneal.v1 import registry_service_pb2 as pb
 from tests.contract.registry.world import PROJECT, World, reason, row, violation
+from tests.fixtures.old_rows import old_rows, old_version
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -45,6 +46,26 @@ async def test_a_row_is_the_whole_row(world: World) -> None:
     answer = await world.stub.ReadRows(pb.ReadRowsRequest(dataset_version=version.name))
     wanted = {**row("one"), "scores": {"quality": 0.5}}
     assert json.loads(answer.rows[0].json) == wanted
+
+
+async def test_rows_of_before_are_read_and_found(world: World) -> None:
+    digest = old_version(world.store, 9)
+    given = dataset_pb2.DatasetVersion(digest=digest, kind=dataset_pb2.DATASET_KIND_CONVERSATION)
+    version = await world.stub.CreateDatasetVersion(
+        pb.CreateDatasetVersionRequest(parent=f"{PROJECT}/datasets/before", dataset_version=given)
+    )
+    rows = (await world.stub.ReadRows(pb.ReadRowsRequest(dataset_version=version.name))).rows
+    assert [json.loads(one.json)["messages"] for one in rows] == [one["messages"] for one in old_rows(9)[:8]]
+    found = await world.stub.LookupRow(pb.LookupRowRequest(parent=PROJECT, row_id=old_rows(9)[3]["id"]))
+    assert [place.dataset_version for place in found.places] == [version.name]
+
+
+async def test_a_preference_is_read_with_the_side_it_has(world: World) -> None:
+    version = await world.dataset_version(world.preferences("q"), "pairs")
+    (one,) = (await world.stub.ReadRows(pb.ReadRowsRequest(dataset_version=version.name))).rows
+    row = json.loads(one.json)
+    assert row["messages"] == [{"role": "user", "content": "q"}]
+    assert (row["chosen"], row["rejected"]) == (None, [{"role": "assistant", "content": "No idea."}])
 
 
 async def test_removed_rows_carry_their_reasons(world: World) -> None:

@@ -14,7 +14,15 @@ from anneal.kit.datasets import DatasetWriter
 from anneal.kit.errors import Refusal
 from anneal.kit.manifests import Manifest
 from anneal.kit.policies import policy_digest
-from anneal.kit.records import conversation, document, quarantine_table, quarantined, removed_schema, to_table
+from anneal.kit.records import (
+    conversation,
+    document,
+    preference,
+    quarantine_table,
+    quarantined,
+    removed_schema,
+    to_table,
+)
 from anneal.kit.rpc.server import Host
 from anneal.kit.rpc.status import refusal_of
 from anneal.kit.store import Store
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from anneal.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
 
 PROJECT = "projects/p"
+PREFERENCE = dataset_pb2.DATASET_KIND_PREFERENCE
 CONVERSATION = dataset_pb2.DATASET_KIND_CONVERSATION
 DOCUMENT = dataset_pb2.DATASET_KIND_DOCUMENT
 GO, NO_GO = evaluation_pb2.VERDICT_GO, evaluation_pb2.VERDICT_NO_GO
@@ -123,12 +132,23 @@ class World(NamedTuple):
         writer.add(to_table("document", [document(text, uri=f"library/{text}.html") for text in texts]))
         return writer.finish(rows_in=len(texts))
 
+    def preferences(self, *prompts: str) -> Manifest:
+        """Write preferences into the store, all in the split test."""
+        writer = DatasetWriter(self.store, "preference")
+        turn = {"role": "assistant", "content": "No idea."}
+        made = [
+            preference([{"role": "user", "content": text}], chosen=None, rejected=[turn], source="s")
+            for text in prompts
+        ]
+        writer.add(to_table("preference", made), split="test")
+        return writer.finish(rows_in=len(prompts))
+
     async def dataset_version(
         self, manifest: Manifest | None = None, dataset: str = "qa", **more: Any
     ) -> dataset_pb2.DatasetVersion:
         """Publish a dataset version."""
         made = manifest or self.manifest()
-        kind = DOCUMENT if made.kind == "document" else CONVERSATION
+        kind = {"document": DOCUMENT, "conversation": CONVERSATION, "preference": PREFERENCE}[made.kind]
         given = dataset_pb2.DatasetVersion(digest=made.digest, kind=kind, **more)
         request = pb.CreateDatasetVersionRequest(parent=f"{PROJECT}/datasets/{dataset}", dataset_version=given)
         return await self.stub.CreateDatasetVersion(request)

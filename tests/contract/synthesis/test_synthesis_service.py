@@ -188,6 +188,16 @@ async def failed(house: House, operation: operations_pb2.Operation) -> str:
     return str(done.error)
 
 
+async def test_preferences_are_refused_by_name(house: House, source: str) -> None:
+    pairs = (await house.publish_preferences("Is it?")).name
+    call = house.synthesis.SynthesizeDataset(order(pairs))
+    assert await refused(call) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["source"])
+    call = house.synthesis.SynthesizeDataset(order(source, novelty=pb.Novelty(against=[source, pairs])))
+    assert await refused(call) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["recipe.novelty.against[1]"])
+    preview = pb.PreviewSynthesisRequest(source=pairs, recipe=make_recipe())
+    assert (await refused(house.synthesis.PreviewSynthesis(preview)))[2] == ["source"]
+
+
 async def test_conditions_that_nothing_meets_fail_the_job_and_publish_nothing(house: House, source: str) -> None:
     task = {**TASK, "where": {"types": ["opcode"]}}
     request = order(source, params={"tasks": [task]})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from anneal.curation.domain.pii import PII_KINDS, PiiKind, find_pii, suspects_of
 from anneal.curation.domain.steps.base import Removal, WrongSetting
 from anneal.curation.domain.steps.pii_filter import PiiFilter
 from anneal.curation.domain.steps.pii_mask import PiiMask
-from anneal.kit.records import DOCUMENT, document
+from anneal.kit.messages import plain_messages
+from anneal.kit.records import DOCUMENT, PREFERENCE, conversation, document, preference
 from tests.unit.curation.rows import Row, asked, batch_of, judged, reasons, said
 
 # Put together here, so that no scanner takes a test for a leak.
@@ -161,11 +164,44 @@ def test_nulls_and_slices_survive_masking() -> None:
     batch = batch.set_column(1, batch.schema.field("messages"), column).slice(1)
     masked = PiiMask().rewrite(batch)
     masked.validate(full=True)
-    assert masked.column("messages").to_pylist() == [
+    found = masked.column("messages").to_pylist()
+    assert [row and plain_messages(row) for row in found] == [
         [{"role": "user", "content": None}, {"role": "assistant", "content": "[EMAIL]"}],
         None,
         [{"role": None, "content": "[IP]"}],
     ]
+
+
+def test_reasoning_names_and_calls_are_masked_and_calls_stay_json() -> None:
+    arguments = '{"to": "a@example.com", "phone": +442079460958, "note": "call \\"me\\" at 415-555-2671", "n": 3}'
+    call = {"id": "c", "name": "send", "arguments": arguments}
+    answer = {"role": "assistant", "content": None, "reasoning": "It is a@example.com.", "tool_calls": [call]}
+    result = {"role": "tool", "content": "sent to b@example.com", "name": "a@example.com", "tool_call_id": "c"}
+    row = conversation([{"role": "user", "content": "Send it."}, answer, result], source="s")
+    masked = PiiMask(numbered=True).rewrite(batch_of([asked("x", "y"), row])).to_pylist()
+    turns = plain_messages(masked[1]["messages"])
+    assert turns[1]["reasoning"] == "It is [EMAIL_2]."
+    (sent,) = turns[1]["tool_calls"]
+    assert json.loads(sent["arguments"]) == {
+        "to": "[EMAIL_2]",
+        "phone": "[PHONE_1]",
+        "note": 'call "me" at [PHONE_2]',
+        "n": 3,
+    }
+    assert (sent["id"], sent["name"], turns[2]["tool_call_id"]) == ("c", "send", "c")
+    assert (turns[2]["content"], turns[2]["name"]) == ("sent to [EMAIL_1]", "[EMAIL_2]")
+    assert plain_messages(masked[0]["messages"]) == asked("x", "y")["messages"]
+    assert PiiFilter().judge(batch_of([row])) == {0: Removal("pii_email", {"email": 2, "phone": 2})}
+
+
+def test_both_answers_of_a_preference_are_masked() -> None:
+    sides = [[{"role": "assistant", "content": f"Ask {name}@example.com."}] for name in ("kim", "lee")]
+    row = preference([{"role": "user", "content": "Who?"}], chosen=sides[0], rejected=sides[1], source="s")
+    alone = preference([{"role": "user", "content": "Who?"}], chosen=None, rejected=sides[1], source="s")
+    batch = pa.RecordBatch.from_pylist([row, alone], schema=PREFERENCE)
+    both, one = PiiMask(numbered=True).rewrite(batch).to_pylist()
+    assert [both[side][0]["content"] for side in ("chosen", "rejected")] == ["Ask [EMAIL_1].", "Ask [EMAIL_2]."]
+    assert (one["chosen"], one["rejected"][0]["content"]) == (None, "Ask [EMAIL_1].")
 
 
 def test_documents_are_masked_in_text_and_title() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from anneal.evaluation.domain.answers import NOTHING_TO_COMPARE, Answer, sample
-from anneal.evaluation.domain.questions import questions
+from anneal.evaluation.domain.answers import Answer, sample
+from anneal.evaluation.domain.questions import FIELDS_NOT_SERVED, NO_REFERENCE, questions
 
 
 def row(row_id: str, *turns: tuple[str, str], source: str | None = "page") -> dict[str, Any]:
@@ -42,6 +42,30 @@ def test_the_rows_chosen_do_not_depend_on_their_order() -> None:
 
 def test_a_row_without_a_reference_has_no_answer_to_score() -> None:
     (found,) = questions([row("r", ("user", "u"), source=None)])
-    assert sample(found, NOTHING_TO_COMPARE, "text").answer is None
+    assert found.cause == NO_REFERENCE
+    assert sample(found, Answer(cause=found.cause), "text").answer is None
     assert sample(found, Answer(text="said"), "text").answer is None
     assert found.group == ""
+
+
+CALL = {"id": "c", "name": "find", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("content", [None, "", "Let me look."])
+def test_a_call_is_no_answer_in_words(content: str | None) -> None:
+    last = {"role": "assistant", "content": content, "tool_calls": [CALL]}
+    (found,) = questions([{**row("r", ("user", "u")), "messages": [{"role": "user", "content": "u"}, last]}])
+    assert (found.reference, found.cause) == (None, NO_REFERENCE)
+
+
+@pytest.mark.parametrize("more", [{"tool_calls": [CALL]}, {"tool_call_id": "c"}, {"name": "kim"}])
+def test_a_prompt_that_serving_is_not_sent_whole_is_not_asked(more: dict[str, Any]) -> None:
+    turns = [
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": None, **more},
+        {"role": "assistant", "content": "a", "tool_calls": None, "reasoning": "why", "weight": None},
+    ]
+    (found,) = questions([{**row("r"), "messages": turns}])
+    assert (found.messages[1], found.reference, found.cause) == (("assistant", ""), "a", FIELDS_NOT_SERVED)
+    (plain,) = questions([{**row("r"), "messages": [turns[0], turns[2]]}])
+    assert (plain.reference, plain.cause) == ("a", "")

@@ -16,6 +16,7 @@ from anneal.cli.gateway import Gateway
 from anneal.cli.loop.desk import LoopFailed
 from anneal.cli.report import model
 from anneal.kit.errors import Refusal
+from anneal.kit.messages import said
 from anneal.v1 import dataset_pb2
 from anneal.v1 import inference_service_pb2 as inference
 from anneal.v1 import registry_service_pb2 as registry
@@ -85,8 +86,8 @@ class Asker:
         return model.Question(
             deployment=self._deployment,
             task=task,
-            question="\n\n".join(message["content"] for message in messages),
-            reference=reference["content"],
+            question="\n\n".join(said(message) for message in messages),
+            reference=said(reference),
             answers=answers,
         )
 

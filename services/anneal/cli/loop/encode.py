@@ -39,15 +39,21 @@ def environment() -> dict[str, str]:
     return found
 
 
+_ROW_KINDS: dict[dataset_pb2.DatasetKind.ValueType, Literal["document", "conversation", "preference"]] = {
+    dataset_pb2.DATASET_KIND_DOCUMENT: "document",
+    dataset_pb2.DATASET_KIND_CONVERSATION: "conversation",
+    dataset_pb2.DATASET_KIND_PREFERENCE: "preference",
+}
+
+
 def dataset(label: str, task: str | None, made: dataset_pb2.DatasetVersion) -> model.Dataset:
     """A dataset version with the balance of its rows."""
-    is_document = made.kind == dataset_pb2.DatasetKind.DATASET_KIND_DOCUMENT
     return model.Dataset(
         label=label,
         task=task,
         version=made.name,
         digest=made.digest,
-        kind="document" if is_document else "conversation",
+        kind=_ROW_KINDS[made.kind],
         rows_in=made.input_row_count,
         removed=[model.Removal(step=r.step, reason=r.reason, rows=r.row_count) for r in made.removals],
         quarantined=made.quarantined_row_count,

@@ -7,6 +7,7 @@ from typing import Any
 
 from anneal.cli.client import Client
 from anneal.cli.report import model
+from anneal.kit.messages import said
 from anneal.v1 import adapter_pb2, dataset_pb2, deployment_pb2
 from anneal.v1 import registry_service_pb2 as registry
 
@@ -51,7 +52,7 @@ def trace(
         model.LineageStep(
             kind="training row",
             name=row["id"],
-            text="\n".join(f"{m['role']}: {m['content']}" for m in row["messages"]),
+            text="\n".join(f"{m['role']}: {said(m)}" for m in row["messages"]),
             facts={key: str(value) for key, value in origin.items() if isinstance(value, str | int | float)},
         )
     )
@@ -79,8 +80,8 @@ def _nearest_row(client: Client, version: str, question: str) -> dict[str, Any] 
     asked = set(question.lower().split())
 
     def shared(row: dict[str, Any]) -> float:
-        words = set(row["messages"][0]["content"].lower().split())
-        return len(words & asked) / len(words | asked)
+        words = set(said(row["messages"][0]).lower().split())
+        return len(words & asked) / max(1, len(words | asked))
 
     return max(rows, key=shared, default=None)
 

@@ -66,7 +66,7 @@ class Dataset(Part):
     label: str
     version: str
     digest: str
-    kind: Literal["document", "conversation"]
+    kind: Literal["document", "conversation", "preference"]
     rows_in: int
     task: str | None = None
     removed: list[Removal] = []

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anneal.curation.domain.steps.base import Assigner, Rewriter, RowFilter
-from anneal.curation.domain.texts import whole_of
-from anneal.kit.records import conversation_id, document_id
+from anneal.curation.domain.steps.base import Assigner, Removal, Removals, Rewriter, RowFilter
+from anneal.curation.domain.texts import conversations_of, is_preference, whole_of
+from anneal.kit.records import row_id
 from anneal.kit.shards import row_bytes
 
 DIGEST_LETTERS, ID_BYTES = 64, 16
@@ -56,6 +56,22 @@ def leading(ids: pa.Array) -> NDArray[np.uint64]:
     return octets.reshape(-1, 2, 8).view(">u8").reshape(-1, 2).astype(np.uint64)
 
 
+def judged(step: RowFilter, batch: pa.RecordBatch) -> Removals:
+    """The rows that leave. A preference does where a conversation of its prompt and one of its answers would.
+
+    An unwanted answer may be as bad as it likes: a filter that is about how good answers are has a `judge_unwanted`,
+    which says what is wrong with such a row all the same.
+    """
+    if not is_preference(batch):
+        return step.judge(batch)
+    removals: dict[int, Removal] = {}
+    for side, conversations, rows in conversations_of(batch):
+        judge = step.judge if side == "chosen" else getattr(step, "judge_unwanted", step.judge)
+        for place, why in judge(conversations).items():
+            removals.setdefault(int(rows[place]), why)
+    return removals
+
+
 @dataclass(frozen=True, slots=True)
 class Judging:
     """The verdicts of a filter, one row for each row that leaves."""
@@ -64,7 +80,7 @@ class Judging:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Judge rows."""
-        removals = sorted(self.step.judge(batch).items())
+        removals = sorted(judged(self.step, batch).items())
         numbers = [json.dumps(dict(why.numbers), sort_keys=True, ensure_ascii=False) for _, why in removals]
         columns = [
             [place for place, _ in removals],
@@ -120,9 +136,9 @@ def _differ(some: pa.Array, others: pa.Array) -> NDArray[np.bool_]:
 def _give_id(row: dict[str, Any]) -> None:
     old = row["id"]
     if "messages" in row:
-        row["id"] = conversation_id(row["messages"], row["tools"])
+        row["id"] = row_id("preference" if "chosen" in row else "conversation", row)
         row["parents"] = [*(row["parents"] or []), old]
         return
-    row["id"] = document_id(row["text"])
+    row["id"] = row_id("document", row)
     meta = json.loads(row["meta"] or "{}")
     row["meta"] = json.dumps({**meta, "rewritten_from": old}, sort_keys=True, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,11 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from anneal.kit.digests import canonical_json
+from anneal.kit.messages import OPTIONAL_FIELDS, Message, plain_message, said
+from anneal.kit.records import MESSAGE_COLUMNS, MESSAGES
+
 Part = Literal["prompt", "answer", "conversation"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
-COLUMNS = ("text", "messages")
-"""Where texts stand: of documents, and of conversations."""
+COLUMNS = ("text", *MESSAGE_COLUMNS)
+"""Where texts stand: of documents, of conversations, and of preferences."""
 ASSISTANT = "assistant"
 
 # White space that NFKC leaves alone and that is not ASCII: next line, ogham space, line and paragraph separator.
@@ -27,16 +32,43 @@ IS_SPACE[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True
 
 
 class Messages:
-    """The messages of a batch of conversations, flattened: one array per field and the bounds of each row."""
+    """The messages of a batch, flattened: one array per field and the bounds of each row.
+
+    Of a preference they are those of the prompt, then those of the chosen and of the rejected answer.
+    """
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        column = batch.column("messages")
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        flat = column.flatten()
-        self.lengths: NDArray[np.int64] = lengths.astype(np.int64)
+        self._batch = batch
+        columns = [batch.column(name) for name in MESSAGE_COLUMNS if name in batch.schema.names]
+        counts = [_lengths(column) for column in columns]
+        self.lengths: NDArray[np.int64] = np.sum(counts, axis=0)
         self.offsets: NDArray[np.int64] = np.concatenate(([0], np.cumsum(self.lengths)))
-        self.roles: pa.Array = pc.fill_null(pc.struct_field(flat, "role"), "")
-        self.contents: pa.Array = pc.fill_null(pc.struct_field(flat, "content"), "").cast(pa.large_string())
+        self._flat = columns[0].flatten()
+        self.sides: NDArray[np.int8] = np.zeros(len(self._flat), dtype=np.int8)
+        if len(columns) > 1:
+            rows = np.concatenate([np.repeat(np.arange(batch.num_rows), count) for count in counts])
+            sides = np.repeat(np.arange(len(columns), dtype=np.int8), [count.sum() for count in counts])
+            order = np.lexsort((sides, rows))
+            self._flat = pa.concat_arrays([column.flatten() for column in columns]).take(pa.array(order))
+            self.sides = sides[order]
+        self.roles: pa.Array = pc.fill_null(pc.struct_field(self._flat, "role"), "")
+        self.contents: pa.Array = self._with_more(said, ("reasoning", "tool_calls"))
+
+    def whole(self) -> pa.Array:
+        """One text per message that tells whole messages apart, as a `large_string` array without nulls."""
+        return self._with_more(_told, OPTIONAL_FIELDS)
+
+    def _with_more(self, told: Callable[[Message], str], fields: Sequence[str]) -> pa.Array:
+        """The content of each message; of those with one of some fields, few as they often are, what `told` says."""
+        contents = pc.fill_null(pc.struct_field(self._flat, "content"), "").cast(pa.large_string())
+        known = [name for name in fields if self._flat.type.get_field_index(name) >= 0]
+        has_more = np.zeros(len(self._flat), dtype=bool)
+        for name in known:
+            has_more |= pc.is_valid(pc.struct_field(self._flat, name)).to_numpy(zero_copy_only=False)
+        if not has_more.any():
+            return contents
+        texts = [told(turn) for turn in self._flat.filter(pa.array(has_more)).to_pylist()]
+        return pc.replace_with_mask(contents, pa.array(has_more), pa.array(texts, pa.large_string()))
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -47,33 +79,74 @@ class Messages:
         answered[filled] = is_assistant[self.offsets[1:][filled] - 1]
         return answered
 
+    @property
+    def is_answer(self) -> NDArray[np.bool_]:
+        """Messages that are an answer: the last one of the assistant's; of a preference all after the prompt."""
+        if is_preference(self._batch):
+            found: NDArray[np.bool_] = self.sides > 0
+            return found
+        is_answer = np.zeros(len(self._flat), dtype=bool)
+        is_answer[self.offsets[1:][self.answered] - 1] = True
+        return is_answer
+
+
+def _lengths(column: pa.Array) -> NDArray[np.int64]:
+    lengths: NDArray[np.int32] = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    return lengths.astype(np.int64)
+
+
+def _told(turn: Message) -> str:
+    """A message as one text, with all that it has; marks keep its fields apart from its content."""
+    turn = plain_message(turn)
+    more = {name: turn[name] for name in OPTIONAL_FIELDS if name in turn}
+    return f"{turn['content'] or ''}\x04{canonical_json(more).decode()}" if more else turn["content"] or ""
+
 
 def is_conversation(batch: pa.RecordBatch) -> bool:
-    """True for a batch of conversations, false for a batch of documents."""
+    """True for a batch of conversations or preferences, whose rows have messages; false for a batch of documents."""
     return "messages" in batch.schema.names
+
+
+def is_preference(batch: pa.RecordBatch) -> bool:
+    """True for a batch of preferences."""
+    return "chosen" in batch.schema.names
+
+
+def conversations_of(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch, NDArray[np.int64]]]:
+    """Preferences as the conversations they tell of: for each side those rows that have it, and which they are."""
+    prompts = batch.column("messages")
+    for side in ("chosen", "rejected"):
+        answers = batch.column(side)
+        rows = np.flatnonzero(_lengths(answers) > 0)
+        some = batch.take(pa.array(rows))
+        counts = [_lengths(prompts)[rows], _lengths(answers)[rows]]
+        flat = pa.concat_arrays([some.column(name).flatten() for name in ("messages", side)])
+        owners = np.concatenate([np.repeat(np.arange(len(rows)), count) for count in counts])
+        turns = flat.take(pa.array(np.argsort(owners, kind="stable")))
+        offsets = np.concatenate(([0], np.cumsum(counts[0] + counts[1])))
+        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), turns, type=MESSAGES)
+        some = some.set_column(some.schema.get_field_index("messages"), "messages", lists)
+        yield side, some.drop_columns(["chosen", "rejected"]), rows
 
 
 def text_of(batch: pa.RecordBatch, part: Part) -> pa.Array:
     """One text per row, as a `large_string` array without nulls.
 
     A document has one text, whatever the part. Of a conversation the answer is the last message if the assistant
-    wrote it (else empty), the prompt is everything before the answer, the conversation is all; messages are joined
-    by a line feed.
+    wrote it (else empty), the prompt is everything before the answer, the conversation is all; of a preference the
+    answer is both its sides. Messages are joined by a line feed, and say their reasoning, content and calls.
     """
     if not is_conversation(batch):
         return pc.fill_null(batch.column("text"), "").cast(pa.large_string())
     messages = Messages(batch)
     if part == "conversation":
         return joined(messages.contents, messages.offsets)
-    answered = messages.answered
-    last = messages.offsets[1:] - 1
-    if part == "answer":
-        places = pa.array(last, mask=~answered)
+    if part == "answer" and not is_preference(batch):
+        places = pa.array(messages.offsets[1:] - 1, mask=~messages.answered)
         return pc.fill_null(messages.contents.take(places), "")
-    is_prompt = np.ones(len(messages.contents), dtype=bool)
-    is_prompt[last[answered]] = False
-    offsets = np.concatenate(([0], np.cumsum(messages.lengths - answered)))
-    return joined(messages.contents.filter(pa.array(is_prompt)), offsets)
+    wanted = messages.is_answer if part == "answer" else ~messages.is_answer
+    bounds = np.concatenate(([0], np.cumsum(wanted)))[messages.offsets]
+    return joined(messages.contents.filter(pa.array(wanted)), bounds)
 
 
 def turns_of(batch: pa.RecordBatch, part: Part) -> tuple[pa.Array, NDArray[np.int64]]:
@@ -84,19 +157,20 @@ def turns_of(batch: pa.RecordBatch, part: Part) -> tuple[pa.Array, NDArray[np.in
     rows = np.repeat(np.arange(batch.num_rows), messages.lengths)
     if part == "conversation":
         return messages.contents, rows
-    is_answer = np.zeros(len(rows), dtype=bool)
-    is_answer[messages.offsets[1:][messages.answered] - 1] = True
-    wanted = is_answer if part == "answer" else ~is_answer
+    wanted = messages.is_answer if part == "answer" else ~messages.is_answer
     return messages.contents.filter(pa.array(wanted)), rows[wanted]
 
 
 def whole_of(batch: pa.RecordBatch) -> pa.Array:
-    """One text per row that tells whole rows apart: messages with their roles, or the document's text."""
+    """One text per row that tells whole rows apart: messages with all they have, or the document's text."""
     if not is_conversation(batch):
         return text_of(batch, "conversation")
     messages = Messages(batch)
-    mark = pa.scalar("\x02", pa.large_string())
-    named = pc.binary_join_element_wise(messages.roles.cast(pa.large_string()), messages.contents, mark)
+    mark, roles = pa.scalar("\x02", pa.large_string()), messages.roles.cast(pa.large_string())
+    if is_preference(batch):
+        sides = pa.array(["", "\x05", "\x06"], pa.large_string()).take(pa.array(messages.sides))
+        roles = pc.binary_join_element_wise(sides, roles, pa.scalar("", pa.large_string()))
+    named = pc.binary_join_element_wise(roles, messages.whole(), mark)
     return joined(named, messages.offsets, separator="\x03")
 
 

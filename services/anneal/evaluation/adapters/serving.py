@@ -8,7 +8,7 @@ from time import perf_counter
 
 import grpc
 
-from anneal.evaluation.domain.answers import NOTHING_TO_COMPARE, Answer
+from anneal.evaluation.domain.answers import Answer
 from anneal.evaluation.domain.plan import Target, Task
 from anneal.evaluation.domain.questions import Question
 from anneal.kit.rpc.status import refusal_of
@@ -35,8 +35,8 @@ class Serving:
         self, target: Target, task: Task, question: Question, *, needs_answer: bool, needs_logprobs: bool
     ) -> Answer:
         """What the target makes of the question."""
-        if question.reference is None:
-            return NOTHING_TO_COMPARE
+        if question.cause:
+            return Answer(cause=question.cause)
         answer = Answer()
         asked = pb.InferenceTarget(base_model_digest=target.base_digest, adapter_digest=target.adapter_digest)
         messages = [pb.ChatMessage(role=role, content=content) for role, content in question.messages]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anneal.evaluation.domain.questions import NO_REFERENCE, Question
+from anneal.evaluation.domain.questions import Question
 from anneal.evaluation.domain.samples import AnswerFormat, Sample
 
 
@@ -27,10 +27,6 @@ class Answer:
     latency_s: float | None = None
     reference_logprobs: tuple[float, ...] | None = None
     cause: str = ""
-
-
-NOTHING_TO_COMPARE = Answer(cause=NO_REFERENCE)
-"""The answer to a row without a reference: it is not asked."""
 
 
 def sample(question: Question, answer: Answer, answer_format: AnswerFormat) -> Sample:

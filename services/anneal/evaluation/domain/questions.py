@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 NO_REFERENCE = "NO_REFERENCE"
+FIELDS_NOT_SERVED = "FIELDS_NOT_SERVED"
+_NOT_SERVED = ("name", "tool_calls", "tool_call_id")
+"""What a message of a prompt may have and serving is not sent: without it the prompt would be another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +20,10 @@ class Question:
         id: the row's id; rows that come again get a number behind it, so that every id is used once.
         group: where the row comes from.
         messages: pairs of role and content that the model is shown.
-        reference: the last assistant turn; None where the row does not end with one that answers something.
+        reference: the text of the last assistant turn; None where the row does not end with one that answers something
+            in words alone.
         tools: tools as a JSON list, or empty.
+        cause: why the question is not asked; empty where it is.
     """
 
     id: str
@@ -26,6 +31,7 @@ class Question:
     messages: tuple[tuple[str, str], ...]
     reference: str | None
     tools: str = ""
+    cause: str = ""
 
 
 def questions(rows: Iterable[Mapping[str, Any]], max_rows: int = 0) -> list[Question]:
@@ -44,12 +50,16 @@ def questions(rows: Iterable[Mapping[str, Any]], max_rows: int = 0) -> list[Ques
 
 
 def _question(row: Mapping[str, Any], row_id: str) -> Question:
-    turns = tuple((turn["role"], turn["content"]) for turn in row["messages"])
-    answers = len(turns) > 1 and turns[-1][0] == "assistant"
+    turns = row["messages"]
+    answers = len(turns) > 1 and turns[-1]["role"] == "assistant"
+    prompt = turns[:-1] if answers else turns
+    reference = None if not answers or turns[-1].get("tool_calls") else turns[-1]["content"]
+    is_served = not any(turn.get(field) for turn in prompt for field in _NOT_SERVED)
     return Question(
         id=row_id,
         group=row["source"] or "",
-        messages=turns[:-1] if answers else turns,
-        reference=turns[-1][1] if answers else None,
+        messages=tuple((turn["role"], turn["content"] or "") for turn in prompt),
+        reference=reference,
         tools=row["tools"] or "",
+        cause=NO_REFERENCE if reference is None else "" if is_served else FIELDS_NOT_SERVED,
     )

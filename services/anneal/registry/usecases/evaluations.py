@@ -14,6 +14,7 @@ from anneal.registry.domain.gate import check_policy, check_verdict
 from anneal.registry.domain.publishing import check_rows, check_target
 from anneal.registry.domain.resources import Kind
 from anneal.registry.usecases.house import Draft, House, create, resolve_all
+from anneal.v1.dataset_pb2 import DATASET_KIND_PREFERENCE
 from anneal.v1.evaluation_pb2 import Benchmark, Evaluation
 from anneal.v1.registry_service_pb2 import CreateBenchmarkRequest, CreateEvaluationRequest
 
@@ -26,6 +27,7 @@ async def create_benchmark(house: House, request: CreateBenchmarkRequest) -> Ben
     Raises:
         DatasetVersionMissing: there is no such dataset version.
         BenchmarkEmpty: the split has no rows.
+        Invalid: a number or a format that cannot be, or rows that are preferences.
     """
     parse(request.parent, "project", "parent")
     given = request.benchmark
@@ -38,6 +40,11 @@ async def create_benchmark(house: House, request: CreateBenchmarkRequest) -> Ben
 
     async def draft(tx: Writer, now: datetime) -> Draft:
         version = codec.encode(await tx.get(Kind.DATASET_VERSION, given.dataset_version))
+        if version.kind == DATASET_KIND_PREFERENCE:
+            raise Invalid.field(
+                "benchmark.dataset_version",
+                f"{version.name} holds preferences, which have no one right answer: a benchmark needs conversations",
+            )
         benchmark = Benchmark()
         benchmark.CopyFrom(given)
         benchmark.name = name

@@ -45,7 +45,9 @@ Removals = Mapping[int, Removal]
 class RowFilter(Protocol):
     """Judges each row by itself: a pure function of the row, so that it may run anywhere and be remembered.
 
-    A filter with `spares_test = True` never takes a row of the split test away, whatever it says of it.
+    A filter with `spares_test = True` never takes a row of the split test away, whatever it says of it. Preferences are
+    judged as the conversations of their prompt with each answer; a filter with a `judge_unwanted`, of the same form,
+    has that judge those that end with an unwanted answer.
     """
 
     def judge(self, batch: pa.RecordBatch) -> Removals:

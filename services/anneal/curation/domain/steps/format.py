@@ -1,7 +1,8 @@
 """Drop conversations that are not made the way training needs them.
 
 Roles: at most one system message, first; then user and assistant by turns, beginning with the user; tool results only
-between two assistant messages; the assistant has the last word, and it says something.
+between two assistant messages; the assistant has the last word, and it says something or calls a tool. Of a
+preference an unwanted answer is held to no more than this.
 
 A truncated answer is one of at least `MIN_SENTENCE` words whose last line is prose and stops in mid-sentence: after a
 letter, a comma, a hyphen or an opening bracket, where another line or the same ends a sentence. Code, lists, tables,
@@ -63,11 +64,8 @@ class Format:
         """The broken rows, with the first fault each has."""
         if not is_conversation(batch):
             return {}
-        removals = dict(_judge_roles(Messages(batch)))
+        removals = self.judge_unwanted(batch)
         answers = text_of(batch, "answer")
-        empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(answers)), 0)
-        for row in pc.indices_nonzero(empty).to_pylist():
-            removals.setdefault(row, Removal("empty_answer"))
         if self.answer == "json":
             _judge_texts(enumerate(answers.to_pylist()), _fault_in_json, "invalid_json", removals)
         if self.python or self.placeholders:
@@ -75,6 +73,14 @@ class Format:
         if self.truncated:
             cut = pc.indices_nonzero(pc.match_substring_regex(answers, _CUT)).to_pylist()
             _judge_texts(((row, answers[row].as_py()) for row in cut), _truncation, "truncated_answer", removals)
+        return removals
+
+    def judge_unwanted(self, batch: pa.RecordBatch) -> dict[int, Removal]:
+        """The rows whose roles are out of order, or that end without an answer."""
+        removals = dict(_judge_roles(Messages(batch)))
+        empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text_of(batch, "answer"))), 0)
+        for row in pc.indices_nonzero(empty).to_pylist():
+            removals.setdefault(row, Removal("empty_answer"))
         return removals
 
     def _judge_suspicious(self, batch: pa.RecordBatch, removals: dict[int, Removal]) -> None:

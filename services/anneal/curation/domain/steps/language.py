@@ -59,6 +59,10 @@ class Language:
         need(0 <= self.min_confidence <= 1, "min_confidence", f"{self.min_confidence} is not within 0 and 1")
         need(self.min_letters >= 1, "min_letters", f"{self.min_letters} is below 1")
 
+    def judge_unwanted(self, batch: pa.RecordBatch) -> Removals:
+        """None: an unwanted answer may be in any language."""
+        return {}
+
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows in another language, with that language and the model's confidence."""
         texts = pc.utf8_slice_codeunits(prose_of(text_of(batch, self.part)), 0, MAX_CHARACTERS)

@@ -91,6 +91,10 @@ class Refusals:
         for index, phrase in enumerate(self.phrases):
             need(bool(phrase.strip()), f"phrases[{index}]", "is blank")
 
+    def judge_unwanted(self, batch: pa.RecordBatch) -> Removals:
+        """None: an unwanted answer may refuse."""
+        return {}
+
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows with either, with the words that gave them away."""
         if not is_conversation(batch):

@@ -67,6 +67,10 @@ class Repetition:
         need(self.scale > 0, "scale", f"{self.scale} is not above 0")
         need(self.min_words >= 1, "min_words", f"{self.min_words} is below 1")
 
+    def judge_unwanted(self, batch: pa.RecordBatch) -> Removals:
+        """None: an unwanted answer may repeat itself."""
+        return {}
+
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows that repeat too much, with the first limit they miss: lines, paragraphs, n-grams by their size."""
         texts = pc.utf8_slice_codeunits(prose_of(text_of(batch, self.part)), 0, MAX_CHARACTERS)

@@ -81,6 +81,10 @@ class Symbols:
         need((self.min_stop_words or 0) <= known, "min_stop_words", f"{self.min_stop_words} are more than {known}")
         need(self.min_words >= 1, "min_words", f"{self.min_words} is below 1")
 
+    def judge_unwanted(self, batch: pa.RecordBatch) -> Removals:
+        """None: an unwanted answer may be made of anything."""
+        return {}
+
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows outside a limit, with the first limit they miss."""
         texts = prose_of(text_of(batch, self.part))
