@@ -155,6 +155,7 @@ async def serve(folder: Path) -> None:
     from anneal.gateway import bootstrap as gateway
     from anneal.gateway.settings import GatewayOptions
     from anneal.kit import logs
+    from anneal.kit.options import EngineOptions
     from anneal.kit.rpc.server import Host
     from anneal.kit.settings import ServiceSettings
     from anneal.registry.bootstrap import build as build_registry
@@ -165,13 +166,12 @@ async def serve(folder: Path) -> None:
     logs.configure(json_lines=False, level="ERROR")
     options = ServingOptions(
         max_adapters=MAX_ADAPTERS,
-        max_rank=MAX_RANK,
         max_sequences=MAX_SEQUENCES,
         max_batched_tokens=MAX_BATCHED_TOKENS,
         kv_cache_bytes=KV_CACHE_BYTES,
     )
     local = ("registry", "serving")
-    settings = ServiceSettings(data_dir=folder / "data", log_json=False)
+    settings = ServiceSettings(data_dir=folder / "data", log_json=False, engine=EngineOptions(max_rank=MAX_RANK))
     host = Host(settings, [build_registry, lambda runtime: build_serving(runtime, options)], local=local)
     await host.start()
     server, http = await gateway.start(host.runtime, options=GatewayOptions(project="demo"))

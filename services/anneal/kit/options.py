@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from anneal.kit.engine.adapters import MAX_RANK, RANKS
 from anneal.kit.quantities import parse_quantity
 
 
@@ -37,6 +38,25 @@ class GrpcOptions(Options):
     max_waiting: int = Field(default=1024, ge=1)
     drain_s: float = Field(default=10, ge=0)
     max_connection_age_s: float = Field(default=0, ge=0)
+
+
+class EngineOptions(Options):
+    """What the engines of serving hold; training knows it too, so that nothing is trained that they would refuse.
+
+    Attributes:
+        max_rank: highest rank of an adapter that an engine has room for; memory grows with it.
+        max_ranks: the same of engines that have another room, by the resource name of their base model.
+        device: where the engines compute, `cpu` or `cuda`, which decides the sizes of attention heads they can; `auto`
+            is what the process that asks computes on itself.
+    """
+
+    max_rank: int = Field(default=MAX_RANK, ge=1, le=RANKS[-1])
+    max_ranks: dict[str, Annotated[int, Field(ge=1, le=RANKS[-1])]] = Field(default_factory=dict)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def rank_of(self, base_model: str) -> int:
+        """The highest rank of an adapter over a base model."""
+        return self.max_ranks.get(base_model, self.max_rank)
 
 
 class TlsOptions(Options):

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from anneal.kit.options import (
+    EngineOptions,
     GrpcOptions,
     JobOptions,
     LauncherOptions,
@@ -55,6 +56,7 @@ class ServiceSettings(BaseSettings):
     store: StoreOptions = StoreOptions()
     jobs: JobOptions = JobOptions()
     launcher: LauncherOptions = LauncherOptions()
+    engine: EngineOptions = EngineOptions()
     database_url: SecretStr = SecretStr("")
     tokens: tuple[SecretStr, ...] = ()
     addresses: dict[str, str] = Field(default_factory=dict)

@@ -37,8 +37,9 @@ def build(runtime: Runtime, options: ServingOptions | None = None) -> Service:
             {
                 "base": str(folder),
                 "digest": digest,
+                "max_rank": runtime.settings.engine.max_rank,
                 **options.model_dump(
-                    include={"max_adapters", "max_rank", "max_sequences", "max_batched_tokens"}
+                    include={"max_adapters", "max_sequences", "max_batched_tokens"}
                     | {"context_length", "kv_cache_bytes", "dtype", "eager", "tensor_parallel"}
                 ),
             },
@@ -60,7 +61,7 @@ def build(runtime: Runtime, options: ServingOptions | None = None) -> Service:
         limits=Limits(
             max_engines=options.max_engines,
             max_adapters=options.max_adapters,
-            max_rank=options.max_rank,
+            max_rank=runtime.settings.engine.max_rank,
             max_requests=options.max_requests,
             adapter_wait_s=options.adapter_wait_s,
         ),

@@ -109,7 +109,14 @@ class Engines:
         self._meters.engine_start.labels(short(digest)).observe(perf_counter() - start)
         self._log.info("engine started", base=digest, engine=engine.info.engine, seconds=perf_counter() - start)
         base = ServedBase(
-            digest, engine, layers, trees=self._trees, files=self._files, meters=self._meters, limits=self._limits
+            digest,
+            engine,
+            layers,
+            engine_model=await asyncio.to_thread(self._files.read_engine_model, path),
+            trees=self._trees,
+            files=self._files,
+            meters=self._meters,
+            limits=self._limits,
         )
         self._served[digest] = base
         self._meters.engines.set(len(self.served()))

@@ -16,8 +16,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from anneal.kit.engine.adapters import AdapterRefused
 from anneal.kit.errors import Refusal
-from anneal.serving.domain.errors import AdapterMissing, AdapterRefused, EngineBusy, EngineDown
+from anneal.serving.domain.errors import AdapterMissing, EngineBusy, EngineDown
 
 _FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BETWEEN_TOKENS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

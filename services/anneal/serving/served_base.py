@@ -10,15 +10,15 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import Protocol
 
+from anneal.kit.engine.adapters import AdapterFacts, AdapterRefused, check_adapter
+from anneal.kit.engine.models import EngineModel
 from anneal.kit.errors import Missing
-from anneal.serving.domain.adapters import AdapterFacts, check_adapter
 from anneal.serving.domain.answers import AdapterRef
 from anneal.serving.domain.engine import Engine
 from anneal.serving.domain.errors import (
     AdapterInUse,
     AdapterMissing,
     AdapterNotLoaded,
-    AdapterRefused,
     EngineBusy,
 )
 from anneal.serving.domain.residents import Resident, Residents
@@ -41,6 +41,9 @@ class Files(Protocol):
     def read_base_layers(self, folder: Path) -> Mapping[str, tuple[int, int]]:
         """Linear layers of a base: module path -> (outputs, inputs)."""
 
+    def read_engine_model(self, folder: Path) -> EngineModel | None:
+        """What the engine knows of a base's architecture."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -62,6 +65,7 @@ class ServedBase:
         engine: Engine,
         layers: Mapping[str, tuple[int, int]],
         *,
+        engine_model: EngineModel | None = None,
         trees: Trees,
         files: Files,
         meters: Meters,
@@ -71,7 +75,7 @@ class ServedBase:
         self.engine = engine
         self.residents = Residents(limits.max_adapters)
         self.requests = 0
-        self._layers = layers
+        self._layers, self._engine_model = layers, engine_model
         self._trees, self._files, self._meters = trees, files, meters
         self._limits = limits
         self._loading = asyncio.Lock()
@@ -179,6 +183,7 @@ class ServedBase:
                 base_digest=self.digest,
                 base_layers=self._layers,
                 max_rank=self._limits.max_rank,
+                engine_model=self._engine_model,
             )
         except AdapterRefused as refusal:
             self._meters.adapter_refusals.labels(refusal.facts["cause"]).inc()

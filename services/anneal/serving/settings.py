@@ -17,7 +17,6 @@ class ServingOptions(Options):
     Attributes:
         max_engines: base models at once; the one idle longest makes room.
         max_adapters: adapters in one engine at once; the one idle longest makes room.
-        max_rank: highest adapter rank there is room for; memory grows with it.
         max_requests: requests in one engine, running and waiting; one more is refused as busy.
         max_sequences: requests computed together.
         max_batched_tokens: tokens computed together.
@@ -34,7 +33,6 @@ class ServingOptions(Options):
 
     max_engines: int = Field(default=2, ge=1)
     max_adapters: int = Field(default=8, ge=1, le=256)
-    max_rank: int = Field(default=32, ge=1, le=512)
     max_requests: int = Field(default=256, ge=1)
     max_sequences: int = Field(default=32, ge=1)
     max_batched_tokens: int = Field(default=2048, ge=64)

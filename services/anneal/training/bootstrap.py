@@ -64,6 +64,7 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
             speeds=Speeds(speeds),
             data=folder / "data",
             options=chosen,
+            engine=runtime.settings.engine,
         )
         add_TrainingServiceServicer_to_server(TrainingServicer(orders), server)
 
@@ -87,7 +88,7 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
         request=pb.ImportModelRequest,
         body="anneal.training.jobs:import_model",
         publish=publish,
-        options=lambda: chosen.model_dump(mode="json"),
+        options=lambda: {**chosen.model_dump(mode="json"), "engine_device": runtime.settings.engine.device},
     )
     return Service(
         name="training",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.longrunning import operations_pb2
 from google.protobuf.empty_pb2 import Empty
@@ -12,6 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.engine import Jobs
+from anneal.kit.options import EngineOptions
 from anneal.kit.store import Store
 from anneal.training import codec
 from anneal.training.adapters.registry import Registry
@@ -23,6 +24,9 @@ from anneal.v1 import dataset_pb2
 from anneal.v1 import training_service_pb2 as pb
 
 _NEEDED = {"instruction": "conversations", "text": "documents"}
+if TYPE_CHECKING:
+    from anneal.training.planning import Wanted
+
 _RECORDS = {"instruction": dataset_pb2.DATASET_KIND_CONVERSATION, "text": dataset_pb2.DATASET_KIND_DOCUMENT}
 
 
@@ -30,9 +34,18 @@ class Orders:
     """Takes orders for plans, trainings and imports."""
 
     def __init__(
-        self, *, jobs: Jobs, store: Store, registry: Registry, speeds: Speeds, data: Path, options: TrainingOptions
+        self,
+        *,
+        jobs: Jobs,
+        store: Store,
+        registry: Registry,
+        speeds: Speeds,
+        data: Path,
+        options: TrainingOptions,
+        engine: EngineOptions,
     ) -> None:
         """Keep what orders are checked against and handed to; `data` is a folder for shards that plans read."""
+        self._engine = engine
         self._jobs, self._store, self._registry, self._speeds = jobs, store, registry, speeds
         self._data, self._options = data, options
         self._planning = asyncio.Lock()
@@ -46,16 +59,36 @@ class Orders:
         """
         spec, base, versions = await self._resolve(request)
         async with self._planning:
-            return await asyncio.to_thread(
-                self._plan, spec, base, [v.digest for v in versions], request.spec.workers or 1
-            )
+            return await asyncio.to_thread(self._plan, request, spec, base, versions)
 
-    def _plan(self, spec: dict[str, Any], base: str, datasets: list[str], workers: int) -> pb.TrainingPlan:
-        # torch and transformers come with the first plan, not with the server's start
-        from anneal.training.planning import Wanted, plan
+    def _plan(self, *found: Any) -> pb.TrainingPlan:
+        from anneal.training.planning import plan
 
-        wanted = Wanted(spec=spec, base_digest=base, dataset_digests=datasets, workers=workers)
-        return plan(self._store, self._speeds, self._data, wanted)
+        return plan(self._store, self._speeds, self._data, self._wanted(*found))
+
+    def _check(self, *found: Any) -> None:
+        from anneal.training.planning import check
+
+        check(self._store, self._data, self._wanted(*found))
+
+    def _wanted(
+        self,
+        request: pb.PlanTrainingRequest | pb.CreateTrainingJobRequest,
+        spec: dict[str, Any],
+        base_digest: str,
+        versions: list[dataset_pb2.DatasetVersion],
+    ) -> Wanted:
+        # torch and transformers come with the first order, not with the server's start
+        from anneal.training.planning import Wanted
+
+        return Wanted(
+            spec=spec,
+            base_digest=base_digest,
+            dataset_digests=[version.digest for version in versions],
+            workers=request.spec.workers or 1,
+            max_rank=self._engine.rank_of(request.base_model),
+            device=self._engine.device,
+        )
 
     async def train(self, request: pb.CreateTrainingJobRequest) -> operations_pb2.Operation:
         """Accept a training.
@@ -67,11 +100,12 @@ class Orders:
         codec.check_sources(request)
         names.check_id(request.output_id, "output_id")
         if not await self._jobs.knows(request.parent, request.request_id):
-            spec, _, versions = await self._resolve(request)
+            spec, base, versions = await self._resolve(request)
             if not any(v.split_row_counts.get("train") for v in versions):
                 raise Invalid.field("dataset_versions", "none of them has rows in the split `train`")
             if spec["method"] == "full" and await self._registry.find_model(_model_name(request)) is not None:
                 raise ModelTaken(f"{_model_name(request)} exists; choose another output_id", name=_model_name(request))
+            await asyncio.to_thread(self._check, request, spec, base, versions)
             self._jobs.check("train", request)
             if request.validate_only:
                 return _validated()

@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import torch
 
+from anneal.kit.engine.models import Device
 from anneal.kit.store import Store
 from anneal.training import measure
 from anneal.training.adapters import memory
 from anneal.training.adapters.speeds import Speeds
-from anneal.training.domain.base_model import BaseModel, open_base_model
+from anneal.training.domain.base_model import BaseModel, open_base_model, open_shape
 from anneal.training.domain.errors import TrainingRefused
 from anneal.training.domain.methods import METHODS, base_dtype
 from anneal.training.domain.plan import Plan, make_plan
 from anneal.training.domain.prepare import Prepared
+from anneal.training.domain.served import check_spec
 from anneal.training.domain.spec import TrainingSpec
 from anneal.training.errors import refusal_of
 from anneal.training.run import prepare_split, settle
 from anneal.training.splits import fetch_split
 from anneal.v1 import training_service_pb2 as pb
+
+_SMALL = ("config.json", "generation_config.json")
+"""Files that say a model's shape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +40,46 @@ class Wanted:
         base_digest: of the base model's tree.
         dataset_digests: manifests.
         workers: Ray Train workers.
+        max_rank: highest rank of an adapter that serving has room for on this base.
+        device: where serving computes: `cpu`, `cuda`, or `auto` for what this process computes on.
     """
 
     spec: Mapping[str, Any]
     base_digest: str
     dataset_digests: Sequence[str]
     workers: int
+    max_rank: int
+    device: Literal["auto", "cpu", "cuda"]
+
+
+def check(store: Store, scratch: Path, wanted: Wanted) -> None:
+    """Check what can be known of an order before its rows and weights are read; of the base only its small files are.
+
+    Raises:
+        Refusal: serving could not serve what would come out, or the spec does not fit the base.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=scratch) as folder:
+            base = open_shape(fetch_small_files(store, wanted.base_digest, Path(folder)))
+            check_spec(settle(dict(wanted.spec), base), base, max_rank=wanted.max_rank, device=device_of(wanted.device))
+    except TrainingRefused as error:
+        raise refusal_of(error) from error
+
+
+def device_of(said: Literal["auto", "cpu", "cuda"]) -> Device:
+    """Where serving computes; `auto` is taken for what this process computes on."""
+    if said != "auto":
+        return said
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fetch_small_files(store: Store, digest: str, folder: Path) -> Path:
+    """Fetch a base model's configuration without its weights."""
+    for name, entry in store.tree(digest).items():
+        if name in _SMALL:
+            store.download(entry["digest"], folder / name)
+    return folder
 
 
 def plan(store: Store, speeds: Speeds, scratch: Path, wanted: Wanted) -> pb.TrainingPlan:
@@ -51,6 +91,7 @@ def plan(store: Store, speeds: Speeds, scratch: Path, wanted: Wanted) -> pb.Trai
     try:
         base = open_base_model(store.materialize(wanted.base_digest))
         spec = settle(dict(wanted.spec), base)
+        check_spec(spec, base, max_rank=wanted.max_rank, device=device_of(wanted.device))
         train, validation = (
             prepare_split(
                 [str(path) for path in fetch_split(store, wanted.dataset_digests, split, scratch)],

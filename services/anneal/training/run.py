@@ -21,7 +21,7 @@ from anneal.kit.chat.errors import ChatError
 from anneal.kit.chat.options import FILE
 from anneal.kit.messages import plain_row
 from anneal.training.adapters.checkpoint_folder import CheckpointFolder, flush
-from anneal.training.domain.base_model import BaseModel, open_base_model
+from anneal.training.domain.base_model import BaseModel, ModelShape, open_base_model
 from anneal.training.domain.checkpoint import Progress
 from anneal.training.domain.checks import check_packing
 from anneal.training.domain.errors import BaseUnusable
@@ -48,7 +48,7 @@ class StopAsked(Exception):
     """Somebody put a file named `stop` into the run folder."""
 
 
-def settle(spec: dict[str, Any], base: BaseModel) -> TrainingSpec:
+def settle(spec: dict[str, Any], base: ModelShape) -> TrainingSpec:
     """Return the spec with what depends on base and device filled in.
 
     Raises:

@@ -136,7 +136,7 @@ async def test_an_adapter_is_published_with_serving_as_its_witness(tmp_path: Pat
     from anneal.serving.bootstrap import build as build_serving
     from anneal.serving.settings import ServingOptions
 
-    serving = ServingOptions(max_adapters=2, max_rank=8, max_sequences=16, kv_cache_bytes=64 << 20)
+    serving = ServingOptions(max_adapters=2, max_sequences=16, kv_cache_bytes=64 << 20)
     others = [lambda runtime: build_serving(runtime, serving)]
     nobody = "127.0.0.1:1"
     async with running(tmp_path, serving=nobody, local_ray=True, parity_deadline_s=1.0) as house:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from anneal.kit.engine.adapters import AdapterFacts, TensorFacts
+from anneal.kit.engine.models import EngineModel
 from anneal.kit.store import BlobMissing
-from anneal.serving.domain.adapters import AdapterFacts, TensorFacts
 from anneal.serving.domain.answers import AdapterRef, Continuation, EngineInfo, Piece, Prompt, Scored, TextPrompt
 from anneal.serving.domain.errors import AdapterMissing, EngineBusy, ModelMissing, ModelRefused
 from anneal.serving.domain.sampling import Sampling, check_sampling
@@ -91,6 +92,9 @@ class World:
     def read_adapter(self, folder: Path) -> AdapterFacts:
         sides = [TensorFacts(f"base_model.model.{LAYER}.lora_{s}.weight", (4, 4), True, True) for s in "AB"]
         return AdapterFacts([], CONFIG, sides, BASES["a"])
+
+    def read_engine_model(self, folder: Path) -> EngineModel | None:
+        return None
 
     def read_base_layers(self, folder: Path) -> Mapping[str, tuple[int, int]]:
         return self.layers

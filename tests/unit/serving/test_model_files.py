@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from anneal.kit.engine.adapters import TensorFacts
 from anneal.serving.adapters.model_files import read_adapter, read_base_layers
-from anneal.serving.domain.adapters import TensorFacts
 
 NAME = "base_model.model.layer.lora_A.weight"
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from anneal.serving.domain.adapters import AdapterFacts, TensorFacts
+from anneal.kit.engine.adapters import AdapterFacts, TensorFacts
+from anneal.kit.engine.models import EngineModel, engine_model
 
 MAX_ADAPTER_BYTES = 4 << 30
 """Larger files are no adapter of a model that this service is for, and would only fill the memory."""
@@ -45,6 +46,12 @@ def read_base_layers(folder: Path) -> dict[str, tuple[int, int]]:
         except (OSError, safetensors.SafetensorError):
             return {}
     return layers
+
+
+def read_engine_model(folder: Path) -> EngineModel | None:
+    """What the engine knows of a base model's architecture; None when it knows none of that name."""
+    architectures = (_read_json(folder / "config.json") or {}).get("architectures")
+    return engine_model(architectures[0]) if isinstance(architectures, list) and architectures else None
 
 
 def _base_digest(folder: Path, config: dict[str, Any] | None) -> str | None:

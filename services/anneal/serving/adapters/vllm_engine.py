@@ -27,6 +27,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from anneal.kit.chat.reasoning import ReasoningSplitter
+from anneal.kit.engine.adapters import RANKS
 from anneal.kit.errors import Invalid
 from anneal.serving.adapters.prompts import Prompts
 from anneal.serving.domain.answers import (
@@ -42,8 +43,6 @@ from anneal.serving.domain.answers import (
 from anneal.serving.domain.errors import EngineDown, PromptTooLong
 from anneal.serving.domain.sampling import Sampling
 
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks vLLM has room sizes for (`LoRAConfig.max_lora_rank`)."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -198,7 +197,7 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
         enable_lora=True,
         max_loras=options["max_adapters"],
         max_cpu_loras=options["max_adapters"],
-        max_lora_rank=next(rank for rank in _RANKS if rank >= options["max_rank"]),
+        max_lora_rank=next(rank for rank in RANKS if rank >= options["max_rank"]),
         max_num_seqs=options["max_sequences"],
         max_num_batched_tokens=batched,
         enforce_eager=options["eager"] or on_cpu,

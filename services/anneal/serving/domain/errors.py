@@ -29,12 +29,6 @@ class AdapterMissing(Missing):
     reason = "ADAPTER_MISSING"
 
 
-class AdapterRefused(NotYet):
-    """The adapter failed a check, so it does not reach the engine. The fact `cause` says which check."""
-
-    reason = "ADAPTER_REFUSED"
-
-
 class AdapterNotLoaded(Missing):
     """The adapter is in no engine of this replica."""
 

@@ -19,17 +19,60 @@ _SLICE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class BaseModel:
-    """A folder that was looked at: configuration and tokenizer, not yet the weights."""
+class ModelShape:
+    """A base model's configuration, which says the shape of every weight."""
 
     folder: Path
     config: Any
-    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def text_config(self) -> Any:
+        """The settings of the language model, which a model that also sees or hears keeps apart."""
+        return text_config_of(self.config)
 
     @property
     def context_length(self) -> int:
         """Longest context in tokens, as the configuration names it; 0 when it does not."""
-        return int(getattr(self.config, "max_position_embeddings", 0) or 0)
+        return int(getattr(self.text_config, "max_position_embeddings", 0) or 0)
+
+    def context_tokens(self, wanted: int) -> int:
+        """Return the length of a packed row: the one asked for, or the model's context for 0.
+
+        Raises:
+            SpecInvalid: more is asked for than the model has.
+        """
+        if self.context_length and wanted > self.context_length:
+            raise SpecInvalid([("max_length", f"the base model's context holds {self.context_length} tokens")])
+        return wanted or self.context_length or 2048
+
+    def skeleton(self) -> PreTrainedModel:
+        """Return the model's shape without memory for its weights.
+
+        Raises:
+            BaseUnusable: it is no model that can be loaded.
+        """
+        try:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(self.config)
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, TypeError) as error:
+            raise self._not_loadable(error) from error
+
+    def _not_loadable(self, error: Exception) -> BaseUnusable:
+        if type(self.config) not in AutoModelForCausalLM._model_mapping:
+            named = ", ".join(self.config.architectures or [self.config.model_type])
+            return BaseUnusable(
+                f"{named} is no model that transformers opens as a language model (AutoModelForCausalLM); where it "
+                "wraps one, import the language model alone",
+                cause="architecture",
+            )
+        return BaseUnusable(f"the base model cannot be loaded: {_first_line(error)}")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel(ModelShape):
+    """A folder that was looked at: configuration and tokenizer, not yet the weights."""
+
+    tokenizer: PreTrainedTokenizerBase
 
     @property
     def pad_id(self) -> int:
@@ -43,12 +86,9 @@ class BaseModel:
         """Read the weights.
 
         Raises:
-            BaseUnusable: a weight is missing, left over, or not a finite number.
+            BaseUnusable: it is no model that can be loaded, or a weight is missing or not a finite number.
         """
-        model, report = AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-        _check_missing(report)
+        model, report = self._open(dtype=dtype)
         for name, weight in model.named_parameters():
             check_finite(name, weight)
         return model
@@ -66,29 +106,17 @@ class BaseModel:
                         check_finite(name, file.get_tensor(name))
             except (SafetensorError, OSError) as error:
                 raise BaseUnusable(f"{path.name} is damaged: {_first_line(error)}", file=path.name) from error
+        return self._open(device_map="meta")[0]
+
+    def _open(self, **options: Any) -> tuple[PreTrainedModel, Any]:
         try:
             model, report = AutoModelForCausalLM.from_pretrained(
-                self.folder, device_map="meta", use_safetensors=True, local_files_only=True, output_loading_info=True
+                self.folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
             )
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise BaseUnusable(f"the base model cannot be loaded: {_first_line(error)}") from error
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, TypeError) as error:
+            raise self._not_loadable(error) from error
         _check_missing(report)
-        return model
-
-    def skeleton(self) -> PreTrainedModel:
-        """Return the model's shape without memory for its weights."""
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(self.config)
-
-    def context_tokens(self, wanted: int) -> int:
-        """Return the length of a packed row: the one asked for, or the model's context for 0.
-
-        Raises:
-            SpecInvalid: more is asked for than the model has.
-        """
-        if self.context_length and wanted > self.context_length:
-            raise SpecInvalid([("max_length", f"the base model's context holds {self.context_length} tokens")])
-        return wanted or self.context_length or 2048
+        return model, report
 
 
 def open_base_model(folder: Path) -> BaseModel:
@@ -104,14 +132,51 @@ def open_base_model(folder: Path) -> BaseModel:
         absent = missing_shards(names, dict(_json(folder / INDEX).get("weight_map", {})))
         if absent:
             raise BaseUnusable(f"the base model's folder lacks {', '.join(absent[:5])}, which {INDEX} names")
-    if "auto_map" in _json(folder / "config.json"):
-        raise BaseUnusable("the base model brings its own code (auto_map), which is never run")
+    config = open_config(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise BaseUnusable(f"the base model's folder cannot be read: {_first_line(error)}") from error
     return BaseModel(folder, config, tokenizer)
+
+
+def open_shape(folder: Path) -> ModelShape:
+    """Read no more than a base model's shape; its folder may lack the weights and the tokenizer.
+
+    Raises:
+        BaseUnusable: as `open_config`.
+    """
+    return ModelShape(folder, open_config(folder))
+
+
+def open_config(folder: Path) -> Any:
+    """Read a base model's configuration.
+
+    Raises:
+        BaseUnusable: it is none that can be read, or the model brings code of its own.
+    """
+    if "auto_map" in _json(folder / "config.json"):
+        raise BaseUnusable("the base model brings its own code (auto_map), which is never run")
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BaseUnusable(f"the base model's folder cannot be read: {_first_line(error)}") from error
+
+
+def text_config_of(config: Any) -> Any:
+    """The settings of the language model inside a configuration; the configuration itself where there is only one."""
+    return config.get_text_config(decoder=True)
+
+
+def head_size_of(config: Any) -> int | None:
+    """Size of an attention head; None where there is no attention, or one without heads of one size."""
+    text = text_config_of(config)
+    if getattr(text, "kv_lora_rank", None):  # multi-head latent attention has kernels of its own
+        return None
+    size, heads = getattr(text, "head_dim", None), getattr(text, "num_attention_heads", None)
+    if isinstance(size, int):
+        return size
+    return int(text.hidden_size) // heads if isinstance(heads, int) and heads else None
 
 
 def _json(path: Path) -> dict[str, Any]:

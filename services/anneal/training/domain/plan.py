@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anneal.training.domain.base_model import BaseModel
+from anneal.training.domain.base_model import BaseModel, text_config_of
 from anneal.training.domain.methods import METHODS
 from anneal.training.domain.order import Order
 from anneal.training.domain.packing import collate
@@ -79,11 +79,12 @@ def memory_bytes(spec: TrainingSpec, config: Any, num_parameters: int, num_train
     width = 2 if spec.precision == "bfloat16" else 4
     weights = num_parameters * (4 if spec.method == "full" else width) + num_trainable * 12
     tokens = spec.rows_per_forward * spec.context_tokens
-    hidden = int(getattr(config, "hidden_size", 0))
-    inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
-    layers = int(getattr(config, "num_hidden_layers", 0))
+    text = text_config_of(config)
+    hidden = int(getattr(text, "hidden_size", 0))
+    inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
+    layers = int(getattr(text, "num_hidden_layers", 0))
     activations = layers * tokens * (12 * hidden + 4 * inner) * width
-    logits = 3 * tokens * int(getattr(config, "vocab_size", 0)) * 4
+    logits = 3 * tokens * int(getattr(text, "vocab_size", 0)) * 4
     return weights + activations + logits
 
 

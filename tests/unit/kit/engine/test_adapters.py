@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from anneal.serving.domain.adapters import AdapterFacts, AdapterShape, TensorFacts, check_adapter
-from anneal.serving.domain.errors import AdapterRefused
+from anneal.kit.engine.adapters import AdapterFacts, AdapterRefused, AdapterShape, TensorFacts, check_adapter
 
 BASE = "sha256:" + "b" * 64
 ADAPTER = "sha256:" + "a" * 64

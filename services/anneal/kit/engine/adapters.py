@@ -1,7 +1,7 @@
-"""Which LoRA adapters may reach the engine.
+"""Which LoRA adapters may reach the engine: one check for serving, before it loads one, and training, before it starts.
 
 The engine answers with whatever it is given: a NaN becomes text, a wrong base becomes nonsense, and some shapes end
-it. So everything is checked before, from the files alone.
+it. So everything is checked before, from names, shapes and configuration alone.
 """
 
 from __future__ import annotations
@@ -11,13 +11,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from anneal.serving.domain.errors import AdapterRefused
+from anneal.kit.engine.models import EngineModel
+from anneal.kit.errors import NotYet
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks vLLM has room sizes for (`LoRAConfig.max_lora_rank`)."""
+MAX_RANK = 32
+"""Highest rank of an adapter where the settings say nothing else."""
 
 _TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 """As PEFT saves them. With its name of the adapter inside, `lora_A.default.weight`, vLLM loads nothing."""
 
 _OUTSIDE_LAYERS = ("lm_head", "embed_tokens", "embed_out", "wte")
 """Modules with one row per token of the vocabulary: engines treat them apart, and ours lets no adapter change them."""
+
+_ABSORBED = ("kv_b_proj",)
+"""Modules of multi-head latent attention whose weights the engine folds into others when it starts: an adapter on them
+would change the prompt's computation and not the answer's."""
+
+_EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 
 _MAX_ALPHA = 10_000
 _UNSERVED = (
@@ -29,6 +41,12 @@ _UNSERVED = (
     "trainable_token_indices",
 )
 """Kinds of LoRA that PEFT trains and the engine does not serve."""
+
+
+class AdapterRefused(NotYet):
+    """The adapter failed a check, so it does not reach the engine. The fact `cause` says which check."""
+
+    reason = "ADAPTER_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +92,13 @@ class AdapterShape:
 
 
 def check_adapter(
-    digest: str, facts: AdapterFacts, *, base_digest: str, base_layers: Mapping[str, tuple[int, int]], max_rank: int
+    digest: str,
+    facts: AdapterFacts,
+    *,
+    base_digest: str,
+    base_layers: Mapping[str, tuple[int, int]],
+    max_rank: int,
+    engine_model: EngineModel | None = None,
 ) -> AdapterShape:
     """Decide whether an adapter may be loaded over a base.
 
@@ -84,6 +108,7 @@ def check_adapter(
         base_digest: the base it is asked for.
         base_layers: the base's linear layers: module path -> (outputs, inputs).
         max_rank: highest rank the engine has room for.
+        engine_model: what the engine knows of the base's architecture; None compares names as they are.
 
     Raises:
         AdapterRefused: it may not; the fact `cause` is one of `pickle`, `no_safetensors`, `no_config`, `base_unknown`,
@@ -98,9 +123,14 @@ def check_adapter(
     rank, alpha = _check_config(config, max_rank, refuse)
     modules = _pair_tensors(tensors, refuse)
     _check_targets(config.get("target_modules"), modules, refuse)
+    name_of = engine_model.name_of if engine_model is not None else str
+    layers = {name_of(name): shape for name, shape in base_layers.items()}
     for module, sides in modules.items():
-        layer = base_layers.get(module)
-        if layer is None or module.split(".")[-1] in _OUTSIDE_LAYERS:
+        layer = layers.get(name_of(module))
+        last = module.split(".")[-1]
+        if last in _ABSORBED:
+            refuse("targets", f"{module} is folded into other weights by the engine, so no adapter may change it")
+        if layer is None or last in _OUTSIDE_LAYERS:
             refuse("targets", f"{module} is no linear layer of the base that an adapter may change")
         outputs, inputs = layer
         want = {"A": (rank, inputs), "B": (outputs, rank)}
@@ -142,6 +172,8 @@ def _check_config(config: Mapping[str, Any], max_rank: int, refuse: _Refuser) ->
     for key in _UNSERVED:
         if config.get(key):
             refuse("method", f"its {key} is set, which the engine does not serve")
+    if config.get("target_parameters"):
+        refuse("method", "it changes the experts of a mixture (target_parameters), which the engine does not serve")
     if config.get("bias", "none") != "none":
         refuse("method", f"its bias is {config['bias']!r}, and the engine serves only adapters that leave biases alone")
     rank, alpha = config.get("r"), config.get("lora_alpha")
