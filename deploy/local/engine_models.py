@@ -1,4 +1,6 @@
-"""Writes services/anneal/kit/engine/models.json: what the installed vLLM serves, for services whose images have no vLLM.
+"""Writes services/anneal/kit/engine/models.json: what the installed vLLM serves.
+
+The images of other services have no vLLM.
 
     python -m deploy.local.engine_models write
 
@@ -49,7 +51,8 @@ def text() -> str:
     lines = [f"  {json.dumps(name)}: {json.dumps(facts)}" for name, facts in made["architectures"].items()]
     body = ",\n".join(lines)
     sizes = json.dumps(made["cpu_head_sizes"])
-    return f'{{\n"engine": {json.dumps(made["engine"])},\n"cpu_head_sizes": {sizes},\n"architectures": {{\n{body}\n}}\n}}\n'
+    head = f'"engine": {json.dumps(made["engine"])},\n"cpu_head_sizes": {sizes}'
+    return f'{{\n{head},\n"architectures": {{\n{body}\n}}\n}}\n'
 
 
 def _version() -> str:

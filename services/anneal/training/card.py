@@ -8,7 +8,13 @@ from typing import Any
 
 
 def describe(
-    result: Mapping[str, Any], *, base_name: str, base_digest: str, datasets: Sequence[str]
+    result: Mapping[str, Any],
+    *,
+    base_name: str,
+    base_digest: str,
+    datasets: Sequence[str],
+    base_license: str = "",
+    base_origin: str = "",
 ) -> dict[str, bytes]:
     """The files `README.md`, `curves.json` and `samples.json`, by name.
 
@@ -17,21 +23,32 @@ def describe(
         base_name: resource name of the base model.
         base_digest: its digest.
         datasets: resource names of the dataset versions.
+        base_license: licence of the base model, which what is made of it is bound to; empty when it names none.
+        base_origin: where the base model came from, a Hub id with revision where it is known.
     """
     texts = {
-        "README.md": _card(result, base_name, base_digest, datasets),
+        "README.md": _card(result, base_name, base_digest, datasets, base_license, base_origin),
         "curves.json": json.dumps(result["curve"], indent=1) + "\n",
         "samples.json": json.dumps(result["samples"], indent=1, ensure_ascii=False) + "\n",
     }
     return {name: text.encode("utf-8", errors="backslashreplace") for name, text in texts.items()}
 
 
-def _card(result: Mapping[str, Any], base_name: str, base_digest: str, datasets: Sequence[str]) -> str:
+def _card(
+    result: Mapping[str, Any],
+    base_name: str,
+    base_digest: str,
+    datasets: Sequence[str],
+    base_license: str,
+    base_origin: str,
+) -> str:
     spec = result["spec"]
     front = [
         "---",
         f"base_model: {base_name}",
         f"base_model_digest: {base_digest}",
+        *([f"base_model_source: {json.dumps(base_origin)}"] if base_origin else []),
+        *([f"license: {json.dumps(base_license)}"] if base_license else []),
         f"library_name: {'peft' if spec['method'] == 'lora' else 'transformers'}",
         "pipeline_tag: text-generation",
         "datasets:",
@@ -39,6 +56,8 @@ def _card(result: Mapping[str, Any], base_name: str, base_digest: str, datasets:
         "---",
     ]
     facts = {
+        "licence of the base model": base_license or "none named",
+        "source of the base model": base_origin or None,
         "method": spec["method"],
         "objective": spec["objective"],
         "steps": result["num_steps"],

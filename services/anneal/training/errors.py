@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from anneal.kit.errors import Conflict, Denied, Exists, Invalid, Missing, NotYet, Refusal
-from anneal.training.domain.errors import BaseUnusable, SpecInvalid, TrainingRefused
+from anneal.training.domain.errors import BaseUnusable, SpecInvalid, TemplateMissing, TrainingRefused
 
 
 class FolderNotAllowed(Denied):
@@ -66,6 +66,12 @@ class BaseModelUnusable(NotYet):
     """The files make up no base model that can be used, which is seen before any of them is read."""
 
     reason = BaseUnusable.reason
+
+
+class ChatTemplateMissing(NotYet):
+    """The base model has no chat template, and the rows are conversations."""
+
+    reason = TemplateMissing.reason
 
 
 class ModelTaken(Exists):

@@ -38,6 +38,8 @@ class Sources:
     base_digest: str
     dataset_names: list[str]
     dataset_digests: list[str]
+    base_license: str = ""
+    base_origin: str = ""
 
 
 def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.AdapterVersion | model_pb2.Model:
@@ -62,7 +64,12 @@ def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.
     stored.put(fingerprint, finished)
     result = finished.result
     described = describe(
-        result, base_name=sources.base_name, base_digest=sources.base_digest, datasets=sources.dataset_names
+        result,
+        base_name=sources.base_name,
+        base_digest=sources.base_digest,
+        base_license=sources.base_license,
+        base_origin=sources.base_origin,
+        datasets=sources.dataset_names,
     )
     digest = ctx.store.extend_tree(finished.weights, described)
     if not is_adapter:
@@ -210,6 +217,8 @@ def _look_up(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> Sources:
     found = {
         "base_name": base.name,
         "base_digest": base.digest,
+        "base_license": base.license,
+        "base_origin": base.origin,
         "dataset_names": [version.name for version in versions],
         "dataset_digests": [version.digest for version in versions],
     }
@@ -254,14 +263,21 @@ def _model(
         architecture=made["architecture"],
         parameter_count=made["parameter_count"],
         context_length=made["context_length"],
-        chat_template_digest=_template_digest(made["chat_template"]),
         origin=ctx.operation,
         dataset_versions=sources.dataset_names,
+        **{**_described(made), "license": made["license"] or sources.base_license},
     )
 
 
-def _template_digest(template: str | None) -> str:
-    return digest_of_bytes(template.encode()) if template else ""
+def _described(made: dict[str, Any]) -> dict[str, Any]:
+    """What both an imported and a trained model say of themselves, as fields of `Model`."""
+    template = made["chat_template"]
+    return {
+        "chat_template_digest": digest_of_bytes(template.encode()) if template else "",
+        "has_chat_template": bool(template),
+        **{field: made[field] for field in ("template_kwargs", "license", "card_digest", "storage_dtype")},
+        "special_tokens": made["special_tokens"],
+    }
 
 
 def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.Model:
@@ -274,9 +290,16 @@ def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.M
     ctx.check()
     ctx.progress(0, None, "files", "checking")
 
-    from anneal.training.run import describe_model
+    from anneal.training.describing import describe_model
+    from anneal.training.domain.served import check_folder
+    from anneal.training.giving import decode_chat, give
+    from anneal.training.planning import device_of
 
+    device = device_of(ctx.options["engine_device"])
     try:
+        check_folder(fetched.folder, device)
+        for line in give(fetched.folder, decode_chat(request.chat)):
+            ctx.log(line)
         made = describe_model(fetched.folder)
     except TrainingRefused as error:
         raise refusal_of(error) from error
@@ -290,6 +313,6 @@ def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.M
         architecture=made["architecture"],
         parameter_count=made["parameter_count"],
         context_length=made["context_length"],
-        chat_template_digest=_template_digest(made["chat_template"]),
         origin=fetched.origin,
+        **_described(made),
     )

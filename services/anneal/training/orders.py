@@ -17,7 +17,7 @@ from anneal.kit.store import Store
 from anneal.training import codec
 from anneal.training.adapters.registry import Registry
 from anneal.training.adapters.speeds import Speeds
-from anneal.training.errors import ModelTaken
+from anneal.training.errors import ChatTemplateMissing, ModelTaken
 from anneal.training.importing import check_source
 from anneal.training.settings import TrainingOptions
 from anneal.v1 import dataset_pb2
@@ -121,10 +121,18 @@ class Orders:
         names.check_id(request.model_id, "model_id")
         if not await self._jobs.knows(request.parent, request.request_id):
             await asyncio.to_thread(check_source, request, self._options, self._store)
+            await asyncio.to_thread(self._check_chat, request)
         self._jobs.check("import_model", request)
         if request.validate_only:
             return _validated()
         return await self._jobs.submit("import_model", request, project=request.parent, request_id=request.request_id)
+
+    def _check_chat(self, request: pb.ImportModelRequest) -> None:
+        if request.HasField("chat"):
+            # transformers, which compiles templates, comes with the first of them
+            from anneal.training.giving import decode_chat
+
+            decode_chat(request.chat)
 
     async def _resolve(
         self, request: pb.PlanTrainingRequest | pb.CreateTrainingJobRequest
@@ -135,6 +143,13 @@ class Orders:
         base = await self._registry.model(request.base_model)
         if base.context_length and spec["context_tokens"] > base.context_length:
             raise Invalid.field("spec.max_length", f"the base model's context holds {base.context_length} tokens")
+        if spec["objective"] != "text" and base.HasField("has_chat_template") and not base.has_chat_template:
+            raise ChatTemplateMissing(
+                f"{base.name} has no chat template, so it can be trained on text and not on conversations. Import it "
+                "again under another id with one: chat.template_name (--template NAME) or chat.template_text "
+                "(--template-file FILE)",
+                model=base.name,
+            )
         versions = [await self._registry.dataset_version(name) for name in request.dataset_versions]
         for index, version in enumerate(versions):
             if version.kind != _RECORDS[spec["objective"]]:

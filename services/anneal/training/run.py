@@ -21,10 +21,11 @@ from anneal.kit.chat.errors import ChatError
 from anneal.kit.chat.options import FILE
 from anneal.kit.messages import plain_row
 from anneal.training.adapters.checkpoint_folder import CheckpointFolder, flush
+from anneal.training.describing import describe_model
 from anneal.training.domain.base_model import BaseModel, ModelShape, open_base_model
+from anneal.training.domain.chat_files import keep_chat_files
 from anneal.training.domain.checkpoint import Progress
 from anneal.training.domain.checks import check_packing
-from anneal.training.domain.errors import BaseUnusable
 from anneal.training.domain.loop import Loop, StepDone, Validated
 from anneal.training.domain.methods import METHODS, base_dtype
 from anneal.training.domain.objectives import OBJECTIVES
@@ -146,6 +147,7 @@ def _keep(
     method.save(model, artifact, base_name=order.base_name)
     if method.makes == "model":
         base.tokenizer.save_pretrained(artifact)
+        keep_chat_files(base.folder, artifact)
     loaded = method.load(base.load(dtype), artifact, dtype).to(device)
     verified = verify_artifact(model, loaded, shown, pad_id=base.pad_id)
     facts = {
@@ -176,26 +178,6 @@ def describe_artifact(makes: str, folder: Path) -> dict[str, Any]:
             "alpha": float(config["lora_alpha"]),
             "target_modules": sorted({name.rsplit(".", 1)[-1] for name in config["target_modules"]}),
         }
-    }
-
-
-def describe_model(folder: Path) -> dict[str, Any]:
-    """Check a whole base model, one weight at a time, and return what the registry keeps of it.
-
-    Raises:
-        BaseUnusable: configuration, tokenizer or chat template are missing or cannot be read, a file is missing or
-            damaged, or a weight is missing or not finite.
-    """
-    base = open_base_model(folder)
-    template = base.tokenizer.chat_template
-    if not isinstance(template, str):
-        raise BaseUnusable("the tokenizer has no single chat template, so conversations cannot be rendered")
-    model = base.check_weights()
-    return {
-        "architecture": (base.config.architectures or [type(model).__name__])[0],
-        "parameter_count": sum(p.numel() for p in model.parameters()),
-        "context_length": base.context_length,
-        "chat_template": template,
     }
 
 

@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61nneal/v1/model.proto\x12\tanneal.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06\x64igest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x61rchitecture\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fparameter_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63ontext_length\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06origin\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\"\n\x14\x63hat_template_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x64\x61taset_versions\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\toperation\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03:G\xea\x41\x44\n\x10\x61nneal.dev/Model\x12!projects/{project}/models/{model}*\x06models2\x05modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61nneal/v1/model.proto\x12\tanneal.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x04\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06\x64igest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x61rchitecture\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fparameter_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63ontext_length\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06origin\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\"\n\x14\x63hat_template_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x64\x61taset_versions\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\toperation\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07license\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63\x61rd_digest\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rstorage_dtype\x18\x0e \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0ftemplate_kwargs\x18\x0f \x01(\tB\x04\xe2\x41\x01\x01\x12$\n\x11has_chat_template\x18\x10 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1c\n\x0especial_tokens\x18\x11 \x03(\tB\x04\xe2\x41\x01\x01:G\xea\x41\x44\n\x10\x61nneal.dev/Model\x12!projects/{project}/models/{model}*\x06models2\x05modelB\x14\n\x12_has_chat_templateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,8 +56,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_MODEL'].fields_by_name['etag']._loaded_options = None
   _globals['_MODEL'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['license']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['license']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['card_digest']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['card_digest']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['storage_dtype']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['storage_dtype']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['template_kwargs']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['template_kwargs']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['has_chat_template']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['has_chat_template']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['special_tokens']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['special_tokens']._serialized_options = b'\342A\001\001'
   _globals['_MODEL']._loaded_options = None
   _globals['_MODEL']._serialized_options = b'\352AD\n\020anneal.dev/Model\022!projects/{project}/models/{model}*\006models2\005model'
   _globals['_MODEL']._serialized_start=130
-  _globals['_MODEL']._serialized_end=531
+  _globals['_MODEL']._serialized_end=731
 # @@protoc_insertion_point(module_scope)

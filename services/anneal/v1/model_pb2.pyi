@@ -12,10 +12,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -36,6 +36,12 @@ class Model(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    CARD_DIGEST_FIELD_NUMBER: _builtins.int
+    STORAGE_DTYPE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_KWARGS_FIELD_NUMBER: _builtins.int
+    HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
+    SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     digest: _builtins.str
@@ -47,13 +53,23 @@ class Model(_message.Message):
     context_length: _builtins.int
     """Longest context in tokens."""
     origin: _builtins.str
-    """Where it came from: a folder's name, a Hub id with revision, or the operation that trained it."""
+    """Where it came from: a Hub id with revision, a URI, a folder's name, or the operation that trained it."""
     chat_template_digest: _builtins.str
-    """Digest of the chat template's text."""
+    """Digest of the chat template's text; empty when it has none."""
     operation: _builtins.str
     """The operation that made it, when Anneal did."""
     etag: _builtins.str
     """Changes with every update."""
+    license: _builtins.str
+    """Its licence: what the front matter of its card names, such as `apache-2.0`, else the first line of its licence file."""
+    card_digest: _builtins.str
+    """Digest of its card, the `README.md` among its files; empty when it has none."""
+    storage_dtype: _builtins.str
+    """Type that most of its numbers are stored in, such as `bfloat16`."""
+    template_kwargs: _builtins.str
+    """Variables of its chat template, a JSON object as text; empty when there are none."""
+    has_chat_template: _builtins.bool
+    """Whether it has a chat template, which training on conversations needs; absent for models registered before."""
     @_builtins.property
     def dataset_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dataset versions it was trained on by Anneal; empty for imported models."""
@@ -61,6 +77,10 @@ class Model(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was registered."""
+
+    @_builtins.property
+    def special_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Special tokens that were added when it was imported. Only the method `full` trains their embeddings."""
 
     def __init__(
         self,
@@ -76,11 +96,19 @@ class Model(_message.Message):
         operation: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        license: _builtins.str = ...,
+        card_digest: _builtins.str = ...,
+        storage_dtype: _builtins.str = ...,
+        template_kwargs: _builtins.str = ...,
+        has_chat_template: _builtins.bool | None = ...,
+        special_tokens: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template", "create_time", b"create_time", "has_chat_template", b"has_chat_template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "chat_template_digest", b"chat_template_digest", "context_length", b"context_length", "create_time", b"create_time", "dataset_versions", b"dataset_versions", "digest", b"digest", "etag", b"etag", "name", b"name", "operation", b"operation", "origin", b"origin", "parameter_count", b"parameter_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template", "architecture", b"architecture", "card_digest", b"card_digest", "chat_template_digest", b"chat_template_digest", "context_length", b"context_length", "create_time", b"create_time", "dataset_versions", b"dataset_versions", "digest", b"digest", "etag", b"etag", "has_chat_template", b"has_chat_template", "license", b"license", "name", b"name", "operation", b"operation", "origin", b"origin", "parameter_count", b"parameter_count", "special_tokens", b"special_tokens", "storage_dtype", b"storage_dtype", "template_kwargs", b"template_kwargs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__has_chat_template: _TypeAlias = _typing.Literal["has_chat_template"]  # noqa: Y015
+    _WhichOneofArgType__has_chat_template: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_chat_template) -> _WhichOneofReturnType__has_chat_template | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015

@@ -263,6 +263,9 @@ class TrainingPlan(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
+    SAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    REACHED_SHARE_FIELD_NUMBER: _builtins.int
+    TOKENIZER_FIT_FIELD_NUMBER: _builtins.int
     row_count: _builtins.int
     """Rows that will be trained on."""
     tokens_per_epoch: _builtins.int
@@ -291,9 +294,17 @@ class TrainingPlan(_message.Message):
     """Time of the whole training in seconds, estimated; absent when the speed is unknown."""
     sample: _builtins.str
     """One sample as it will be trained on: the text with the loss tokens between `⟦` and `⟧`."""
+    sample_count: _builtins.int
+    """Samples that will be trained on: a conversation of several turns can become one for each turn that is learned."""
+    reached_share: _builtins.float
+    """Share of the base's weights that lie in the layers which the adapter changes, 0 to 1; 1 for method `full`."""
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What a person should know before starting."""
+
+    @_builtins.property
+    def tokenizer_fit(self) -> Global___TokenizerFit:
+        """How the base's tokenizer takes the texts of the training rows, at most 2,000 of them."""
 
     def __init__(
         self,
@@ -313,10 +324,13 @@ class TrainingPlan(_message.Message):
         duration_seconds: _builtins.float | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         sample: _builtins.str = ...,
+        sample_count: _builtins.int = ...,
+        reached_share: _builtins.float = ...,
+        tokenizer_fit: Global___TokenizerFit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_memory_bytes", b"_available_memory_bytes", "_duration_seconds", b"_duration_seconds", "_fits", b"_fits", "available_memory_bytes", b"available_memory_bytes", "duration_seconds", b"duration_seconds", "fits", b"fits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_memory_bytes", b"_available_memory_bytes", "_duration_seconds", b"_duration_seconds", "_fits", b"_fits", "available_memory_bytes", b"available_memory_bytes", "duration_seconds", b"duration_seconds", "fits", b"fits", "tokenizer_fit", b"tokenizer_fit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_memory_bytes", b"_available_memory_bytes", "_duration_seconds", b"_duration_seconds", "_fits", b"_fits", "available_memory_bytes", b"available_memory_bytes", "duration_seconds", b"duration_seconds", "fits", b"fits", "loss_tokens_per_epoch", b"loss_tokens_per_epoch", "mask_coverage", b"mask_coverage", "memory_bytes", b"memory_bytes", "packing_efficiency", b"packing_efficiency", "parameter_count", b"parameter_count", "row_count", b"row_count", "sample", b"sample", "step_count", b"step_count", "tokens_per_epoch", b"tokens_per_epoch", "too_long_count", b"too_long_count", "trainable_parameter_count", b"trainable_parameter_count", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_memory_bytes", b"_available_memory_bytes", "_duration_seconds", b"_duration_seconds", "_fits", b"_fits", "available_memory_bytes", b"available_memory_bytes", "duration_seconds", b"duration_seconds", "fits", b"fits", "loss_tokens_per_epoch", b"loss_tokens_per_epoch", "mask_coverage", b"mask_coverage", "memory_bytes", b"memory_bytes", "packing_efficiency", b"packing_efficiency", "parameter_count", b"parameter_count", "reached_share", b"reached_share", "row_count", b"row_count", "sample", b"sample", "sample_count", b"sample_count", "step_count", b"step_count", "tokenizer_fit", b"tokenizer_fit", "tokens_per_epoch", b"tokens_per_epoch", "too_long_count", b"too_long_count", "trainable_parameter_count", b"trainable_parameter_count", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__available_memory_bytes: _TypeAlias = _typing.Literal["available_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__available_memory_bytes: _TypeAlias = _typing.Literal["_available_memory_bytes", b"_available_memory_bytes"]  # noqa: Y015
@@ -332,6 +346,80 @@ class TrainingPlan(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fits) -> _WhichOneofReturnType__fits | None: ...
 
 Global___TrainingPlan: _TypeAlias = TrainingPlan  # noqa: Y015
+
+@_typing.final
+class TokenizerFit(_message.Message):
+    """How a tokenizer takes the texts of rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHARACTER_COUNT_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    UNKNOWN_SHARE_FIELD_NUMBER: _builtins.int
+    DIGITS_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    character_count: _builtins.int
+    """Characters of the texts."""
+    token_count: _builtins.int
+    """Tokens that they become, markup of a chat template not counted."""
+    unknown_share: _builtins.float
+    """Share of the tokens that stand for text the tokenizer does not know, 0 to 1."""
+    digits_per_token: _builtins.float
+    """Digits in a token that holds digits, on average; 0 where the texts hold none."""
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanguageFit]:
+        """The texts by language, most characters first."""
+
+    def __init__(
+        self,
+        *,
+        character_count: _builtins.int = ...,
+        token_count: _builtins.int = ...,
+        unknown_share: _builtins.float = ...,
+        digits_per_token: _builtins.float = ...,
+        languages: _abc.Iterable[Global___LanguageFit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["character_count", b"character_count", "digits_per_token", b"digits_per_token", "languages", b"languages", "token_count", b"token_count", "unknown_share", b"unknown_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizerFit: _TypeAlias = TokenizerFit  # noqa: Y015
+
+@_typing.final
+class LanguageFit(_message.Message):
+    """The texts of one language, or of one script where the language is not told from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCRIPT_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_CHARACTER_FIELD_NUMBER: _builtins.int
+    UNKNOWN_SHARE_FIELD_NUMBER: _builtins.int
+    script: _builtins.str
+    """A script of Unicode in small letters, such as `latin` or `han`; `kana` and `hangul` tell Japanese and Korean."""
+    row_count: _builtins.int
+    """Rows most of whose letters are of it."""
+    tokens_per_character: _builtins.float
+    """Tokens a character: about 0.25 where a tokenizer knows the language well, above 1 where it falls back to bytes."""
+    unknown_share: _builtins.float
+    """Share of unknown tokens, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        script: _builtins.str = ...,
+        row_count: _builtins.int = ...,
+        tokens_per_character: _builtins.float = ...,
+        unknown_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["row_count", b"row_count", "script", b"script", "tokens_per_character", b"tokens_per_character", "unknown_share", b"unknown_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanguageFit: _TypeAlias = LanguageFit  # noqa: Y015
 
 @_typing.final
 class CreateTrainingJobRequest(_message.Message):
@@ -448,6 +536,53 @@ class ModelFiles(_message.Message):
 Global___ModelFiles: _TypeAlias = ModelFiles  # noqa: Y015
 
 @_typing.final
+class ModelChat(_message.Message):
+    """What a base model is given beside its files, for conversations. All of it becomes part of the model's folder, and so of
+    its digest: training and serving read it from there.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_NAME_FIELD_NUMBER: _builtins.int
+    TEMPLATE_TEXT_FIELD_NUMBER: _builtins.int
+    TEMPLATE_CHOICE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_KWARGS_FIELD_NUMBER: _builtins.int
+    SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    template_name: _builtins.str
+    """One of Anneal's: `alpaca`, `chatml`, `gemma`, `llama3`, `mistral`, `phi3` or `zephyr`."""
+    template_text: _builtins.str
+    """A template as Jinja text, as tokenizers of transformers have it. At most 100,000 characters."""
+    template_choice: _builtins.str
+    """The name of one of several that the tokenizer's `tokenizer_config.json` has."""
+    template_kwargs: _builtins.str
+    """Variables of the template, a JSON object as text, such as `{"enable_thinking": false}`."""
+    @_builtins.property
+    def special_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that become special tokens. Those that the tokenizer has not got are added to it, with a row each in the
+        embeddings, which begins as the mean of the others. Only the method `full` trains these rows: the engine serves no
+        adapter on embeddings. At most 256.
+        """
+
+    def __init__(
+        self,
+        *,
+        template_name: _builtins.str = ...,
+        template_text: _builtins.str = ...,
+        template_choice: _builtins.str = ...,
+        template_kwargs: _builtins.str = ...,
+        special_tokens: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template", "template_choice", b"template_choice", "template_name", b"template_name", "template_text", b"template_text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["special_tokens", b"special_tokens", "template", b"template", "template_choice", b"template_choice", "template_kwargs", b"template_kwargs", "template_name", b"template_name", "template_text", b"template_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_template: _TypeAlias = _typing.Literal["template_name", "template_text", "template_choice"]  # noqa: Y015
+    _WhichOneofArgType_template: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_template) -> _WhichOneofReturnType_template | None: ...
+
+Global___ModelChat: _TypeAlias = ModelChat  # noqa: Y015
+
+@_typing.final
 class ImportModelRequest(_message.Message):
     """Registers a base model."""
 
@@ -462,6 +597,7 @@ class ImportModelRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     model_id: _builtins.str
@@ -487,6 +623,10 @@ class ImportModelRequest(_message.Message):
     def demand(self) -> _demand_pb2.Demand:
         """What the job may use at most."""
 
+    @_builtins.property
+    def chat(self) -> Global___ModelChat:
+        """A chat template, its variables and special tokens for the model."""
+
     def __init__(
         self,
         *,
@@ -499,10 +639,11 @@ class ImportModelRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
+        chat: Global___ModelChat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "files", b"files", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "uri", b"uri"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "demand", b"demand", "files", b"files", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "uri", b"uri"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "files", b"files", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "uri", b"uri", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "demand", b"demand", "files", b"files", "folder", b"folder", "from", b"from", "hub_id", b"hub_id", "model_id", b"model_id", "parent", b"parent", "request_id", b"request_id", "uri", b"uri", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["folder", "hub_id", "files", "uri"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015

@@ -61,11 +61,13 @@ class TrainingServiceServicer:
         """Tells what a training job will cost, without an accelerator.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING,
+        FAILED_PRECONDITION/BASE_MODEL_UNUSABLE (serving could not compute the base, or take an adapter on it),
         FAILED_PRECONDITION/SAMPLE_TOO_LONG, FAILED_PRECONDITION/MASK_EMPTY, FAILED_PRECONDITION/DATASET_EMPTY,
         FAILED_PRECONDITION/NO_ASSISTANT_TURN, FAILED_PRECONDITION/CHAT_TEMPLATE_MISSING,
         FAILED_PRECONDITION/CHAT_TEMPLATE_REFUSES, FAILED_PRECONDITION/CHAT_TEMPLATE_UNSTABLE,
         FAILED_PRECONDITION/ROW_LEFT_OUT, FAILED_PRECONDITION/ROW_MALFORMED,
-        FAILED_PRECONDITION/STOP_TOKEN_NOT_LEARNED (each of these names the row), INVALID_ARGUMENT (carries BadRequest).
+        FAILED_PRECONDITION/STOP_TOKEN_NOT_LEARNED (each of these names the row), INVALID_ARGUMENT (carries BadRequest;
+        among its fields are those for which serving would refuse the adapter: rank, alpha, target modules).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,7 +82,9 @@ class TrainingServiceServicer:
         operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        FAILED_PRECONDITION/BASE_MODEL_UNUSABLE (serving could not compute the base, or take an adapter on it),
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest; among its fields are those for which serving
+        would refuse the adapter: rank, alpha, target modules).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +96,9 @@ class TrainingServiceServicer:
         Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, PERMISSION_DENIED/MODEL_URI_NOT_ALLOWED,
         NOT_FOUND/BLOB_MISSING (a file of `files` was not uploaded), ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
-        The operation fails with: FAILED_PRECONDITION/BASE_MODEL_UNUSABLE (a file is missing, damaged or cannot be used),
+        The operation fails with: FAILED_PRECONDITION/BASE_MODEL_UNUSABLE (a file is missing, damaged or cannot be used;
+        serving cannot compute the model, such as an encoder-decoder, or takes no adapters on it; a chat template does not
+        compile, needs a variable that nobody gives, or ends an answer with no token; the fact `cause` says which),
         ALREADY_EXISTS/MODEL_EXISTS (the id names other files), NOT_FOUND/HUB_MODEL_MISSING,
         PERMISSION_DENIED/HUB_MODEL_GATED, FAILED_PRECONDITION/HUB_UNREACHABLE, NOT_FOUND/MODEL_URI_MISSING (no such bucket,
         or no file there), PERMISSION_DENIED/MODEL_URI_DENIED, ABORTED/MODEL_URI_CHANGED (an object changed while it was

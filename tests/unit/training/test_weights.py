@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from anneal.training.describing import describe_model
 from anneal.training.domain import base_model
 from anneal.training.domain.base_model import BaseModel, open_base_model
 from anneal.training.domain.errors import BaseUnusable
-from anneal.training.run import describe_model
 from tests.fixtures.tiny_model import write_base
 
 NORM = "model.norm.weight"

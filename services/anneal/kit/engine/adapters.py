@@ -30,6 +30,8 @@ _ABSORBED = ("kv_b_proj",)
 would change the prompt's computation and not the answer's."""
 
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+_ROUTERS = ("gate", "router", "shared_expert_gate")
+"""Last segments of the layers that choose among the experts of a mixture."""
 
 _MAX_ALPHA = 10_000
 _UNSERVED = (
@@ -128,6 +130,8 @@ def check_adapter(
     for module, sides in modules.items():
         layer = layers.get(name_of(module))
         last = module.split(".")[-1]
+        if _EXPERTS.search(module) or last in _ROUTERS:
+            refuse("targets", f"{module} belongs to the experts of a mixture, on which no adapter is served")
         if last in _ABSORBED:
             refuse("targets", f"{module} is folded into other weights by the engine, so no adapter may change it")
         if layer is None or last in _OUTSIDE_LAYERS:
@@ -153,6 +157,19 @@ class _Refuser:
 
     def __call__(self, cause: str, why: str) -> NoReturn:
         raise AdapterRefused(f"adapter {self._digest}: {why}", cause=cause, adapter=self._digest)
+
+
+def adaptable_names(base_layers: Iterable[str]) -> list[str] | None:
+    """The last segments of a mixture's layers that adapters may change; None for a base that is no mixture.
+
+    An engine that is told them leaves the experts as they are: vLLM computes experts with room for adapters by kernels
+    of GPUs only, and on a CPU it would end at the first request, with or without an adapter.
+    """
+    names = list(base_layers)
+    if not any(_EXPERTS.search(name) for name in names):
+        return None
+    last = {name.rsplit(".", 1)[-1] for name in names if not _EXPERTS.search(name)}
+    return sorted(last - {*_OUTSIDE_LAYERS, *_ABSORBED, *_ROUTERS})
 
 
 def _check_files(facts: AdapterFacts, refuse: _Refuser) -> tuple[Mapping[str, Any], Sequence[TensorFacts]]:

@@ -80,8 +80,8 @@ def why_unserved(base: BaseShape, device: Device) -> tuple[str, str] | None:
     if device == "cpu" and base.head_size is not None and base.head_size not in sizes:
         listed = ", ".join(map(str, sizes))
         return "head_size", (
-            f"its attention heads have {base.head_size} numbers each, and on a CPU {engine_version()} computes {listed}; "
-            "where the engines have GPUs, set engine.device to cuda"
+            f"its attention heads have {base.head_size} numbers each, and on a CPU the engine, {engine_version()}, "
+            f"computes {listed}; where the engines have GPUs, set engine.device to cuda"
         )
     return None
 

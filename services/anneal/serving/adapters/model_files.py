@@ -48,6 +48,15 @@ def read_base_layers(folder: Path) -> dict[str, tuple[int, int]]:
     return layers
 
 
+def read_tensor_names(folder: Path) -> list[str]:
+    """Names of the modules that have a matrix, or a stack of them as fused experts are; from the headers alone."""
+    names = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safetensors.safe_open(str(path), framework="np") as file:
+            names += [name for name in file.keys() if len(file.get_slice(name).get_shape()) > 1]  # noqa: SIM118
+    return [name.removesuffix(".weight") for name in names]
+
+
 def read_engine_model(folder: Path) -> EngineModel | None:
     """What the engine knows of a base model's architecture; None when it knows none of that name."""
     architectures = (_read_json(folder / "config.json") or {}).get("architectures")

@@ -27,8 +27,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from anneal.kit.chat.reasoning import ReasoningSplitter
-from anneal.kit.engine.adapters import RANKS
+from anneal.kit.engine.adapters import RANKS, adaptable_names
 from anneal.kit.errors import Invalid
+from anneal.serving.adapters.model_files import read_tensor_names
 from anneal.serving.adapters.prompts import Prompts
 from anneal.serving.domain.answers import (
     AdapterRef,
@@ -64,6 +65,7 @@ class VllmEngine:
             current_platform.__class__.get_punica_wrapper = classmethod(
                 lambda cls: "anneal.serving.adapters.cpu_lora.GroupedPunicaWrapper"
             )
+            _compute_experts_without_adapters()
         config = arguments.create_engine_config()
         if on_cpu:
             # vLLM asks for `spawn` here, which imports everything a second time (17 s on 2 cores). Nothing in this
@@ -180,6 +182,8 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
         optional["kv_cache_memory_bytes"] = options["kv_cache_bytes"]
     if options["context_length"]:
         optional["max_model_len"] = options["context_length"]
+    if targets := adaptable_names(read_tensor_names(Path(options["base"]))):
+        optional["lora_target_modules"] = targets
     batched = options["max_batched_tokens"]
     if on_cpu:
         # In the core's own process: another worker process would double memory and start-up.
@@ -276,6 +280,18 @@ def _lora(adapter: AdapterRef) -> LoRARequest:
 def _too_long(tokens: int, room: int) -> PromptTooLong:
     why = f"the prompt has {tokens} tokens, and the model's context holds {room} with at least one token of answer"
     return PromptTooLong(why, violations=[("prompt", why)], tokens=str(tokens), context=str(room))
+
+
+def _compute_experts_without_adapters() -> None:
+    """Let a mixture's experts be computed by the kernels of CPUs.
+
+    Where an engine takes adapters, vLLM 0.32.0 chooses kernels for experts that could take them, too, and it has such
+    kernels for GPUs only: on a CPU the engine ends at its first request. Here no adapter changes experts
+    (`lora_target_modules`, `check_adapter`).
+    """
+    from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
+
+    FusedMoEConfig.is_lora_enabled = property(lambda _: False, lambda *_: None)
 
 
 def _die_with_parent() -> None:

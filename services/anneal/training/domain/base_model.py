@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from anneal.training.domain.errors import BaseUnusable, SpecInvalid
 from anneal.training.domain.model_files import INDEX, missing_shards, what_is_missing
 
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I8": torch.int8, "U8": torch.uint8}
+"""Types of numbers as safetensors names them."""
 _SLICE = 1 << 24
 """Numbers that are looked at together when weights are only checked."""
 
@@ -88,7 +93,7 @@ class BaseModel(ModelShape):
         Raises:
             BaseUnusable: it is no model that can be loaded, or a weight is missing or not a finite number.
         """
-        model, report = self._open(dtype=dtype)
+        model = self._open(dtype=dtype)
         for name, weight in model.named_parameters():
             check_finite(name, weight)
         return model
@@ -106,9 +111,9 @@ class BaseModel(ModelShape):
                         check_finite(name, file.get_tensor(name))
             except (SafetensorError, OSError) as error:
                 raise BaseUnusable(f"{path.name} is damaged: {_first_line(error)}", file=path.name) from error
-        return self._open(device_map="meta")[0]
+        return self._open(device_map="meta")
 
-    def _open(self, **options: Any) -> tuple[PreTrainedModel, Any]:
+    def _open(self, **options: Any) -> PreTrainedModel:
         try:
             model, report = AutoModelForCausalLM.from_pretrained(
                 self.folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
@@ -116,7 +121,7 @@ class BaseModel(ModelShape):
         except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, TypeError) as error:
             raise self._not_loadable(error) from error
         _check_missing(report)
-        return model, report
+        return model
 
 
 def open_base_model(folder: Path) -> BaseModel:
@@ -163,6 +168,25 @@ def open_config(folder: Path) -> Any:
         raise BaseUnusable(f"the base model's folder cannot be read: {_first_line(error)}") from error
 
 
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type that most of a model's numbers are stored in.
+
+    Raises:
+        BaseUnusable: a file is damaged.
+    """
+    numbers: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - no mapping
+                    part = file.get_slice(name)
+                    numbers[part.get_dtype()] += math.prod(part.get_shape())
+        except (SafetensorError, OSError) as error:
+            raise BaseUnusable(f"{path.name} is damaged: {_first_line(error)}", file=path.name) from error
+    most = max(sorted(numbers), key=numbers.__getitem__, default="F32")
+    return _DTYPES.get(most, torch.float32)
+
+
 def text_config_of(config: Any) -> Any:
     """The settings of the language model inside a configuration; the configuration itself where there is only one."""
     return config.get_text_config(decoder=True)
@@ -187,6 +211,8 @@ def _json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BaseUnusable(f"there is no {path.name} that can be read: {_first_line(error)}", file=path.name) from error
     except ValueError as error:
         raise BaseUnusable(f"{path.name} is not JSON: {_first_line(error)}", file=path.name) from error
     if not isinstance(value, dict):

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from anneal.training.domain.base_model import BaseModel, text_config_of
-from anneal.training.domain.methods import METHODS
+from anneal.training.domain.methods import METHODS, Lora
+from anneal.training.domain.methods.lora import reached_share
 from anneal.training.domain.order import Order
 from anneal.training.domain.packing import collate
 from anneal.training.domain.prepare import Prepared
 from anneal.training.domain.samples import Sample
 from anneal.training.domain.spec import TrainingSpec
+
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What configurations call the number of a mixture's experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Plan:
     """The cost of one run; unknown values are None. Field meanings as in `anneal.v1.TrainingPlan`."""
 
     num_rows: int
+    num_samples: int
+    reached_share: float
     tokens_per_epoch: int
     targets_per_epoch: int
     num_too_long: int
@@ -46,14 +52,18 @@ def make_plan(
         validation: the validation split; may be empty.
         tokens_per_s: tokens that one worker trains on per second, padding not counted; None when unknown.
     """
-    model = METHODS[spec.method](spec).wrap(base.skeleton())
+    method, skeleton = METHODS[spec.method](spec), base.skeleton()
+    reached = reached_share(skeleton, spec.lora.targets) if isinstance(method, Lora) else 1.0
+    model = method.wrap(skeleton)
     parameters = {n: (p.numel(), p.requires_grad) for n, p in model.named_parameters()}
     num_parameters = sum(n for n, _ in parameters.values())
     num_trainable = sum(n for n, trains in parameters.values() if trains)
     order = Order(spec, len(train.rows))
     num_tokens = train.samples.num_tokens * order.num_steps / order.steps_per_epoch
     return Plan(
-        num_rows=len(train.samples.kept),
+        num_rows=len({sample.row_id for sample in train.samples.kept}),
+        num_samples=len(train.samples.kept),
+        reached_share=reached,
         tokens_per_epoch=train.samples.num_tokens,
         targets_per_epoch=train.samples.num_targets,
         num_too_long=sum(train.samples.counts[k] for k in ("truncated", "dropped_too_long", "dropped_nothing_left")),
@@ -64,7 +74,7 @@ def make_plan(
         num_parameters=num_parameters,
         memory_bytes=memory_bytes(spec, base.config, num_parameters, num_trainable),
         duration_s=num_tokens / tokens_per_s if tokens_per_s else None,
-        warnings=tuple(_warnings(spec, train, validation, order)),
+        warnings=(*_reach_warnings(base.config, reached), *_warnings(spec, train, validation, order)),
         sample=show_sample(base, train.samples.kept[0]),
     )
 
@@ -86,6 +96,15 @@ def memory_bytes(spec: TrainingSpec, config: Any, num_parameters: int, num_train
     activations = layers * tokens * (12 * hidden + 4 * inner) * width
     logits = 3 * tokens * int(getattr(text, "vocab_size", 0)) * 4
     return weights + activations + logits
+
+
+def _reach_warnings(config: Any, reached: float) -> list[str]:
+    if reached >= 0.5:
+        return []
+    text = text_config_of(config)
+    experts = next((n for key in _EXPERT_COUNTS if (n := getattr(text, key, None))), 0)
+    why = f"the base is a mixture of {experts} experts, on which no adapter is served: " if experts else ""
+    return [f"{why}the layers that the adapter changes hold {reached:.0%} of the base's weights"]
 
 
 def _warnings(spec: TrainingSpec, train: Prepared, validation: Prepared, order: Order) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from anneal.kit.engine.adapters import AdapterFacts, AdapterRefused, TensorFacts, check_adapter
 from anneal.kit.engine.models import BaseShape, Device, engine_model, why_unserved
-from anneal.training.domain.base_model import ModelShape, head_size_of
+from anneal.training.domain.base_model import ModelShape, head_size_of, open_shape
 from anneal.training.domain.errors import BaseUnusable, SpecInvalid
 from anneal.training.domain.methods import METHODS
 from anneal.training.domain.methods.lora import Lora, linear_layers
@@ -36,6 +37,17 @@ def check_base(config: Any, device: Device) -> None:
     found = why_unserved(shape, device)
     if found is not None:
         raise BaseUnusable(f"the base model cannot be served: {found[1]}", cause=found[0])
+
+
+def check_folder(folder: Path, device: Device) -> None:
+    """Check that the engine computes the model in a folder, of which only the configuration is read.
+
+    Raises:
+        BaseUnusable: it does not, or no adapter can be put on it; the fact `cause` says why.
+    """
+    base = open_shape(folder)
+    check_base(base.config, device)
+    Lora(TrainingSpec()).wrap(base.skeleton())
 
 
 def check_spec(spec: TrainingSpec, base: ModelShape, *, max_rank: int, device: Device) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from transformers import PreTrainedModel
 
 from anneal.training.domain.errors import BaseUnusable, SpecInvalid
@@ -23,6 +24,10 @@ ALL_LINEAR = "all-linear"
 _NEVER = re.compile(r"(^|\.)(experts|router|gate|shared_expert_gate|kv_b_proj)(\.|$)")
 """What `all-linear` leaves alone inside the layers: a mixture's experts and what chooses among them, and the projection
 of multi-head latent attention that engines fold into others."""
+
+
+_EXPERT_LAYERS = {"gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3"}
+"""Names that layers of experts have."""
 
 
 class Lora:
@@ -101,6 +106,7 @@ def target_layers(base: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     inside = [name for name in names if name.startswith(prefix) and not _is_output(base, name)]
     if list(targets) == [ALL_LINEAR]:
         found = [name for name in inside if not _NEVER.search(name)]
+        found = [name for name in found if name not in _taken_for_experts(base, found)]
         if not found:
             raise BaseUnusable(
                 f"{type(base).__name__} has no linear layer that an adapter could change", cause="adapters"
@@ -119,11 +125,26 @@ def target_layers(base: PreTrainedModel, targets: Sequence[str]) -> list[str]:
 
 
 def shortest_names(base: PreTrainedModel, layers: Sequence[str]) -> list[str]:
-    """Names for PEFT that mean these layers and no others: last segments where that is so, whole names else."""
+    """Names for PEFT that mean these layers and no others: last segments where that is so, whole names else.
+
+    Where a model has a mixture, PEFT takes a bare `down_proj` for its experts' as well.
+    """
     chosen = set(layers)
     last = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    if _EXPERT_LAYERS & set(last) and any(".experts." in name for name, _ in base.named_parameters()):
+        return sorted(chosen)
     hits = {name for name, _ in base.named_modules() for end in last if name == end or name.endswith(f".{end}")}
     return last if hits == chosen else sorted(chosen)
+
+
+def _taken_for_experts(base: PreTrainedModel, names: Sequence[str]) -> set[str]:
+    """The layers that PEFT takes for a mixture's experts by the last part of their names, as in DeepSeek's."""
+    config = LoraConfig(r=1, target_modules=list(names))
+    try:
+        convert_peft_config_for_transformers(config, base, None)
+    except ValueError:  # it takes some of them, and not all that belong together
+        return {name for name in names if name.rsplit(".", 1)[-1] in _EXPERT_LAYERS}
+    return set(names) - set(config.target_modules or ())
 
 
 def _named(names: Sequence[str], target: str) -> list[str]:
@@ -134,7 +155,7 @@ def _no_such_layer(base: PreTrainedModel, missing: Sequence[str], inside: Sequen
     known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in inside}))
     text = f"the base has no linear layer named {', '.join(missing)}; it has {known}"
     parameters = {name.rsplit(".", 1)[-1] for name, _ in base.named_parameters() if ".experts." in name}
-    is_experts = parameters and any(target in parameters | {"gate_proj", "up_proj", "down_proj"} for target in missing)
+    is_experts = parameters and any(target in parameters | _EXPERT_LAYERS for target in missing)
     return f"{text}, and its experts are no linear layers: no adapter on them is served" if is_experts else text
 
 
