@@ -39,6 +39,9 @@ format: setup  ## write the code the way ruff formats it
 protos: setup  ## generate services/anneal/v1 from protos/
 	@$(PY) deploy/local/protos.py write
 
+engine-models: setup  ## write the table of what the installed vLLM serves, which training reads
+	@$(PY) -m deploy.local.engine_models write
+
 chart-files: setup  ## write the chart's values.schema.json and its table of values
 	@$(PY) -m deploy.local.chart write
 
@@ -100,4 +103,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: bench-curation demo test setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
+.PHONY: engine-models bench-curation demo test setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help

@@ -17,6 +17,8 @@ LAUNCHERS = ("ingestion", "synthesis", "curation", "training", "evaluation")
 SERVICES = ("registry", *LAUNCHERS, "serving", "gateway")
 SHARED = ("grpc", "jobs", "log_json", "log_level")
 """What every service can be told in `settings`; what else they share, the chart says itself."""
+ENGINES = ("training", "serving")
+"""Services that know what engines hold. The chart says it where they are in pods of their own."""
 BY_THE_CHART = {
     "grpc": {"host", "port", "drain_s", "max_connection_age_s"},
     "launcher": {
@@ -25,7 +27,7 @@ BY_THE_CHART = {
     },
     "registry": {"migrates"},
     "gateway": {"host", "port", "keys", "drain_s"},
-    "serving": {"preload", "tensor_parallel", "dtype", "max_adapters", "max_rank", "max_engines", "start_s"},
+    "serving": {"preload", "tensor_parallel", "dtype", "max_adapters", "max_engines", "start_s"},
     "training": {"local_ray"},
 }
 """Fields that templates set from values of their own, so that `settings` may not."""
@@ -219,6 +221,8 @@ def groups(service: str) -> Schema:
     wanted = [*SHARED, own_group(service)]
     if service in LAUNCHERS:
         wanted.append("launcher")
+    if service in ENGINES:
+        wanted.append("engine")
     return {name: _group(name, known[name], made["$defs"]) for name in wanted}
 
 
@@ -261,7 +265,10 @@ def settings_definitions() -> Schema:
     each = {service: groups(service) for service in SERVICES}
     shared = {name: schema for name, schema in each["registry"].items() if name in SHARED}
     together = {name: schema for found in each.values() for name, schema in found.items() if name != "launcher"}
-    made = {f"settings-{service}": closed(**found) for service, found in each.items()}
+    made = {
+        f"settings-{service}": closed(**{name: schema for name, schema in found.items() if name != "engine"})
+        for service, found in each.items()
+    }
     for group, fields in BY_ITS_COMMAND.items():
         left = {name: field for name, field in together[group]["properties"].items() if name not in fields}
         together[group] = {**together[group], "properties": left}

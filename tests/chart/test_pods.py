@@ -137,6 +137,16 @@ def test_one_base_model_can_differ_from_the_others() -> None:
     assert _pod("distributed-gpu", "rel-anneal-serving-llama-70b").env["ANNEAL_SERVING__MAX_SEQUENCES"] == "128"
 
 
+def test_training_knows_the_room_for_adapters_that_servers_have() -> None:
+    training = _pod("distributed-gpu", "rel-anneal-training").env
+    for model, rank in (("llama-8b", "64"), ("llama-70b", "32")):
+        assert _pod("distributed-gpu", f"rel-anneal-serving-{model}").env["ANNEAL_ENGINE__MAX_RANK"] == rank
+        assert json.loads(training["ANNEAL_ENGINE__MAX_RANKS"] or "")[f"projects/acme/models/{model}"] == int(rank)
+    assert training["ANNEAL_ENGINE__MAX_RANK"] == "64", "the first model's servers answer for those that have none"
+    assert training["ANNEAL_ENGINE__DEVICE"] == "cuda"
+    assert _pod("distributed-cpu", "rel-anneal-training").env["ANNEAL_ENGINE__DEVICE"] == "cpu"
+
+
 def test_zero_false_and_empty_of_a_service_win_over_the_defaults() -> None:
     values = overlay(
         situation("distributed-cpu"),

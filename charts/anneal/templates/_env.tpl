@@ -68,6 +68,9 @@
 {{- $_ := set $made "gateway" (dict "drain_s" $workload.drainSeconds) -}}
 {{- else if eq $workload.app "serving" -}}
 {{- $_ := set $made "serving" (include "anneal.servingSettings" $workload | fromYaml) -}}
+{{- $_ := set $made "engine" (dict "max_rank" $workload.maxRank) -}}
+{{- else if eq $workload.app "training" -}}
+{{- $_ := set $made "engine" (include "anneal.engineSettings" $root | fromYaml) -}}
 {{- end -}}
 {{- if $workload.launches -}}
 {{- $_ := set $made "launcher" (include "anneal.launcherSettings" . | fromYaml) -}}
@@ -75,9 +78,24 @@
 {{- toYaml $made -}}
 {{- end -}}
 
+{{/* What training knows of the engines: the room for adapters of each base model, and where they compute. The first model's servers also
+answer for models that have none. */}}
+{{- define "anneal.engineSettings" -}}
+{{- $ranks := dict -}}
+{{- $first := .Values.serving.maxRank -}}
+{{- $gpus := 0 -}}
+{{- range $index, $model := .Values.serving.models -}}
+{{- $rank := ternary $model.maxRank $.Values.serving.maxRank (hasKey $model "maxRank") -}}
+{{- if eq $index 0 }}{{ $first = $rank }}{{ end -}}
+{{- $_ := set $ranks $model.model $rank -}}
+{{- $gpus = max $gpus (ternary $model.gpus $.Values.serving.gpus (hasKey $model "gpus") | int) -}}
+{{- end -}}
+{{- dict "max_rank" $first "max_ranks" $ranks "device" (ternary "cuda" "cpu" (gt (int $gpus) 0)) | toYaml -}}
+{{- end -}}
+
 {{- define "anneal.servingSettings" -}}
 {{- $gpus := int .gpus -}}
-{{- $made := dict "preload" (list .model) "max_engines" 1 "dtype" .dtype "max_adapters" .maxAdapters "max_rank" .maxRank -}}
+{{- $made := dict "preload" (list .model) "max_engines" 1 "dtype" .dtype "max_adapters" .maxAdapters -}}
 {{- $made = merge $made (dict "start_s" .startSeconds "tensor_parallel" (max 1 $gpus)) -}}
 {{- if and (gt $gpus 0) (not (hasKey (default dict .settings.serving) "kv_cache_bytes")) -}}
 {{- $_ := set $made "kv_cache_bytes" 0 -}}

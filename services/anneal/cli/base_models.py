@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -54,6 +57,39 @@ class Source:
 
     def __str__(self) -> str:
         return str(self.folder or self.uri or self.hub_id or f"{SERVER}{self.server_folder}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a base model is given beside its files, as `anneal.v1.ModelChat` has it.
+
+    Attributes:
+        template_name: one of Anneal's chat templates.
+        template_text: a chat template as Jinja text.
+        template_choice: one of several that the tokenizer has.
+        template_kwargs: variables of the template.
+        special_tokens: texts that become tokens.
+    """
+
+    template_name: str = ""
+    template_text: str = ""
+    template_choice: str = ""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    special_tokens: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.message().ByteSize())
+
+    def message(self) -> training.ModelChat:
+        """As the request has it."""
+        chat = training.ModelChat(
+            template_kwargs=json.dumps(dict(self.template_kwargs), sort_keys=True) if self.template_kwargs else "",
+            special_tokens=self.special_tokens,
+        )
+        for field_name in ("template_name", "template_text", "template_choice"):
+            if value := getattr(self, field_name):
+                setattr(chat, field_name, value)
+        return chat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,16 +170,20 @@ def model_id_of(source: Source) -> str:
     return re.sub("[^a-z0-9]+", "-", text.rpartition("/")[2].lower())[:MAX_ID].strip("-") or "base"
 
 
-def import_model(client: Client, model_id: str, source: Source, on_event: OnEvent) -> Imported:
+def import_model(
+    client: Client, model_id: str, source: Source, on_event: OnEvent, given: Given | None = None
+) -> Imported:
     """Import a model, whatever was imported before: the name of a folder does not say what is in it now.
 
     A folder of this machine is read first: where the registry has these very files under this id, nothing is sent.
+    Where the model is given something, its digest is known only after the import.
 
     Args:
         client: of the running system.
         model_id: id of the model.
         source: where it comes from.
         on_event: given the progress of reading and sending, and the events of the job.
+        given: a chat template, its variables and special tokens.
 
     Raises:
         BaseModelChanged: the id has other files.
@@ -153,6 +193,8 @@ def import_model(client: Client, model_id: str, source: Source, on_event: OnEven
     """
     before = _find(client, f"{client.parent}/models/{model_id}")
     request = training.ImportModelRequest(parent=client.parent, model_id=model_id)
+    if given:
+        request.chat.CopyFrom(given.message())
     if source.folder is None:
         if source.uri:
             request.uri = source.uri
@@ -170,14 +212,15 @@ def import_model(client: Client, model_id: str, source: Source, on_event: OnEven
 
     chosen = model_folder.choose(source.folder)
     read = model_folder.read(chosen, on_progress)
-    if before is not None:
+    if before is not None and not given:
         if before.digest != read.digest:
             raise _changed(source, model_id)
         return Imported(model=before, skipped=True, left_out=chosen.left_out)
     uploaded = model_folder.upload(client, read, on_progress)
     request.files.CopyFrom(uploaded.files)
     model, operation = _run(client, request, source, on_event)
-    return Imported(model=model, skipped=False, operation=operation, left_out=chosen.left_out, uploaded=uploaded)
+    skipped = before is not None and before.digest == model.digest
+    return Imported(model=model, skipped=skipped, operation=operation, left_out=chosen.left_out, uploaded=uploaded)
 
 
 def _run(

@@ -13,7 +13,7 @@ from anneal.kit.digests import digest_of_bytes
 from anneal.kit.errors import Invalid
 from anneal.kit.store import tree_bytes
 from anneal.training.domain.errors import BaseUnusable
-from anneal.training.domain.model_files import INDEX, is_taken, missing_shards, what_is_missing, why_left_out
+from anneal.training.domain.model_files import INDEX, is_taken, missing_shards, origin_of, what_is_missing, why_left_out
 from anneal.v1 import training_service_pb2 as training
 
 OnProgress = Callable[[int, int, str], None]
@@ -117,7 +117,7 @@ def upload(client: Client, model: Read, on_progress: OnProgress) -> Uploaded:
         FileChanged: a file is another one than was read.
         grpc.RpcError: the server refused, or was away for long.
     """
-    files = training.ModelFiles(origin=model.chosen.folder.name[:256])
+    files = training.ModelFiles(origin=origin_of(model.chosen.folder)[:256])
     total = sum(m.size_bytes for m in model.measured.values())
     done, sent_bytes, sent_files = 0, 0, []
     for name, file in model.measured.items():

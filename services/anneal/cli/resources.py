@@ -18,7 +18,7 @@ Limit = Annotated[int, typer.Option(help="Most results.", min=1, max=1000)]
 
 _COLUMNS: dict[str, Sequence[str]] = {
     "datasets": ("name", "kind", "latest_version", "create_time"),
-    "models": ("name", "architecture", "parameter_count", "context_length", "digest"),
+    "models": ("name", "architecture", "parameter_count", "context_length", "license", "has_chat_template", "digest"),
     "adapters": ("name", "latest_version", "create_time"),
     "deployments": ("name", "adapter_version", "evaluation", "update_time"),
     "evaluations": ("name", "target", "verdict", "create_time"),
@@ -26,7 +26,7 @@ _COLUMNS: dict[str, Sequence[str]] = {
 }
 _SHORTEN: dict[str, Sequence[str]] = {
     "datasets": ("create_time", "kind", "latest_version"),
-    "models": ("digest", "architecture", "context_length", "parameter_count"),
+    "models": ("digest", "has_chat_template", "license", "architecture", "context_length", "parameter_count"),
     "adapters": ("create_time", "latest_version"),
     "deployments": ("update_time", "evaluation", "adapter_version"),
     "evaluations": ("create_time", "target", "verdict"),

@@ -86,7 +86,7 @@ def build(runtime: Runtime, options: TrainingOptions | None = None) -> Service:
     load = JobKind(
         name="import_model",
         request=pb.ImportModelRequest,
-        body="anneal.training.jobs:import_model",
+        body="anneal.training.import_job:import_model",
         publish=publish,
         options=lambda: {**chosen.model_dump(mode="json"), "engine_device": runtime.settings.engine.device},
     )

@@ -15,7 +15,7 @@ from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.store import BlobMissing, Store
 from anneal.training.adapters.model_uris import ModelUri, check_uri
-from anneal.training.domain.model_files import LEFT_OUT, PATTERNS, is_taken, what_is_missing, why_left_out
+from anneal.training.domain.model_files import LEFT_OUT, PATTERNS, is_taken, origin_of, what_is_missing, why_left_out
 from anneal.training.errors import (
     BaseModelUnusable,
     FolderNotAllowed,
@@ -120,7 +120,7 @@ def fetch(ctx: JobContext, request: pb.ImportModelRequest) -> Fetched:
         return Fetched(_fetch_uri(ctx, uri), uri)
     if source == "folder":
         folder = check_folder(request.folder, ctx.options["model_folders"])
-        root, origin = folder, folder.name
+        root, origin = folder, origin_of(folder)
     else:
         ctx.progress(0, None, "files", "downloading")
         ctx.log(f"of {request.hub_id} only these files are fetched: {', '.join(PATTERNS)}")

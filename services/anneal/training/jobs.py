@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anneal.kit.digests import digest_of, digest_of_bytes, version_id
+from anneal.kit.digests import digest_of, version_id
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.rpc.waiting import ServingUnavailable
-from anneal.training import codec, importing
+from anneal.training import codec
 from anneal.training.adapters import ray_train
 from anneal.training.adapters.finished import Finished, FinishedTrainings, WeightsDamaged, fingerprint_of
 from anneal.training.adapters.ray_runtime import connected, is_on_one_machine
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.card import describe
-from anneal.training.domain.errors import TrainingRefused
-from anneal.training.errors import ParityFailed, make_refusal, refusal_of
+from anneal.training.errors import ParityFailed, make_refusal
 from anneal.training.following import Follower, told_before
+from anneal.training.model_fields import resource_fields
 from anneal.training.order import RunOrder
 from anneal.training.parity import certify, serving_scorer
 from anneal.training.splits import fetch_split
@@ -265,54 +264,5 @@ def _model(
         context_length=made["context_length"],
         origin=ctx.operation,
         dataset_versions=sources.dataset_names,
-        **{**_described(made), "license": made["license"] or sources.base_license},
-    )
-
-
-def _described(made: dict[str, Any]) -> dict[str, Any]:
-    """What both an imported and a trained model say of themselves, as fields of `Model`."""
-    template = made["chat_template"]
-    return {
-        "chat_template_digest": digest_of_bytes(template.encode()) if template else "",
-        "has_chat_template": bool(template),
-        **{field: made[field] for field in ("template_kwargs", "license", "card_digest", "storage_dtype")},
-        "special_tokens": made["special_tokens"],
-    }
-
-
-def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.Model:
-    """Fetch a base model's files, check them, and store them.
-
-    Raises:
-        Refusal: the source may not be read, does not give the model, or the model is not fit.
-    """
-    fetched = importing.fetch(ctx, request)
-    ctx.check()
-    ctx.progress(0, None, "files", "checking")
-
-    from anneal.training.describing import describe_model
-    from anneal.training.domain.served import check_folder
-    from anneal.training.giving import decode_chat, give
-    from anneal.training.planning import device_of
-
-    device = device_of(ctx.options["engine_device"])
-    try:
-        check_folder(fetched.folder, device)
-        for line in give(fetched.folder, decode_chat(request.chat)):
-            ctx.log(line)
-        made = describe_model(fetched.folder)
-    except TrainingRefused as error:
-        raise refusal_of(error) from error
-    ctx.check()
-    ctx.progress(0, None, "files", "storing")
-    digest = ctx.store.put_tree(fetched.folder)
-    shutil.rmtree(fetched.folder)
-    return model_pb2.Model(
-        name=f"{request.parent}/models/{request.model_id}",
-        digest=digest,
-        architecture=made["architecture"],
-        parameter_count=made["parameter_count"],
-        context_length=made["context_length"],
-        origin=fetched.origin,
-        **_described(made),
+        **{**resource_fields(made), "license": made["license"] or sources.base_license},
     )

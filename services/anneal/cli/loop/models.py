@@ -37,7 +37,7 @@ class Models:
         model_id, source = self._desk.recipe.base_model.id, self._desk.loaded.base_model
         with self._desk.step("import base model") as step:
             with self._desk.output.job(step.name) as watcher:
-                imported = import_model(self._desk.client, model_id, source, watcher)
+                imported = import_model(self._desk.client, model_id, source, watcher, self._desk.loaded.given)
             made = imported.model
             step.state, step.operation = "skipped" if imported.skipped else "done", imported.operation
             step.detail = f"{made.architecture}, {made.parameter_count / 1e6:.1f} M parameters, {made.digest[7:19]}"

@@ -10,10 +10,10 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from anneal.cli.base_models import Source, model_id_of, source_of
+from anneal.cli.base_models import Given, Source, model_id_of, source_of
 from anneal.kit import names
 from anneal.kit.errors import Invalid
-from anneal.training.domain.model_files import URI_SCHEMES
+from anneal.training.domain.model_files import TEMPLATES, URI_SCHEMES
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import evaluation_pb2 as evaluation
 from anneal.v1 import training_service_pb2 as training
@@ -50,6 +50,11 @@ class BaseModelSource(Part):
         hub_id: `owner/name` or `owner/name@revision` of the Hub, which the server fetches.
         uri: `s3://bucket/prefix`, `gs://...` or `az://...`, which the server reads with its own credentials.
         server_folder: a folder that an operator has mounted on the server and allowed (`training.model_folders`).
+        chat_template: name of one of Anneal's chat templates, for a model that has none.
+        chat_template_file: file with a chat template as Jinja text, relative to the recipe's folder.
+        chat_template_choice: which of several chat templates that the tokenizer has.
+        chat_template_kwargs: variables of the chat template, such as `{enable_thinking: false}`.
+        special_tokens: texts that become tokens; only the method `full` trains their embeddings.
     """
 
     id: Id
@@ -57,6 +62,19 @@ class BaseModelSource(Part):
     hub_id: str = ""
     uri: str = ""
     server_folder: str = ""
+    chat_template: str = ""
+    chat_template_file: Path | None = None
+    chat_template_choice: str = ""
+    chat_template_kwargs: dict[str, Any] = {}
+    special_tokens: list[str] = []
+
+    @model_validator(mode="after")
+    def _one_template(self) -> BaseModelSource:
+        if sum(map(bool, (self.chat_template, self.chat_template_file, self.chat_template_choice))) > 1:
+            raise ValueError("give one of `chat_template`, `chat_template_file` and `chat_template_choice`")
+        if self.chat_template and self.chat_template not in TEMPLATES:
+            raise ValueError(f"`chat_template` is none of {', '.join(TEMPLATES)}")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> BaseModelSource:
@@ -148,7 +166,8 @@ class Loaded:
         self.folder = folder
         templates = _templates(self.path(recipe.tasks_file)) if recipe.tasks_file else {}
         self._templates = {task.name: _template_of(task, templates) for task in recipe.tasks}
-        for file in [*recipe.documents.files, *([recipe.base_model.folder] if recipe.base_model.folder else [])]:
+        said = recipe.base_model
+        for file in [*recipe.documents.files, *(path for path in (said.folder, said.chat_template_file) if path)]:
             if not self.path(file).exists():
                 raise RecipeUnreadable(f"{self.path(file)} does not exist (named in the recipe)")
         for task in recipe.tasks:
@@ -162,6 +181,19 @@ class Loaded:
         said = self.recipe.base_model
         folder = self.path(said.folder) if said.folder else None
         return Source(folder=folder, hub_id=said.hub_id, uri=said.uri, server_folder=said.server_folder)
+
+    @property
+    def given(self) -> Given:
+        """What the base model is given beside its files."""
+        said = self.recipe.base_model
+        file = said.chat_template_file
+        return Given(
+            template_name=said.chat_template,
+            template_text=self.path(file).read_text(encoding="utf-8") if file else "",
+            template_choice=said.chat_template_choice,
+            template_kwargs=said.chat_template_kwargs,
+            special_tokens=tuple(said.special_tokens),
+        )
 
     def path(self, path: Path) -> Path:
         """A path of the recipe, which is relative to the recipe's own folder."""

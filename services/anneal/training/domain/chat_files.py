@@ -19,9 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from anneal.training.domain.errors import BaseUnusable
+from anneal.training.domain.model_files import TEMPLATES
 
-TEMPLATES = ("alpaca", "chatml", "gemma", "llama3", "mistral", "phi3", "zephyr")
-"""Names of the templates in `chat_templates/`."""
 TEMPLATE_FILE, KWARGS_FILE, ADDED_FILE = "chat_template.jinja", "anneal_chat.json", "anneal_base.json"
 _QUESTION, _ANSWER = "Which colour?", "Vermilion."
 _GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now")

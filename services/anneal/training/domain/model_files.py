@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md", "LICENSE*")
 """Names of the files of a base model that are taken; nothing that is pickled, and no code."""
 LEFT_OUT = ("consolidated*.safetensors",)
 """Names among them that are not: the same weights again, in the layout of their maker's own library."""
+TEMPLATES = ("alpaca", "chatml", "gemma", "llama3", "mistral", "phi3", "zephyr")
+"""Names of the templates in `chat_templates/`, which a base model can be given."""
 URI_SCHEMES = ("s3://", "gs://", "az://")
 """Beginnings of the URIs of object stores that models are read from."""
 INDEX = "model.safetensors.index.json"
@@ -29,6 +32,13 @@ _OTHER_FORMATS: Mapping[str, str] = {
     ".mlmodel": "Core ML's format",
 }
 """Ending of a file that may hold weights, and what it is called."""
+
+
+def origin_of(folder: Path) -> str:
+    """What a model's folder is called: `owner/name@commit` in the Hub's cache, else its name."""
+    if folder.parent.name == "snapshots" and folder.parents[1].name.startswith("models--"):
+        return f"{folder.parents[1].name.removeprefix('models--').replace('--', '/')}@{folder.name}"
+    return folder.name
 
 
 def is_taken(name: str) -> bool:
