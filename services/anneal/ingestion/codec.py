@@ -82,6 +82,9 @@ def check_ingest(request: pb.IngestDocumentsRequest) -> None:
             raise Invalid.field("chunking.max_characters", f"{chunking.max_characters} is below 16")
         if not 0 <= chunking.overlap_characters < chunking.max_characters:
             raise Invalid.field("chunking.overlap_characters", "must be at least 0 and below max_characters")
+        if not 0 <= chunking.min_characters <= chunking.max_characters // 2:
+            half = f"must be 0 to {chunking.max_characters // 2}, half of max_characters"
+            raise Invalid.field("chunking.min_characters", half)
 
 
 def check_import(request: pb.ImportDatasetRequest) -> None:

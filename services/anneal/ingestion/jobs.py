@@ -8,22 +8,22 @@ before the manifest is published.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from anneal.ingestion.adapters import archives, containers
-from anneal.ingestion.adapters.chunks import cut
 from anneal.ingestion.adapters.hub import download
 from anneal.ingestion.adapters.importers import IMPORTERS, detect_format
 from anneal.ingestion.adapters.importers.base import BadRow, Imported
-from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
+from anneal.ingestion.adapters.isolation import parser_process
+from anneal.ingestion.adapters.packages import is_document
 from anneal.ingestion.adapters.parts import Outcome, Parts
 from anneal.ingestion.adapters.rows import Broken, Found, is_unicode
-from anneal.ingestion.domain.documents import ParsedDocument
-from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest, UndecodableText, UnreadableDocument
+from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest
+from anneal.ingestion.files import add_file, warning_lines
 from anneal.ingestion.settings import IngestionOptions
 from anneal.ingestion.sink import Sink
 from anneal.kit import records
@@ -69,21 +69,27 @@ def ingest_documents(ctx: JobContext, request: pb.IngestDocumentsRequest) -> dat
     files = _files(ctx, [_upload(ctx, name) for name in request.uploads], request.include, options)
     done = parts.count * FILES_PER_PART
     rest = islice(files, done, None)
-    while batch := list(islice(rest, FILES_PER_PART)):
-        outcome = Outcome()
-        for uri, data in batch:
-            ctx.check()
-            _parse(outcome, uri, data, request, options.max_member_bytes)
-            ctx.progress(done + outcome.files, None, "files", uri)
-        ctx.count("bytes", outcome.size_bytes)
-        done += outcome.files
-        parts.append(outcome)
+    limits = {"max_seconds": options.max_parse_seconds, "max_memory_bytes": options.max_parse_memory_bytes}
+    with parser_process(**limits, on_wait=ctx.check) as parsers:
+        while batch := list(islice(rest, FILES_PER_PART)):
+            outcome = Outcome()
+            for uri, data in batch:
+                ctx.check()
+                add_file(outcome, uri, data, request, parsers.parse, options.max_member_bytes)
+                ctx.progress(done + outcome.files, None, "files", uri)
+            ctx.count("bytes", outcome.size_bytes)
+            done += outcome.files
+            parts.append(outcome)
     sink = Sink(ctx, "document")
+    warnings: Counter[str] = Counter()
     for part in parts:
+        warnings.update(part.warnings)
         for row in part.rows:
             sink.keep(row)
         for row in part.quarantined:
             sink.quarantine(row)
+    for line in warning_lines(warnings):
+        ctx.log(line, level="warning")
     return sink.finish(request, ctx.operation)
 
 
@@ -93,66 +99,12 @@ def _files(
     """Every wanted file with its path; of a file beyond the limit only the beginning, one byte too long."""
     for upload in announced:
         path = _local(ctx, upload.digest, upload.path)
-        if archives.is_archive(path):
+        if archives.is_archive(path) and not is_document(path, upload.path):
             found = archives.members(path, options.archive_limits())
         else:
             with path.open("rb") as file:
                 found = iter([(upload.path, file.read(options.max_member_bytes + 1))])
         yield from (one for one in found if not include or any(fnmatchcase(one[0], glob) for glob in include))
-
-
-def _parse(outcome: Outcome, uri: str, data: bytes, request: pb.IngestDocumentsRequest, limit: int) -> None:
-    """One file: its rows, or why there are none."""
-    outcome.files += 1
-    outcome.size_bytes += len(data)
-
-    def quarantine(reason: str, cause: str, byte_offset: int = 0) -> None:
-        raw = data[byte_offset : byte_offset + records.RAW_LIMIT]
-        where = uri.encode("utf-8", errors="backslashreplace").decode()
-        outcome.quarantined.append(
-            records.quarantined(where, byte_offset=byte_offset, cause=cause, reason=reason, raw=raw)
-        )
-
-    if not is_unicode(uri):
-        return quarantine("invalid_unicode", "the file's name is not UTF-8")
-    if len(data) > limit:
-        return quarantine("file_too_large", f"the file is larger than {limit} bytes")
-    media_type = request.media_type or media_type_of(data, uri)
-    if media_type is None:
-        return quarantine("unknown_media_type", "no parser reads this kind of file")
-    try:
-        document = PARSERS[media_type](data, uri)
-    except UndecodableText as error:
-        return quarantine("invalid_encoding", str(error), error.byte_offset)
-    except UnreadableDocument as error:
-        return quarantine("unreadable", str(error))
-    except (ValueError, RecursionError, LookupError) as error:
-        return quarantine("unreadable", f"{type(error).__name__}: {error}")
-    if not document.text.strip():
-        return quarantine("empty", "the file has no text")
-    outcome.rows.extend(_rows(document, request))
-
-
-def _rows(document: ParsedDocument, request: pb.IngestDocumentsRequest) -> Iterator[dict[str, Any]]:
-    def row(text: str, meta: Mapping[str, Any]) -> dict[str, Any]:
-        return records.document(
-            text,
-            uri=document.uri,
-            title=document.title,
-            media_type=document.media_type,
-            language=document.language or "",
-            license=request.license,
-            meta=meta,
-        )
-
-    whole = row(document.text, document.meta())
-    if not request.HasField("chunking"):
-        yield whole
-        return
-    chunking = request.chunking
-    for chunk in cut(document, chunking.max_characters, chunking.overlap_characters):
-        place = {"document": whole["id"], "index": chunk.index, "start": chunk.start, "end": chunk.end}
-        yield row(document.text[chunk.start : chunk.end], {"chunk": place})
 
 
 def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset_pb2.DatasetVersion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anneal.ingestion.domain.limits import ArchiveLimits, RowLimits
+from anneal.ingestion.domain.limits import ArchiveLimits, DocumentLimits, RowLimits
 from anneal.kit.options import Options
 from anneal.kit.settings import ServiceSettings
 
@@ -21,6 +21,8 @@ class IngestionOptions(Options):
         max_member_bytes: largest file in an archive.
         max_expanded_bytes: most bytes all files of an archive may have together.
         max_expansion: most expanded bytes per packed byte.
+        max_parse_seconds: longest time that one document's parser may take; then the document is quarantined.
+        max_parse_memory_bytes: most memory of the process that parses documents; one that needs more is quarantined.
     """
 
     max_upload_bytes: int = Field(default=48 << 30, gt=0)
@@ -30,6 +32,8 @@ class IngestionOptions(Options):
     max_member_bytes: int = Field(default=ArchiveLimits().max_member_bytes, gt=0)
     max_expanded_bytes: int = Field(default=ArchiveLimits().max_total_bytes, gt=0)
     max_expansion: float = Field(default=ArchiveLimits().max_ratio, gt=1)
+    max_parse_seconds: float = Field(default=DocumentLimits().max_seconds, gt=0)
+    max_parse_memory_bytes: int = Field(default=DocumentLimits().max_memory_bytes, ge=512 << 20)
 
     def archive_limits(self) -> ArchiveLimits:
         """The limits on archives."""

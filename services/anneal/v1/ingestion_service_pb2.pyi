@@ -187,19 +187,26 @@ class Chunking(_message.Message):
 
     MAX_CHARACTERS_FIELD_NUMBER: _builtins.int
     OVERLAP_CHARACTERS_FIELD_NUMBER: _builtins.int
+    MIN_CHARACTERS_FIELD_NUMBER: _builtins.int
     max_characters: _builtins.int
     """Longest chunk in characters."""
     overlap_characters: _builtins.int
     """Characters that neighbours share."""
+    min_characters: _builtins.int
+    """Shortest chunk in characters, at most half of the longest: a shorter one is joined to a neighbour, or takes text
+    from it. Only a document that is shorter as a whole makes a shorter one. None when 0; a chunk that says nothing by
+    itself, such as a heading alone, is joined in any case.
+    """
     def __init__(
         self,
         *,
         max_characters: _builtins.int = ...,
         overlap_characters: _builtins.int = ...,
+        min_characters: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_characters", b"max_characters", "overlap_characters", b"overlap_characters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_characters", b"max_characters", "min_characters", b"min_characters", "overlap_characters", b"overlap_characters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,7 +214,7 @@ Global___Chunking: _TypeAlias = Chunking  # noqa: Y015
 
 @_typing.final
 class IngestDocumentsRequest(_message.Message):
-    """Parses uploaded files into a dataset of documents."""
+    """Parses uploaded files into a dataset of documents: text, Markdown, HTML, PDF, Word (.docx) and EPUB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -8,7 +8,7 @@ import pytest
 from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
 from anneal.ingestion.adapters.parts import Outcome
 from anneal.ingestion.domain.errors import UndecodableText, UnreadableDocument
-from anneal.ingestion.jobs import _parse
+from anneal.ingestion.files import add_file
 from anneal.v1 import ingestion_service_pb2 as pb
 
 PLAIN_PAGE = b"<html><head><title>T</title></head><body><p>One line only.</p></body></html>"

@@ -30,5 +30,7 @@ def reading_with(library: str, *own: type[Exception]) -> Iterator[None]:
     faults = _FAULTS + own
     try:
         yield
+    except UnreadableDocument:
+        raise
     except faults as error:
         raise UnreadableDocument(f"{library}: {type(error).__name__}: {error}") from error

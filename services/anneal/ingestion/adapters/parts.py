@@ -23,12 +23,14 @@ class Outcome:
         quarantined: why the others gave none.
         files: how many were read.
         size_bytes: their size.
+        warnings: what was left out of the rows or is uncertain, `what -> how often`.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     files: int = 0
     size_bytes: int = 0
+    warnings: dict[str, int] = field(default_factory=dict)
 
 
 class Parts:

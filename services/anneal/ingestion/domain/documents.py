@@ -66,6 +66,25 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """Where a page's text stands; a page without text has none.
+
+    Attributes:
+        number: counted from 1, whatever is printed on it.
+        start: offset in characters where its text begins.
+        end: offset where that of the next page begins, or the text ends.
+    """
+
+    number: int
+    start: int
+    end: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form kept in a document's `meta`."""
+        return {"number": self.number, "start": self.start, "end": self.end}
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedDocument:
     """One file as clean text. All offsets count characters of `text`.
 
@@ -78,6 +97,9 @@ class ParsedDocument:
         sections: headings in the order of the text.
         spans: described entries in the order of the text.
         notes: what a reader of the row may want to know about the parsing: encoding, extractor.
+        pages: pages in the order of the text, of a format that has them.
+        properties: what the file says of itself: author, dates, its front matter.
+        warnings: what was left out or is uncertain, `what -> how often`, such as `images_left_out`.
     """
 
     text: str
@@ -88,14 +110,32 @@ class ParsedDocument:
     sections: tuple[Section, ...] = ()
     spans: tuple[Span, ...] = ()
     notes: Mapping[str, object] = field(default_factory=dict)
+    pages: tuple[Page, ...] = ()
+    properties: Mapping[str, object] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
 
     def meta(self) -> dict[str, object]:
         """Return what the document row's `meta` column holds, before it becomes JSON."""
-        return {
+        parsing = {**self.notes, **({"warnings": dict(self.warnings)} if self.warnings else {})}
+        meta: dict[str, object] = {
             "sections": [section.to_dict() for section in self.sections],
             "spans": [span.to_dict() for span in self.spans],
-            "parsing": dict(self.notes),
+            "parsing": parsing,
         }
+        if self.pages:
+            meta["pages"] = [page.to_dict() for page in self.pages]
+        if self.properties:
+            meta["properties"] = dict(self.properties)
+        return meta
+
+    def place(self, start: int, end: int) -> dict[str, object]:
+        """Return where `text[start:end]` stands: the headings above its first line, and its pages, where there are."""
+        place: dict[str, object] = {}
+        if titles := [section.title for section in self.sections if section.start <= start < section.end]:
+            place["headings"] = titles
+        if numbers := [page.number for page in self.pages if page.start < end and start < page.end]:
+            place["pages"] = numbers
+        return place
 
 
 def close_sections(headings: list[tuple[int, str, int]], text_length: int) -> tuple[Section, ...]:

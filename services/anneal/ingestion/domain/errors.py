@@ -90,4 +90,12 @@ class UndecodableText(ValueError):
 
 
 class UnreadableDocument(ValueError):
-    """A library gave up on a file; costs that file, not the job."""
+    """A file cannot be read, or its parser refuses it; costs that file, not the job.
+
+    Attributes:
+        reason: stable name of the cause, such as `encrypted` or `no_text_layer`; `unreadable` where a library gave up.
+    """
+
+    def __init__(self, cause: str, *, reason: str = "unreadable") -> None:
+        super().__init__(cause)
+        self.reason = reason

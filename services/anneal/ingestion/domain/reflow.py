@@ -1,0 +1,222 @@
+"""Lines of pages to a document: paragraphs, headings and lists again, without what is printed on every page.
+
+A hyphen at a line's end is dropped where the next line goes on in lower case, unless the document writes the word with
+its hyphen elsewhere and never without.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from anneal.ingestion.domain.page_layout import Segment, Table, usual_distance
+
+Block = Segment | Table
+
+_EDGE_LINES = 2
+_MIN_REPEATS = 3
+_REPEAT_SHARE = 0.4
+_MAX_HEADING_CHARACTERS = 200
+_MAX_HEADING_LINES = 3
+_BULLET = re.compile(r"^[•◦▪▫‣⁃●○■□►·∙\uf0b7\uf0a7*–—-](?=\s)\s*")
+_NUMBERED = re.compile(r"^(?:\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])\s")
+_SENTENCE_END = (".", "!", "?", ":", "。", "！", "？", "۔", "؟")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_TAIL = re.compile(r"([^\W\d_]+)[-\u2010]$")
+_HEAD = re.compile(r"^[^\W\d_]+")
+
+
+@dataclass(slots=True)
+class Paragraph:
+    """What stands between two blank lines.
+
+    Attributes:
+        level: 1 to 6 for a heading; 0 for text.
+        pages: offset in `text` where each page's part begins, and the page's number.
+    """
+
+    text: str
+    level: int
+    pages: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reflowed:
+    """A document's paragraphs.
+
+    Attributes:
+        repeated: lines that stand on many pages, as they were left out, and on how many.
+        hyphens: hyphens at line ends that were taken out.
+    """
+
+    paragraphs: list[Paragraph]
+    repeated: dict[str, int]
+    hyphens: int
+
+
+def reflow(pages: Sequence[Sequence[Block]], outline: Mapping[tuple[int, str], int]) -> Reflowed:
+    """Make paragraphs of pages of lines.
+
+    Args:
+        pages: each page's lines and tables, in reading order.
+        outline: `(page, title as `title_key` gives it) -> level` of the file's bookmarks.
+    """
+    pages, repeated = _without_repeated(pages)
+    lines = [block for page in pages for block in page if isinstance(block, Segment)]
+    sizes: Counter[float] = Counter()
+    words: set[str] = set()
+    for line in lines:
+        sizes[_rounded(line.size)] += len(line.text)
+        words.update(_WORD.findall(line.text.lower()))
+    writer = _Writer(sizes.most_common(1)[0][0] if sizes else 0.0, sorted(sizes, reverse=True), words, outline)
+    for page in pages:
+        writer.page(page)
+    writer.end()
+    return Reflowed(writer.paragraphs, repeated, writer.hyphens)
+
+
+def title_key(text: str) -> str:
+    """A heading without what differs between a page and the bookmark of it: case, spaces, punctuation."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
+
+
+def _rounded(size: float) -> float:
+    return round(size * 2) / 2
+
+
+def _without_repeated(pages: Sequence[Sequence[Block]]) -> tuple[list[list[Block]], dict[str, int]]:
+    """Leave out lines at a page's top and bottom that stand at the same place of many pages, numbers aside."""
+    seen: Counter[tuple[str, int]] = Counter()
+    edges: list[dict[int, tuple[str, int]]] = []
+    for page in pages:
+        lines = sorted((block for block in page if isinstance(block, Segment)), key=lambda line: -line.y1)
+        found = {id(line): _edge_key(line) for line in [*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]}
+        edges.append(found)
+        seen.update(set(found.values()))
+    least = max(_MIN_REPEATS, _REPEAT_SHARE * len(pages))
+    kept, repeated = [], Counter[str]()
+    for page, edge in zip(pages, edges, strict=True):
+        rest = []
+        for block in page:
+            key = edge.get(id(block))
+            if isinstance(block, Segment) and key is not None and seen[key] >= least:
+                repeated[key[0]] += 1
+            else:
+                rest.append(block)
+        kept.append(rest)
+    return kept, dict(repeated)
+
+
+def _edge_key(line: Segment) -> tuple[str, int]:
+    return re.sub(r"\d+|\b[ivxlc]+$", "#", line.text.strip()), round(line.y0 / 4)
+
+
+class _Writer:
+    """Joins lines to paragraphs, in reading order."""
+
+    def __init__(
+        self, body: float, sizes: Sequence[float], words: set[str], outline: Mapping[tuple[int, str], int]
+    ) -> None:
+        self._body, self._words, self._outline = body, words, outline
+        self._levels = {
+            size: level for level, size in enumerate((s for s in sizes if s > 1.12 * body), start=1) if level <= 6
+        }
+        self._open: list[Segment] = []
+        self._distance = self._right = 0.0
+        self.paragraphs: list[Paragraph] = []
+        self.hyphens = 0
+
+    def page(self, blocks: Sequence[Block]) -> None:
+        """Add a page."""
+        lines = [block for block in blocks if isinstance(block, Segment)]
+        self._distance = usual_distance(lines, self._body)
+        self._right = max((line.x1 for line in lines), default=0.0)
+        for block in blocks:
+            if isinstance(block, Table):
+                self.end()
+                self.paragraphs.append(Paragraph(block.markdown(), 0, [(0, block.page)]))
+            else:
+                if self._open and not self._goes_on(self._open[-1], block):
+                    self.end()
+                self._open.append(block)
+
+    def end(self) -> None:
+        """End the paragraph that is open."""
+        lines, self._open = self._open, []
+        if not lines:
+            return
+        text, pages = self._join(lines)
+        level = self._level(lines, text)
+        if level:
+            text = f"{'#' * level} {text}"
+            pages = [(0, pages[0][1])]
+        elif bullet := _BULLET.match(text):
+            text = "- " + text[bullet.end() :]
+            pages = [(max(0, offset + 2 - bullet.end()), number) for offset, number in pages]
+        if text.strip():
+            self.paragraphs.append(Paragraph(text, level, pages))
+
+    def _goes_on(self, above: Segment, line: Segment) -> bool:
+        """Whether a line goes on with the paragraph of the line above it."""
+        if abs(above.size - line.size) > 0.1 * above.size or (above.is_bold and not line.is_bold and len(self._open) == 1):
+            return False
+        if _BULLET.match(line.text) or _NUMBERED.match(line.text):
+            return False
+        if above.page != line.page or line.y0 >= above.y0:  # the next page, or the next column
+            return above.is_hyphenated or (not above.text.endswith(_SENTENCE_END) and line.text[:1].islower())
+        if above.y0 - line.y0 > 1.3 * max(self._distance, line.size):
+            return False
+        if above.is_hyphenated:
+            return True
+        is_item = _BULLET.match(self._open[0].text) or _NUMBERED.match(self._open[0].text)
+        is_indented = line.x0 - above.x0 > 0.8 * line.size and line.x1 > above.x0
+        if is_indented and not is_item and not _is_right_to_left(line.text):
+            return False
+        is_short = above.x1 < self._right - 0.25 * (self._right - above.x0)
+        return not (is_short and above.text.endswith(_SENTENCE_END) and not line.text[:1].islower())
+
+    def _join(self, lines: Sequence[Segment]) -> tuple[str, list[tuple[int, int]]]:
+        text, pages = lines[0].text, [(0, lines[0].page)]
+        for above, line in zip(lines, lines[1:], strict=False):
+            text = self._joined(text, above, line.text)
+            if line.page != pages[-1][1]:
+                pages.append((len(text) - len(line.text), line.page))
+        return text, pages
+
+    def _joined(self, text: str, above: Segment, following: str) -> str:
+        marked = text + "-" if above.is_hyphenated else text
+        tail, head = _TAIL.search(marked), _HEAD.match(following)
+        if tail and head:
+            first, second = tail[1].lower(), head[0].lower()
+            with_hyphen = f"{first}-{second}" in self._words and first + second not in self._words
+            if head[0][0].islower() and not with_hyphen:
+                self.hyphens += 1
+                return marked[:-1] + following
+            return marked + following
+        glue = "" if _is_wide(marked[-1:]) and _is_wide(following[:1]) else " "
+        return marked + glue + following
+
+    def _level(self, lines: Sequence[Segment], text: str) -> int:
+        """The level of a heading, by the file's own bookmarks, by size, or by a bold line alone; 0 for text."""
+        named = self._outline.get((lines[0].page, title_key(text)))
+        if named:
+            return min(named, 6)
+        if len(lines) > _MAX_HEADING_LINES or len(text) > _MAX_HEADING_CHARACTERS or not re.search(r"[^\W\d_]", text):
+            return 0
+        if level := self._levels.get(_rounded(lines[0].size)):
+            return level
+        is_bold_line = all(line.is_bold for line in lines) and len(text) <= 100 and not text.endswith((".", ",", ";"))
+        return min(len(self._levels) + 1, 6) if is_bold_line and not _BULLET.match(text) else 0
+
+
+def _is_wide(character: str) -> bool:
+    """Whether a script writes no spaces beside it. Korean does."""
+    return unicodedata.east_asian_width(character or " ") in "WF" and not "\uac00" <= character <= "\ud7a3"
+
+
+def _is_right_to_left(text: str) -> bool:
+    strong = next((kind for c in text if (kind := unicodedata.bidirectional(c)) in ("L", "R", "AL")), "L")
+    return strong != "L"
