@@ -47,7 +47,7 @@ def add_file(
     except UnreadableDocument as error:
         return quarantine(error.reason, str(error))
     if not document.text.strip():
-        return quarantine("empty", "the file has no text")
+        return quarantine("empty", f"the file has no text{_what_else(document)}")
     outcome.rows.extend(_rows(document, request))
     _warn(outcome, document)
 
@@ -55,6 +55,11 @@ def add_file(
 def _warn(outcome: Outcome, document: ParsedDocument) -> None:
     for name, count in document.warnings.items():
         outcome.warnings[name] = outcome.warnings.get(name, 0) + count
+
+
+def _what_else(document: ParsedDocument) -> str:
+    named = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in document.warnings.items())
+    return f" ({named})" if named else ""
 
 
 def warning_lines(warnings: Mapping[str, int]) -> Iterator[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import lxml.etree
 import pytest
 
+from anneal.ingestion.adapters.packages import DOCX
 from anneal.ingestion.adapters.parsers import PARSERS, media_type_of
 from anneal.ingestion.adapters.parts import Outcome
 from anneal.ingestion.domain.errors import UndecodableText, UnreadableDocument
 from anneal.ingestion.files import add_file
 from anneal.v1 import ingestion_service_pb2 as pb
+from tests.fixtures.packages import docx, epub, zipped
+from tests.fixtures.pdfs import lines, pdf
 
 PLAIN_PAGE = b"<html><head><title>T</title></head><body><p>One line only.</p></body></html>"
 SPHINX = """<!DOCTYPE html><html lang="en"><head><title>shutil — Docs</title>
@@ -107,7 +110,19 @@ def test_plain_text_takes_a_short_first_line_as_its_title(first: str, title: str
         (b"plain", "a.md", "text/markdown"),
         (b"plain", "a.rst", "text/plain"),
         (b"plain", "LICENSE", "text/plain"),
-        (b"plain", "a.docx", None),
+        (b"plain", "a.docx", DOCX),
+        (b"plain", "a.bin", None),
+        (b"%PDF-1.4\n", "a.bin", "application/pdf"),
+        (b"\r\n%PDF-1.4\n\0", "scan", "application/pdf"),
+        (b"A file begins with %PDF-1.4.", "about.txt", "text/plain"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.doc", DOCX),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xls", None),
+        (docx([]), "a.zip", DOCX),
+        (epub({}), "a", "application/epub+zip"),
+        (zipped({"[Content_Types].xml": "<a/>", "xl/workbook.xml": "<a/>"}), "a.docx", None),
+        (zipped({"mimetype": "application/vnd.oasis.opendocument.text"}), "a.odt", None),
+        (docx([])[:300], "a.docx", DOCX),
+        (docx([])[:300], "a.zip", None),
         (b"a\0b", "a.txt", None),
         (b"\xff\xfea\0b\0", "a.txt", "text/plain"),
     ],
@@ -125,6 +140,8 @@ def test_the_media_type_comes_from_content_then_name(data: bytes, uri: str, medi
         ("trafilatura", "trafilatura.extract", "text/html", PLAIN_PAGE),
         ("lxml", "lxml.html.document_fromstring", "text/html", PLAIN_PAGE),
         ("markdown-it", "markdown_it.MarkdownIt.parse", "text/markdown", b"# T"),
+        ("mammoth", "mammoth.convert_to_html", DOCX, docx([])),
+        ("pdfium", "anneal.ingestion.adapters.parsers.pdf.text_of", "application/pdf", pdf([lines(["a"])])),
         ("charset-normalizer", "anneal.ingestion.adapters.encodings.from_bytes", "text/plain", b"\xe9\xe8 \xe0"),
     ],
 )
@@ -136,7 +153,8 @@ def test_a_library_that_gives_up_costs_one_document(
 
     monkeypatch.setattr(call, give_up)
     outcome = Outcome()
-    _parse(outcome, "page", data, pb.IngestDocumentsRequest(media_type=media_type), 1 << 20)
+    request = pb.IngestDocumentsRequest(media_type=media_type)
+    add_file(outcome, "page", data, request, lambda kind, *file: PARSERS[kind](*file), 1 << 20)
     (row,) = outcome.quarantined
     assert (row["reason"], row["file"], outcome.rows) == ("unreadable", "page", [])
     assert row["cause"].startswith(f"{library}: {type(error).__name__}")

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import median
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
@@ -69,7 +70,7 @@ class _Reader:
         self._result = PageText()
         self._text: list[str] = []
         self._boxes: list[Box] = []
-        self._first = 0
+        self._indexes: list[int] = []
 
     def read(self) -> PageText:
         """Return the page's text."""
@@ -114,9 +115,8 @@ class _Reader:
         if box is not None:
             if self._boxes and _is_apart(self._boxes[-1], box):
                 self._end()
-            if not self._boxes:
-                self._first = index
             self._boxes.append(box)
+            self._indexes.append(index)
         self._text.append(character)
 
     def _box(self, index: int) -> Box | None:
@@ -145,12 +145,14 @@ class _Reader:
 
     def _end(self, *, is_hyphenated: bool = False) -> None:
         """End the segment that is open."""
-        text, boxes = " ".join("".join(self._text).split()), self._boxes
-        self._text, self._boxes = [], []
+        text, boxes, indexes = " ".join("".join(self._text).split()), self._boxes, self._indexes
+        self._text, self._boxes, self._indexes = [], [], []
         if not text or not boxes:
             return
-        size = boxes[0][3] - boxes[0][2]
-        named = raw.FPDFText_GetFontSize(self._textpage, self._first)
+        # A word in another font does not make the line's size; the middle of three is what most of it has.
+        sample = [0, len(boxes) // 2, -1]
+        size = median(boxes[at][3] - boxes[at][2] for at in sample)
+        named = median(raw.FPDFText_GetFontSize(self._textpage, indexes[at]) for at in sample)
         self._result.segments.append(
             Segment(
                 text=text,
@@ -160,7 +162,7 @@ class _Reader:
                 y1=max(box[3] for box in boxes),
                 size=named if named > 1 else size,  # a size of 1 is scaled by the text's matrix
                 page=self._number,
-                is_bold=self._is_bold(self._first),
+                is_bold=self._is_bold(indexes[0]) and self._is_bold(indexes[-1]),
                 is_hyphenated=is_hyphenated,
             )
         )

@@ -111,11 +111,13 @@ class Joiner:
         start, end = span
         longest, shortest = self.max_characters, max(self.min_characters, 1)
         low, high = max(start + shortest, end - longest), min(start + longest, end - shortest)
-        for place in self._borders(low, high, (low + high) // 2):
+        places = list(self._borders(low, high, (low + high) // 2))
+        for place in places:
             left, right = self._trimmed(start, place), self._trimmed(place, end)
             if not self._is_weak(left) and not self._is_weak(right):
                 return [left, (self._earlier(left, right), right[1])]
-        return []
+        # Where not both can say something, at least both are long enough.
+        return [(start, places[0]), (places[0], end)] if places and self.min_characters else []
 
     def _borders(self, low: int, high: int, middle: int) -> Iterator[int]:
         for border in _BORDERS:

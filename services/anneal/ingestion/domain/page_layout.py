@@ -16,6 +16,7 @@ from statistics import fmean
 _MIN_COLUMN_LINES = 4
 _MIN_PROSE_CHARACTERS = 25
 _MIN_TABLE_ROWS = 3
+_MIN_COMMON = 3
 _MAX_GUTTERS_TRIED = 40
 _MAX_COLUMNS_DEEP = 3
 
@@ -26,7 +27,7 @@ class Segment:
 
     Attributes:
         size: font size.
-        is_bold: whether it begins in a bold font.
+        is_bold: whether it begins and ends in a bold font.
         is_hyphenated: its last word goes on in the next line, and the hyphen is not in the text.
         page: number of its page, from 1.
     """
@@ -230,10 +231,11 @@ def _one_line(row: Row) -> list[Segment | Table]:
 
 
 def usual_distance(segments: Sequence[Segment], size: float) -> float:
-    """The distance from one line to the next that is most common, in points; 1.2 times the size where none is."""
+    """The distance from one line to the next that is most common, in points; 1.2 times the size where none is common."""
     distances = Counter(
         round(above.y0 - below.y0, 1)
         for above, below in pairwise(segments)
         if 0 < above.y0 - below.y0 < 3 * size and abs(above.size - below.size) < 0.5
     )
-    return distances.most_common(1)[0][0] if distances else 1.2 * size
+    common, count = distances.most_common(1)[0] if distances else (0.0, 0)
+    return common if count >= _MIN_COMMON else 1.2 * size

@@ -15,12 +15,18 @@ from dataclasses import dataclass, field
 from anneal.ingestion.domain.page_layout import Segment, Table, usual_distance
 
 Block = Segment | Table
+_EdgeKey = tuple[str, int, int | None]
+"""A line's text, its height on the page, and how far the number that was taken out of it is from counting pages."""
 
 _EDGE_LINES = 2
 _MIN_REPEATS = 3
 _REPEAT_SHARE = 0.4
 _MAX_HEADING_CHARACTERS = 200
 _MAX_HEADING_LINES = 3
+# A page's number stands first, last, or before how many there are: "3 of 10", "3 / 10".
+_PAGE_NUMBER = re.compile(r"(?<!\w)([0-9]{1,6})(?=\W*$|\W+\w{0,4}\W*[0-9]+\W*$|(?:(?<=^[0-9])|(?<=^[0-9]{2,2}))\W)")
+_LETTER = re.compile(r"[^\W\d_]")
+_PRINTED = "#"
 _BULLET = re.compile(r"^[•◦▪▫‣⁃●○■□►·∙\uf0b7\uf0a7*–—-](?=\s)\s*")
 _NUMBERED = re.compile(r"^(?:\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])\s")
 _SENTENCE_END = (".", "!", "?", ":", "。", "！", "？", "۔", "؟")
@@ -64,14 +70,14 @@ def reflow(pages: Sequence[Sequence[Block]], outline: Mapping[tuple[int, str], i
         pages: each page's lines and tables, in reading order.
         outline: `(page, title as `title_key` gives it) -> level` of the file's bookmarks.
     """
-    pages, repeated = _without_repeated(pages)
-    lines = [block for page in pages for block in page if isinstance(block, Segment)]
     sizes: Counter[float] = Counter()
     words: set[str] = set()
-    for line in lines:
+    for line in (block for page in pages for block in page if isinstance(block, Segment)):
         sizes[_rounded(line.size)] += len(line.text)
         words.update(_WORD.findall(line.text.lower()))
-    writer = _Writer(sizes.most_common(1)[0][0] if sizes else 0.0, sorted(sizes, reverse=True), words, outline)
+    body = sizes.most_common(1)[0][0] if sizes else 0.0
+    pages, repeated = _without_repeated(pages, body)
+    writer = _Writer(body, sorted(sizes, reverse=True), words, outline)
     for page in pages:
         writer.page(page)
     writer.end()
@@ -87,31 +93,51 @@ def _rounded(size: float) -> float:
     return round(size * 2) / 2
 
 
-def _without_repeated(pages: Sequence[Sequence[Block]]) -> tuple[list[list[Block]], dict[str, int]]:
-    """Leave out lines at a page's top and bottom that stand at the same place of many pages, numbers aside."""
-    seen: Counter[tuple[str, int]] = Counter()
-    edges: list[dict[int, tuple[str, int]]] = []
-    for page in pages:
+def _without_repeated(pages: Sequence[Sequence[Block]], body: float) -> tuple[list[list[Block]], dict[str, int]]:
+    """Leave out lines at a page's top and bottom that stand at the same place of many pages.
+
+    They may hold the page's number, and are no larger than the text: the titles of slides are.
+    """
+    seen: dict[_EdgeKey, list[int]] = {}
+    edges: list[dict[int, list[_EdgeKey]]] = []
+    for number, page in enumerate(pages):
         lines = sorted((block for block in page if isinstance(block, Segment)), key=lambda line: -line.y1)
-        found = {id(line): _edge_key(line) for line in [*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]}
+        edge = [*lines[:_EDGE_LINES], *lines[-_EDGE_LINES:]]
+        found = {id(line): _edge_keys(line, number) for line in edge if line.size <= 1.05 * body}
         edges.append(found)
-        seen.update(set(found.values()))
-    least = max(_MIN_REPEATS, _REPEAT_SHARE * len(pages))
-    kept, repeated = [], Counter[str]()
-    for page, edge in zip(pages, edges, strict=True):
-        rest = []
+        for key in {key for keys in found.values() for key in keys}:
+            seen.setdefault(key, []).append(number)
+    kept: list[list[Block]] = []
+    repeated: Counter[str] = Counter()
+    for page, found in zip(pages, edges, strict=True):
+        rest: list[Block] = []
         for block in page:
-            key = edge.get(id(block))
-            if isinstance(block, Segment) and key is not None and seen[key] >= least:
-                repeated[key[0]] += 1
-            else:
+            key = next((key for key in found.get(id(block), ()) if _is_repeated(key, seen[key])), None)
+            if key is None:
                 rest.append(block)
+            else:
+                repeated[key[0]] += 1
         kept.append(rest)
     return kept, dict(repeated)
 
 
-def _edge_key(line: Segment) -> tuple[str, int]:
-    return re.sub(r"\d+|\b[ivxlc]+$", "#", line.text.strip()), round(line.y0 / 4)
+def _edge_keys(line: Segment, number: int) -> list[_EdgeKey]:
+    text, height = line.text.strip(), round(line.y0 / 4)
+    keys: list[_EdgeKey] = [(text, height, None)]
+    for printed in _PAGE_NUMBER.finditer(text):
+        rest = f"{text[: printed.start(1)]}{_PRINTED}{text[printed.end(1) :]}"
+        keys.append((rest, 0 if not _LETTER.search(rest) else height, int(printed[1]) - number))
+    return keys
+
+
+def _is_repeated(key: _EdgeKey, numbers: Sequence[int]) -> bool:
+    """Whether a line stands on so many of the pages from its first to its last: a chapter's, or each second page.
+
+    Numbers alone that count as the pages do are theirs, wherever they stand.
+    """
+    if not _LETTER.search(key[0]):
+        return key[2] is not None and len(numbers) >= 2
+    return len(numbers) >= max(_MIN_REPEATS, _REPEAT_SHARE * (numbers[-1] - numbers[0] + 1))
 
 
 class _Writer:
@@ -125,7 +151,8 @@ class _Writer:
             size: level for level, size in enumerate((s for s in sizes if s > 1.12 * body), start=1) if level <= 6
         }
         self._open: list[Segment] = []
-        self._distance = self._right = 0.0
+        self._distance = 0.0
+        self._rights: dict[int, float] = {}
         self.paragraphs: list[Paragraph] = []
         self.hyphens = 0
 
@@ -133,7 +160,7 @@ class _Writer:
         """Add a page."""
         lines = [block for block in blocks if isinstance(block, Segment)]
         self._distance = usual_distance(lines, self._body)
-        self._right = max((line.x1 for line in lines), default=0.0)
+        self._rights = self._rights_of(lines)
         for block in blocks:
             if isinstance(block, Table):
                 self.end()
@@ -142,6 +169,16 @@ class _Writer:
                 if self._open and not self._goes_on(self._open[-1], block):
                     self.end()
                 self._open.append(block)
+
+    def _rights_of(self, lines: Sequence[Segment]) -> dict[int, float]:
+        """Where full lines end, by where they begin; a line across all columns does not count."""
+        ends: dict[int, list[float]] = {}
+        for line in lines:
+            ends.setdefault(self._left(line), []).append(line.x1)
+        return {left: sorted(found)[int(0.8 * (len(found) - 1))] for left, found in ends.items()}
+
+    def _left(self, line: Segment) -> int:
+        return round(line.x0 / max(2 * self._body, 1))
 
     def end(self) -> None:
         """End the paragraph that is open."""
@@ -175,8 +212,11 @@ class _Writer:
         is_indented = line.x0 - above.x0 > 0.8 * line.size and line.x1 > above.x0
         if is_indented and not is_item and not _is_right_to_left(line.text):
             return False
-        is_short = above.x1 < self._right - 0.25 * (self._right - above.x0)
-        return not (is_short and above.text.endswith(_SENTENCE_END) and not line.text[:1].islower())
+        if line.text[:1].islower():
+            return True
+        full = max(self._rights.get(self._left(above), 0.0), above.x1) - above.x0
+        share = (above.x1 - above.x0) / max(full, 1.0)
+        return share > (0.75 if above.text.endswith(_SENTENCE_END) else 0.5)
 
     def _join(self, lines: Sequence[Segment]) -> tuple[str, list[tuple[int, int]]]:
         text, pages = lines[0].text, [(0, lines[0].page)]

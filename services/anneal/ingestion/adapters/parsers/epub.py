@@ -71,13 +71,15 @@ def parse(data: bytes, uri: str) -> ParsedDocument:
         sections: list[Section] = []
         length = footnotes = 0
         for number, member in enumerate(book.spine, start=1):
-            root = _page(package, member, book)
+            root = _page(package, member)
             if root is None:
+                book.warnings["chapters_without_text"] += 1
                 continue
             footnotes += mark_footnotes(root, f"{number}-" if len(book.spine) > 1 else "")
             book.warnings["images_left_out"] += sum(1 for _ in root.iter("img", "image", "svg"))
             text, found, _ = MarkupWalk().run(root)
             if not text.strip():
+                book.warnings["chapters_without_text"] += 1
                 continue
             start = length + (2 if pieces else 0)
             pieces.append(text)
@@ -169,9 +171,8 @@ def _resolve(base: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(base, unquote(path.partition("#")[0])))
 
 
-def _page(package: Package, member: str, book: _Book) -> HtmlElement | None:
+def _page(package: Package, member: str) -> HtmlElement | None:
     if member not in package.names:
-        book.warnings["chapters_left_out"] += 1
         return None
     root = _tree(package.read(member), member)
     if root is None:
