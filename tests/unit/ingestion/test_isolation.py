@@ -24,7 +24,9 @@ from tests.fixtures.pdfs import Scan, lines, pdf
 
 PDF = "application/pdf"
 GOOD = {
-    PDF: pdf([lines(["A heading", "", "Some text below it."]), [Scan()]], info={"Title": "T"}, outline=[("A heading", 0)]),
+    PDF: pdf(
+        [lines(["A heading", "", "Some text below it."]), [Scan()]], info={"Title": "T"}, outline=[("A heading", 0)]
+    ),
     DOCX: docx([paragraph("H", "Heading1"), paragraph("t[^2]"), table([["a", "b"]])], footnotes={2: "n"}),
     EPUB: epub({"a.xhtml": chapter("<h1>One</h1><p>Text</p>")}, toc={"a.xhtml": "One"}),
     "text/html": b"<html><body><h1>x</h1><table><tr><td rowspan=2>a<td>b</table></body></html>",

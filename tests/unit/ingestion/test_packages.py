@@ -66,7 +66,7 @@ def test_what_a_word_file_loses_is_counted() -> None:
     math = "http://schemas.openxmlformats.org/officeDocument/2006/math"
     body = [
         f'<w:p><m:oMath xmlns:m="{math}"><m:r><m:t>E=mc</m:t></m:r></m:oMath></w:p>',
-        '<w:p><w:ins><w:r><w:t>kept</w:t></w:r></w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del></w:p>',
+        "<w:p><w:ins><w:r><w:t>kept</w:t></w:r></w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del></w:p>",
         '<w:p><w:r><w:commentReference w:id="1"/></w:r><w:r><w:object/></w:r></w:p>',
     ]
     page = word.parse(docx(body), "a.docx")

@@ -95,9 +95,7 @@ FRUITS = ["Apples", "Pears", "Plums", "Grapes"]
         (lambda number: Text(72, 30, f"Chapter 2: Fruit {number}", 9), "Chapter 2: Fruit #"),
     ],
 )
-def test_what_stands_on_every_page_is_left_out_and_counted(
-    footer: Callable[[int], Text], left_out: str
-) -> None:
+def test_what_stands_on_every_page_is_left_out_and_counted(footer: Callable[[int], Text], left_out: str) -> None:
     pages = [
         [Text(72, 800, "Annual report", 9), *lines([f"{fruit} are what this page is about."]), footer(number)]
         for number, fruit in enumerate(FRUITS, start=7)

@@ -39,8 +39,6 @@ def cut(document: ParsedDocument, max_characters: int, overlap: int, min_charact
         if document.text[start:end] != text:
             raise ValueError(f"{document.uri}: chunk {index} does not stand at {start}")
         spans.append((start, end))
-    joiner = Joiner(
-        text=document.text, max_characters=max_characters, min_characters=min_characters, overlap=overlap
-    )
+    joiner = Joiner(text=document.text, max_characters=max_characters, min_characters=min_characters, overlap=overlap)
     for index, (start, end) in enumerate(joiner.join(spans)):
         yield Chunk(index, start, end)

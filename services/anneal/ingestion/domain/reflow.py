@@ -198,7 +198,9 @@ class _Writer:
 
     def _goes_on(self, above: Segment, line: Segment) -> bool:
         """Whether a line goes on with the paragraph of the line above it."""
-        if abs(above.size - line.size) > 0.1 * above.size or (above.is_bold and not line.is_bold and len(self._open) == 1):
+        if abs(above.size - line.size) > 0.1 * above.size or (
+            above.is_bold and not line.is_bold and len(self._open) == 1
+        ):
             return False
         if _BULLET.match(line.text) or _NUMBERED.match(line.text):
             return False

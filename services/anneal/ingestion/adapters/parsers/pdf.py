@@ -131,9 +131,7 @@ def _check_text(pages: list[PageText], warnings: Counter[str]) -> None:
         warnings["unmapped_characters"] = unmapped
 
 
-def _note_pages(
-    pages: list[PageText], flowed: Reflowed, notes: dict[str, object], warnings: Counter[str]
-) -> None:
+def _note_pages(pages: list[PageText], flowed: Reflowed, notes: dict[str, object], warnings: Counter[str]) -> None:
     empty = [number for number, page in enumerate(pages, start=1) if not page.characters]
     if empty:
         warnings["pages_without_text"] = len(empty)
