@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
+
+from benchmarks.results import options_of, parser
 
 SUBJECTS = ("ingest", "training", "serving", "curation")
 
 
 def main() -> int:
     """Run what was asked for, in order; a failure is told at the end and does not stop the rest."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
+    arguments = parser(__doc__)
+    arguments.add_argument(
         "subjects", nargs="*", metavar="subject", help=f"of {', '.join(SUBJECTS)}; all when none is named"
     )
-    wanted = parser.parse_args().subjects or SUBJECTS
+    chosen = arguments.parse_args()
+    options = options_of(arguments, chosen)
+    wanted = chosen.subjects or SUBJECTS
     unknown = [subject for subject in wanted if subject not in SUBJECTS]
     if unknown:
-        parser.error(f"no such benchmark: {', '.join(unknown)}")
+        arguments.error(f"no such benchmark: {', '.join(unknown)}")
     failed = []
     for subject in wanted:
         print(f"bench: {subject}", flush=True)
         start = time.monotonic()
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{subject}"], check=False).returncode:
+        command = [sys.executable, "-m", f"benchmarks.{subject}", *options.words]
+        if subprocess.run(command, check=False).returncode:
             failed.append(subject)
         print(f"bench: {subject} took {time.monotonic() - start:.0f} s", flush=True)
     if failed:

@@ -10,37 +10,40 @@ import json
 import random
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Figure, keep
+from benchmarks.results import Figure, keep, options_of, parser
 
 CORPUS = Path(__file__).resolve().parents[1] / "examples" / "python-docs" / "python-3.11-docs.tar.xz"
-ROWS = 100_000
+ROWS, SMALL_ROWS = 100_000, 2_000
+SMALL_PARSED = 12
+SMALL_PAGES = ("library/ab*.html", "tutorial/a*.html")
 SEED = 20_231_117
 WORDS = ("the", "function", "returns", "a", "list", "of", "every", "name", "that", "module", "path", "file", "value")
 
 
-def generate(path: Path) -> None:
+def generate(path: Path, rows: int) -> None:
     """Alpaca rows with answers of 5 to 120 words; one in a thousand is damaged."""
     chance = random.Random(SEED)
     with path.open("w", encoding="utf-8") as file:
-        for number in range(ROWS):
+        for number in range(rows):
             answer = " ".join(chance.choices(WORDS, k=chance.randint(5, 120)))
             row = json.dumps({"instruction": f"Explain {number}.", "input": chance.choice(WORDS), "output": answer})
             file.write((row[:-5] if number % 1000 == 999 else row) + "\n")
 
 
-def parse_corpus() -> tuple[int, int, float]:
-    """Pages, bytes of text and seconds for unpacking and parsing alone."""
+def parse_corpus(most: int | None) -> tuple[int, int, float]:
+    """Pages, bytes of text and seconds for unpacking and parsing alone, of so many pages or of all."""
     from anneal.ingestion.adapters.corpus import documents_from_archive
 
     start = time.perf_counter()
-    sizes = [len(page.text.encode()) for page in documents_from_archive(CORPUS)]
+    sizes = [len(page.text.encode()) for page in islice(documents_from_archive(CORPUS), most)]
     return len(sizes), sum(sizes), time.perf_counter() - start
 
 
-async def over_the_service(folder: Path, rows: Path) -> dict[str, tuple[int, float]]:
+async def over_the_service(folder: Path, rows: Path, include: tuple[str, ...]) -> dict[str, tuple[int, float]]:
     """Rows kept or quarantined, and seconds from the first byte sent to the version named."""
     from anneal.v1 import ingestion_service_pb2 as pb
     from tests.fixtures.ingestion_house import House, running
@@ -56,7 +59,9 @@ async def over_the_service(folder: Path, rows: Path) -> dict[str, tuple[int, flo
     async with running(folder) as house:
         documents = house.ingestion.IngestDocuments
         return {
-            "corpus": await timed(house, CORPUS, documents, pb.IngestDocumentsRequest, dataset_id="docs"),
+            "corpus": await timed(
+                house, CORPUS, documents, pb.IngestDocumentsRequest, dataset_id="docs", include=include
+            ),
             "jsonl": await timed(
                 house, rows, house.ingestion.ImportDataset, pb.ImportDatasetRequest, dataset_id="rows"
             ),
@@ -67,13 +72,16 @@ def main() -> None:
     """Measure and keep."""
     from anneal.kit import logs
 
+    arguments = parser(__doc__)
+    options = options_of(arguments, arguments.parse_args())
+    include, number = (SMALL_PAGES, SMALL_ROWS) if options.small else ((), ROWS)
     logs.configure(json_lines=False, level="ERROR")
-    pages, text_bytes, parsing_s = parse_corpus()
+    pages, text_bytes, parsing_s = parse_corpus(SMALL_PARSED if options.small else None)
     with tempfile.TemporaryDirectory(prefix="anneal-bench-") as folder:
         rows = Path(folder) / "rows.jsonl"
-        generate(rows)
+        generate(rows, number)
         jsonl_bytes = rows.stat().st_size
-        found = asyncio.run(over_the_service(Path(folder) / "data", rows))
+        found = asyncio.run(over_the_service(Path(folder) / "data", rows, include))
     (documents, corpus_s), (imported, jsonl_s) = found["corpus"], found["jsonl"]
     figures = [
         Figure("corpus, unpacked and parsed", round(pages / parsing_s, 1), "pages/s"),
@@ -89,9 +97,10 @@ def main() -> None:
         {
             "command": "python -m benchmarks.ingest",
             "corpus": f"{documents} pages of Python's documentation, {text_bytes} bytes of text",
-            "jsonl": f"{ROWS} generated Alpaca rows, {jsonl_bytes} bytes, 1 in 1000 damaged, seed {SEED}",
+            "jsonl": f"{number} generated Alpaca rows, {jsonl_bytes} bytes, 1 in 1000 damaged, seed {SEED}",
             "rounds": 1,
         },
+        options,
     )
 
 

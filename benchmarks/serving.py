@@ -7,44 +7,61 @@ the model.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.results import Figure, keep
+from anneal.serving.settings import ServingOptions
+from benchmarks.processes import ANNOUNCED, BenchFailed, announced, free_port, started, wait_for_http
+from benchmarks.results import Figure, Options, keep, options_of, parser
 
-STREAMS = (1, 8, 32)
-TOKENS = 64
-ROUNDS = 3
 PROMPT = "def copy(source, target, *, follow_symlinks=True):\n    "
 USER = "bench"
 MAX_ADAPTERS, MAX_RANK, MAX_SEQUENCES, MAX_BATCHED_TOKENS, KV_CACHE_BYTES = 2, 8, 32, 2048, 256 << 20
-START_S = 240.0
 
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is asked: numbers of streams, tokens of an answer, and rounds of which the best counts."""
+
+    streams: tuple[int, ...]
+    tokens: int
+    rounds: int
+
+
+FULL, SMALL = Size((1, 8, 32), 64, 3), Size((1, 2), 4, 1)
 Ask = Callable[[int, int], Awaitable[int]]
 """Asks for an answer of so many tokens with a seed; returns how many came."""
-ANNOUNCED = "bench-serving "
 
 
-async def measure(ask: Ask) -> dict[int, float]:
+def engine_options() -> ServingOptions:
+    """The options of every engine that is measured, whoever starts it."""
+    return ServingOptions(
+        max_adapters=MAX_ADAPTERS,
+        max_sequences=MAX_SEQUENCES,
+        max_batched_tokens=MAX_BATCHED_TOKENS,
+        kv_cache_bytes=KV_CACHE_BYTES,
+        eager=True,
+    )
+
+
+async def measure(ask: Ask, size: Size) -> dict[int, float]:
     """Tokens/s by number of streams, each after a warm-up of its own: the best of some rounds, against noise."""
     rates = {}
-    for streams in STREAMS:
+    for streams in size.streams:
         await asyncio.gather(*(ask(8, seed) for seed in range(streams)))
         rounds = []
-        for _ in range(ROUNDS):
+        for _ in range(size.rounds):
             start = time.perf_counter()
-            counts = await asyncio.gather(*(ask(TOKENS, seed) for seed in range(streams)))
+            counts = await asyncio.gather(*(ask(size.tokens, seed) for seed in range(streams)))
             rounds.append(sum(counts) / (time.perf_counter() - start))
         rates[streams] = max(rounds)
     return rates
@@ -53,27 +70,14 @@ async def measure(ask: Ask) -> dict[int, float]:
 # -- the ways ----------------------------------------------------------------------------------------------------
 
 
-def bare(base: str, adapter: str) -> dict[str, dict[int, float]]:
+def bare(base: str, adapter: str, size: Size) -> dict[str, dict[int, float]]:
     """The engine without any server: `AsyncLLM` as serving sets it up, asked in its own process."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     from anneal.serving.adapters.vllm_engine import VllmEngine
     from anneal.serving.domain.answers import AdapterRef, TextPrompt
     from anneal.serving.domain.sampling import Sampling
 
-    engine = VllmEngine(
-        {
-            "base": base,
-            "digest": "bench",
-            "max_adapters": MAX_ADAPTERS,
-            "max_rank": MAX_RANK,
-            "max_sequences": MAX_SEQUENCES,
-            "max_batched_tokens": MAX_BATCHED_TOKENS,
-            "context_length": 0,
-            "kv_cache_bytes": KV_CACHE_BYTES,
-            "dtype": "auto",
-            "eager": True,
-        }
-    )
+    engine = VllmEngine(engine_options().of_engine(Path(base), "bench", MAX_RANK))
 
     def asker(ref: AdapterRef | None) -> Ask:
         async def ask(tokens: int, seed: int) -> int:
@@ -87,14 +91,14 @@ def bare(base: str, adapter: str) -> dict[str, dict[int, float]]:
     async def run() -> dict[str, dict[int, float]]:
         ref = AdapterRef("bench-adapter", 1, adapter)
         await engine.load(ref)
-        return {"base": await measure(asker(None)), "adapter": await measure(asker(ref))}
+        return {"base": await measure(asker(None), size), "adapter": await measure(asker(ref), size)}
 
     rates = asyncio.run(run())
     engine.shutdown()
     return rates
 
 
-async def over_grpc(address: str, base_digest: str, deployment: str) -> dict[str, dict[int, float]]:
+async def over_grpc(address: str, base_digest: str, deployment: str, size: Size) -> dict[str, dict[int, float]]:
     """`InferenceService.StreamGenerate`."""
     from anneal.kit.rpc.channels import open_aio_channel
     from anneal.v1 import inference_service_pb2 as pb
@@ -114,14 +118,14 @@ async def over_grpc(address: str, base_digest: str, deployment: str) -> dict[str
 
     try:
         return {
-            "base": await measure(asker(pb.InferenceTarget(base_model_digest=base_digest))),
-            "adapter": await measure(asker(pb.InferenceTarget(deployment=deployment, split_key=USER))),
+            "base": await measure(asker(pb.InferenceTarget(base_model_digest=base_digest)), size),
+            "adapter": await measure(asker(pb.InferenceTarget(deployment=deployment, split_key=USER)), size),
         }
     finally:
         await channel.close()
 
 
-async def over_http(address: str, base: str, adapter: str) -> dict[str, dict[int, float]]:
+async def over_http(address: str, base: str, adapter: str, size: Size) -> dict[str, dict[int, float]]:
     """`POST /v1/completions` with the official client, of the gateway or of vLLM's own server."""
     from openai import AsyncOpenAI
 
@@ -144,7 +148,7 @@ async def over_http(address: str, base: str, adapter: str) -> dict[str, dict[int
 
             return ask
 
-        return {"base": await measure(asker(base)), "adapter": await measure(asker(adapter))}
+        return {"base": await measure(asker(base), size), "adapter": await measure(asker(adapter), size)}
 
 
 # -- what is measured, each in its own process ---------------------------------------------------------------------
@@ -160,16 +164,10 @@ async def serve(folder: Path) -> None:
     from anneal.kit.settings import ServiceSettings
     from anneal.registry.bootstrap import build as build_registry
     from anneal.serving.bootstrap import build as build_serving
-    from anneal.serving.settings import ServingOptions
     from tests.fixtures.serving import ServingWorld, ToyFiles, deploy_toys
 
     logs.configure(json_lines=False, level="ERROR")
-    options = ServingOptions(
-        max_adapters=MAX_ADAPTERS,
-        max_sequences=MAX_SEQUENCES,
-        max_batched_tokens=MAX_BATCHED_TOKENS,
-        kv_cache_bytes=KV_CACHE_BYTES,
-    )
+    options = engine_options()
     local = ("registry", "serving")
     settings = ServiceSettings(data_dir=folder / "data", log_json=False, engine=EngineOptions(max_rank=MAX_RANK))
     host = Host(settings, [build_registry, lambda runtime: build_serving(runtime, options)], local=local)
@@ -185,35 +183,6 @@ async def serve(folder: Path) -> None:
     await host.stop()
 
 
-@contextlib.contextmanager
-def started(command: list[str], log: Path, **more: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process in a group of its own, ended with everything it started."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=output, text=True, start_new_session=True, **more
-        )
-        try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1 if "vllm" in " ".join(command) else 30)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def announced(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a process says on its standard output in one marked line."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(ANNOUNCED):
-            found: dict[str, Any] = json.loads(line.removeprefix(ANNOUNCED))
-            return found
-    raise SystemExit("bench: the process ended before it was ready")
-
-
 def vllm_server(folder: Path, port: int) -> list[str]:
     """The command of vLLM's own OpenAI server, with what serving gives its engine."""
     return [
@@ -226,25 +195,10 @@ def vllm_server(folder: Path, port: int) -> list[str]:
     ]
 
 
-async def wait_for_http(address: str) -> None:
-    """Wait until a server answers `/health`."""
-    host, port = address.split(":")
-    async with asyncio.timeout(START_S):
-        while True:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                reader, writer = await asyncio.open_connection(host, int(port))
-                writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-                status = (await reader.readline()).split()[1:2]
-                writer.close()
-                if status == [b"200"]:
-                    return
-            await asyncio.sleep(0.5)
-
-
 # -- the run -----------------------------------------------------------------------------------------------------
 
 
-async def run(folder: Path) -> dict[str, dict[str, dict[int, float]]]:
+async def run(folder: Path, options: Options) -> dict[str, dict[str, dict[int, float]]]:
     """Every way, one engine after the other."""
     from anneal.kit.store import Store
     from tests.fixtures.toy_model import make_adapter, make_base
@@ -257,36 +211,33 @@ async def run(folder: Path) -> dict[str, dict[str, dict[int, float]]]:
     # The same for every way; see `EngineProcess` for why threads must not spin.
     env = {**os.environ, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
     env["VLLM_LOGGING_LEVEL"] = "WARNING"
-    own = [sys.executable, "-m", "benchmarks.serving"]
+    size = SMALL if options.small else FULL
+    own = [sys.executable, "-m", "benchmarks.serving", *options.words]
     found: dict[str, dict[str, dict[int, float]]] = {}
     command = [*own, "bare", str(base), str(folder / "adapter-1")]
-    with started(command, folder / "bare.log", stdout=subprocess.PIPE, env=env) as process:
-        rates = announced(process)
+    log = folder / "bare.log"
+    with started(command, log, stdout=subprocess.PIPE, env=env) as process:
+        rates = announced(process, log)
         found["bare engine"] = {who: {int(n): rate for n, rate in by.items()} for who, by in rates.items()}
-    with started([*own, "serve", str(folder)], folder / "serve.log", stdout=subprocess.PIPE, env=env) as process:
-        where = announced(process)
-        found["gRPC"] = await over_grpc(where["grpc"], where["base"], where["deployment"])
-        found["gateway"] = await over_http(where["http"], "toy", "support-bot")
+    log = folder / "serve.log"
+    with started([*own, "serve", str(folder)], log, stdout=subprocess.PIPE, env=env) as process:
+        where = announced(process, log)
+        found["gRPC"] = await over_grpc(where["grpc"], where["base"], where["deployment"], size)
+        found["gateway"] = await over_http(where["http"], "toy", "support-bot", size)
     port = free_port()
     vllm_env = {**env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    with started(vllm_server(folder, port), folder / "vllm.log", stdout=subprocess.DEVNULL, env=vllm_env):
-        await wait_for_http(f"127.0.0.1:{port}")
-        found["vLLM's server"] = await over_http(f"127.0.0.1:{port}", "toy", "bot")
+    log = folder / "vllm.log"
+    with started(vllm_server(folder, port), log, stdout=subprocess.DEVNULL, env=vllm_env) as process:
+        await wait_for_http(f"127.0.0.1:{port}", process, log)
+        found["vLLM's server"] = await over_http(f"127.0.0.1:{port}", "toy", "bot", size)
     return found
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def figures(found: dict[str, dict[str, dict[int, float]]]) -> list[Figure]:
     """Rates, and their ratios to the bare engine and to vLLM's server of the same run."""
     made = []
     for who, whom in (("base", "base model"), ("adapter", "with adapter")):
-        for streams in STREAMS:
+        for streams in sorted(found["bare engine"][who]):
             label = f"{streams} stream{'s' if streams > 1 else ''}, {whom}"
             made += [Figure(f"{way}, {label}", round(by[who][streams], 1), "tokens/s") for way, by in found.items()]
             for way, other in (("gRPC", "bare engine"), ("gateway", "bare engine"), ("gateway", "vLLM's server")):
@@ -295,30 +246,41 @@ def figures(found: dict[str, dict[str, dict[int, float]]]) -> list[Figure]:
     return made
 
 
-def main() -> None:
+def main() -> int:
     """Measure everything, or be one of the processes that are measured."""
-    if sys.argv[1:2] == ["bare"]:
-        print(ANNOUNCED + json.dumps(bare(*sys.argv[2:4])), flush=True)
-        return
-    if sys.argv[1:2] == ["serve"]:
-        asyncio.run(serve(Path(sys.argv[2])))
-        return
+    arguments = parser(__doc__)
+    arguments.add_argument("process", nargs="*", help=argparse.SUPPRESS)
+    chosen = arguments.parse_args()
+    options = options_of(arguments, chosen)
+    size = SMALL if options.small else FULL
+    if chosen.process[:1] == ["bare"]:
+        print(ANNOUNCED + json.dumps(bare(chosen.process[1], chosen.process[2], size)), flush=True)
+        return 0
+    if chosen.process[:1] == ["serve"]:
+        asyncio.run(serve(Path(chosen.process[1])))
+        return 0
     with tempfile.TemporaryDirectory(prefix="anneal-bench-") as folder:
-        found = asyncio.run(run(Path(folder)))
+        try:
+            found = asyncio.run(run(Path(folder), options))
+        except BenchFailed as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
     keep(
         "serving",
         figures(found),
         {
             "command": "python -m benchmarks.serving",
-            "tokens_per_answer": TOKENS,
-            "rounds": f"best of {ROUNDS}",
+            "tokens_per_answer": size.tokens,
+            "rounds": f"best of {size.rounds}",
             "prompt_characters": len(PROMPT),
             "model": "random weights, 4 layers, width 256, vocabulary 4096, float32; LoRA rank 8 on all linear",
             "engine_threads": len(os.sched_getaffinity(0)),
             "max_sequences": MAX_SEQUENCES,
         },
+        options,
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

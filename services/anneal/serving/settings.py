@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
 from anneal.kit.options import Options
 from anneal.kit.settings import ServiceSettings
+
+ENGINE_OPTIONS = (
+    "max_adapters",
+    "max_sequences",
+    "max_batched_tokens",
+    "context_length",
+    "kv_cache_bytes",
+    "dtype",
+    "eager",
+    "tensor_parallel",
+)
+"""Options that the engine's own process is given."""
 
 
 class ServingOptions(Options):
@@ -45,6 +58,17 @@ class ServingOptions(Options):
     adapter_wait_s: float = Field(default=30, ge=0)
     preload: tuple[str, ...] = ()
     tensor_parallel: int = Field(default=1, ge=1)
+
+    def of_engine(self, base: Path, digest: str, max_rank: int) -> dict[str, Any]:
+        """What `VllmEngine` takes, for one base model.
+
+        Args:
+            base: folder of its files.
+            digest: its digest.
+            max_rank: highest rank of an adapter, which training knows, too.
+        """
+        chosen = self.model_dump(include=set(ENGINE_OPTIONS))
+        return {"base": str(base), "digest": digest, "max_rank": max_rank, **chosen}
 
 
 class Settings(ServiceSettings):

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from anneal.kit.processor import processor
 from anneal.training import measure
 from anneal.training.domain.checks import check_packing
 from anneal.training.domain.errors import TrainingRefused
@@ -177,7 +178,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def _table(report: dict[str, Any]) -> str:

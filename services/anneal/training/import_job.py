@@ -47,5 +47,7 @@ def import_model(ctx: JobContext, request: pb.ImportModelRequest) -> model_pb2.M
         parameter_count=made["parameter_count"],
         context_length=made["context_length"],
         origin=fetched.origin,
+        quantization=fetched.quantization,
+        source_digest=fetched.source_digest,
         **resource_fields(made),
     )

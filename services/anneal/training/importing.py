@@ -15,13 +15,26 @@ from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import JobContext
 from anneal.kit.store import BlobMissing, Store
 from anneal.training.adapters.model_uris import ModelUri, check_uri
-from anneal.training.domain.model_files import LEFT_OUT, PATTERNS, is_taken, origin_of, what_is_missing, why_left_out
+from anneal.training.domain.errors import TrainingRefused
+from anneal.training.domain.model_files import (
+    BESIDE_GGUF,
+    GGUF,
+    LEFT_OUT,
+    PATTERNS,
+    choose_files,
+    is_gguf,
+    is_taken,
+    origin_of,
+    what_is_missing,
+    why_left_out,
+)
 from anneal.training.errors import (
     BaseModelUnusable,
     FolderNotAllowed,
     HubModelGated,
     HubModelMissing,
     HubUnreachable,
+    refusal_of,
 )
 from anneal.v1 import training_service_pb2 as pb
 
@@ -29,16 +42,26 @@ MAX_FILES = 1000
 MAX_ORIGIN = 256
 _EMPTY = digest_of_bytes(b"")
 """Of a file without a byte, which cannot be uploaded and need not be."""
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::([\w.-]+\.gguf))?", re.IGNORECASE)
+HUB_FORMS = "`owner/name`, `owner/name@revision`, or either with `:FILE.gguf`"
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The files of a model in a folder of the job's own, and where they are from."""
+    """The files of a model in a folder of the job's own, and where they are from.
+
+    Attributes:
+        folder: the folder.
+        origin: where they are from, as the model's record tells it.
+        quantization: type of most numbers in the GGUF file that they were converted from; empty for safetensors.
+        source_digest: digest of that file.
+    """
 
     folder: Path
     origin: str
+    quantization: str = ""
+    source_digest: str = ""
 
 
 def check_source(request: pb.ImportModelRequest, options: Any, store: Store) -> None:
@@ -79,8 +102,8 @@ def check_files(files: pb.ModelFiles, store: Store) -> None:
     seen: set[str] = set()
     for index, file in enumerate(files.files[: MAX_FILES + 1]):
         field = f"files.files[{index}]"
-        if not is_taken(file.path):
-            allowed = ", ".join(PATTERNS)
+        if not is_taken(file.path) and not is_gguf(file.path):
+            allowed = ", ".join((*PATTERNS, f"*{GGUF}"))
             violations.append((f"{field}.path", f"{file.path[:200]!r} is no file of a base model ({allowed})"))
         if file.path in seen:
             violations.append((f"{field}.path", f"{file.path[:200]!r} is named twice"))
@@ -91,8 +114,12 @@ def check_files(files: pb.ModelFiles, store: Store) -> None:
             violations.extend(error.violations)
     if len(files.files) > MAX_FILES:
         violations.append(("files.files", f"holds {len(files.files)} files, more than {MAX_FILES}"))
-    if missing := what_is_missing(seen):
+    chosen = choose_files(seen)
+    if missing := what_is_missing(chosen):
         violations.append(("files.files", missing))
+    elif more := sorted(name for name in seen if name not in chosen and (is_taken(name) or is_gguf(name))):
+        why = why_left_out(more[0], chosen)
+        violations.append(("files.files", f"{', '.join(more[:5])} are not taken beside the model's file: {why}"))
     if len(files.origin) > MAX_ORIGIN:
         violations.append(("files.origin", f"has {len(files.origin)} characters, more than {MAX_ORIGIN}"))
     if violations:
@@ -106,12 +133,51 @@ def check_files(files: pb.ModelFiles, store: Store) -> None:
 
 
 def fetch(ctx: JobContext, request: pb.ImportModelRequest) -> Fetched:
-    """Get a model's files into the job's scratch folder.
+    """Get a model's files into the job's scratch folder; a GGUF file is converted there.
 
     Raises:
-        Refusal: the source may not be read, is not there, or changes.
+        Refusal: the source may not be read, is not there, or changes, or a GGUF file cannot be converted.
         Cancelled: the job was asked to stop.
     """
+    fetched = _fetch(ctx, request)
+    packed = next((path for path in sorted(fetched.folder.iterdir()) if is_gguf(path.name)), None)
+    return fetched if packed is None else _converted(ctx, fetched, packed)
+
+
+def _converted(ctx: JobContext, fetched: Fetched, packed: Path) -> Fetched:
+    """The same model as safetensors, with a card that says what it was.
+
+    Raises:
+        Refusal: the file is damaged, or of a kind that is not read.
+        Cancelled: the job was asked to stop.
+    """
+    from anneal.training.domain import gguf  # transformers, which takes seconds
+
+    ctx.check()
+    ctx.progress(0, None, "files", f"reading {packed.name}")
+    digest = digest_of_file(packed)
+    target = ctx.scratch / "converted"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    try:
+        file = gguf.read_gguf(packed)
+        stored = str(file.dtype).removeprefix("torch.")
+        ctx.log(f"{packed.name} holds {file.architecture} as {file.quantization}; its weights are stored as {stored}")
+        ctx.progress(0, None, "files", f"dequantising {packed.name}")
+        gguf.convert(file, target)
+    except TrainingRefused as error:
+        raise refusal_of(error) from error
+    beside = [path for path in fetched.folder.iterdir() if path != packed]
+    for path in beside:
+        shutil.copyfile(path, target / path.name)
+    readme = target / "README.md"
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
+    readme.write_text(gguf.card(file, digest, text), encoding="utf-8")
+    shutil.rmtree(fetched.folder)
+    return Fetched(target, fetched.origin, file.quantization, digest)
+
+
+def _fetch(ctx: JobContext, request: pb.ImportModelRequest) -> Fetched:
     source, taken = request.WhichOneof("from"), ctx.scratch / "model"
     if source == "files":
         return Fetched(_fetch_files(ctx, request.files, taken), request.files.origin)
@@ -121,18 +187,34 @@ def fetch(ctx: JobContext, request: pb.ImportModelRequest) -> Fetched:
     if source == "folder":
         folder = check_folder(request.folder, ctx.options["model_folders"])
         root, origin = folder, origin_of(folder)
+        if folder.is_file():
+            kept = taken_alone(folder, taken)
+            return Fetched(kept, origin)
     else:
         ctx.progress(0, None, "files", "downloading")
-        ctx.log(f"of {request.hub_id} only these files are fetched: {', '.join(PATTERNS)}")
-        folder, origin = download(request.hub_id)
+        folder, origin = _download(ctx, request.hub_id)
         root = folder.parents[1]  # the model's own part of the cache: its files are links into it
     ctx.check()
     ctx.progress(0, None, "files", "reading")
-    kept = collect(folder, taken, root)
+    only = check_hub_id(request.hub_id)[2] if source == "hub_id" else ""
+    kept = collect(folder, taken, root, only)
     others = _others(folder, kept)
     _require([path.name for path in kept.iterdir()], others if source == "folder" else None, origin)
-    _log_left_out(ctx, others)
+    _log_left_out(ctx, others, [path.name for path in kept.iterdir()])
     return Fetched(kept, origin)
+
+
+def _download(ctx: JobContext, hub_id: str) -> tuple[Path, str]:
+    name, revision, file = check_hub_id(hub_id)
+    patterns = [file, *BESIDE_GGUF] if file else list(PATTERNS)
+    ctx.log(f"of {name} only these files are fetched: {', '.join(patterns)}")
+    folder, origin = download(name, revision, patterns)
+    if file and not (folder / file).is_file():
+        raise HubModelMissing(f"{origin} has no file {file}", hub_id=hub_id)
+    if not file and not any(path.name.endswith(".safetensors") for path in folder.iterdir()):
+        # No weights: the model may be there as GGUF.
+        folder, origin = download(name, revision, [f"*{GGUF}", *BESIDE_GGUF], only_one=True)
+    return folder, origin if not file else f"{origin}:{file}"
 
 
 def _fetch_files(ctx: JobContext, files: pb.ModelFiles, target: Path) -> Path:
@@ -158,7 +240,7 @@ def _fetch_uri(ctx: JobContext, uri: str) -> Path:
     ctx.progress(0, None, "MiB", f"listing {uri}")
     found, others = place.find()
     _require([one.name for one in found], others, uri)
-    _log_left_out(ctx, others)
+    _log_left_out(ctx, others, [one.name for one in found])
     total, done = sum(one.size_bytes for one in found), 0
 
     def on_bytes(count: int) -> None:
@@ -186,11 +268,12 @@ def _others(source: Path, taken: Path) -> list[str]:
     return sorted(f"{p.name}/" if p.is_dir() else p.name for p in source.iterdir() if p.name not in kept)
 
 
-def _log_left_out(ctx: JobContext, others: Sequence[str]) -> None:
+def _log_left_out(ctx: JobContext, others: Sequence[str], kept: Sequence[str]) -> None:
     def why(name: str) -> str:
         if name.endswith("/"):
             return "a folder"
-        return "a link that leads out of the folder, or no file" if is_taken(name) else why_left_out(name)
+        known = why_left_out(name, kept)
+        return "a link that leads out of the folder, or no file" if name in choose_files([*kept, name]) else known
 
     if others:
         named = ", ".join(f"{name} ({why(name)})" for name in others[:50])
@@ -199,11 +282,11 @@ def _log_left_out(ctx: JobContext, others: Sequence[str]) -> None:
 
 
 def check_folder(folder: str, allowed: Sequence[str]) -> Path:
-    """The folder itself, links resolved.
+    """The folder itself, or the GGUF file in one, links resolved.
 
     Raises:
         FolderNotAllowed: it is not below one of the allowed folders.
-        Invalid: it is no folder.
+        Invalid: it is no folder and no GGUF file.
     """
     path = Path(folder).resolve()
     if not any(path.is_relative_to(Path(root).resolve()) for root in allowed):
@@ -212,45 +295,58 @@ def check_folder(folder: str, allowed: Sequence[str]) -> Path:
             "(training.model_folders)",
             folder=folder,
         )
-    if not path.is_dir():
-        raise Invalid.field("folder", f"{folder} is no folder")
+    if not path.is_dir() and not (path.is_file() and is_gguf(path.name)):
+        raise Invalid.field("folder", f"{folder} is no folder, and no GGUF file")
     return path
 
 
-def check_hub_id(hub_id: str) -> tuple[str, str | None]:
-    """Owner and name, and the revision.
+def check_hub_id(hub_id: str) -> tuple[str, str | None, str]:
+    """Owner and name, the revision, and the GGUF file that is meant; empty where none is named.
 
     Raises:
-        Invalid: it is not `owner/name` or `owner/name@revision`.
+        Invalid: it is none of `HUB_FORMS`.
     """
-    if not _HUB_ID.fullmatch(hub_id) or ".." in hub_id:
-        raise Invalid.field("hub_id", f"{hub_id[:200]!r} is not `owner/name` or `owner/name@revision`")
-    name, _, revision = hub_id.partition("@")
-    return name, revision or None
+    matched = _HUB_ID.fullmatch(hub_id)
+    if matched is None or ".." in hub_id:
+        raise Invalid.field("hub_id", f"{hub_id[:200]!r} is not {HUB_FORMS}")
+    return matched[1], matched[2], matched[3] or ""
 
 
-def download(hub_id: str, cache: Path | None = None) -> tuple[Path, str]:
+def download(
+    name: str, revision: str | None, patterns: Sequence[str], *, only_one: bool = False, cache: Path | None = None
+) -> tuple[Path, str]:
     """Fetch a model from the Hub; returns its folder and `owner/name@commit`.
 
     Args:
-        hub_id: `owner/name` or `owner/name@revision`.
+        name: `owner/name`.
+        revision: a commit, a branch or a tag; None is the Hub's own choice.
+        patterns: names of the files to fetch.
+        only_one: fetch nothing where more than one GGUF file fits, but refuse and name them.
         cache: where files are kept; None is the Hub library's own place (`HF_HOME`), so that what this machine has is
             not fetched again, and is found where there is no network (`HF_HUB_OFFLINE`).
 
     Raises:
+        BaseModelUnusable: there are several GGUF files, and only one is wanted.
         HubModelMissing: the Hub has no such model or revision, or shows it to others only.
         HubModelGated: its owner has to let the caller in first.
         HubUnreachable: the Hub does not answer, or fails.
     """
     from httpx2 import HTTPError
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    name, revision = check_hub_id(hub_id)
+    hub_id = f"{name}@{revision}" if revision else name
     try:
-        taken, left_out = list(PATTERNS), list(LEFT_OUT)
+        if only_one and not HF_HUB_OFFLINE:
+            files = [file for file in HfApi().list_repo_files(name, revision=revision) if is_gguf(file)]
+            if len(files) > 1:
+                raise BaseModelUnusable(
+                    f"{hub_id}: {what_is_missing(files)}, as hub:{hub_id}:FILE{GGUF}", source=hub_id
+                )
+        left_out = list(LEFT_OUT)
         given = snapshot_download(
-            name, revision=revision, cache_dir=cache, allow_patterns=taken, ignore_patterns=left_out
+            name, revision=revision, cache_dir=cache, allow_patterns=list(patterns), ignore_patterns=left_out
         )
     except GatedRepoError as error:
         raise HubModelGated(
@@ -267,16 +363,36 @@ def download(hub_id: str, cache: Path | None = None) -> tuple[Path, str]:
     return Path(given), f"{name}@{Path(given).name}"
 
 
-def collect(source: Path, target: Path, root: Path) -> Path:
-    """Copy the files that are taken; a link that leads out of `root` is left out."""
+def collect(source: Path, target: Path, root: Path, only: str = "") -> Path:
+    """Copy the files that are taken; a link that leads out of `root` is left out.
+
+    Args:
+        source: the folder.
+        target: a folder that is made anew.
+        root: what links may lead into.
+        only: the one GGUF file that is meant, where several may be there.
+    """
+    real = {path.name: path.resolve() for path in sorted(source.iterdir()) if not is_gguf(path.name) or not only}
+    if only:
+        real[only] = (source / only).resolve()
+    within = {name: path for name, path in real.items() if path.is_file() and path.is_relative_to(root.resolve())}
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for path in sorted(source.iterdir()):
-        real = path.resolve()
-        if not is_taken(path.name) or not real.is_file() or not real.is_relative_to(root.resolve()):
-            continue
-        try:
-            os.link(real, target / path.name)
-        except OSError:  # another file system
-            shutil.copyfile(real, target / path.name)
+    for name in choose_files(within):
+        _link(within[name], target / name)
     return target
+
+
+def taken_alone(file: Path, target: Path) -> Path:
+    """Copy one file into a folder that is made anew."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    _link(file, target / file.name)
+    return target
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # another file system
+        shutil.copyfile(file, target)

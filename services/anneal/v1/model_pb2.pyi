@@ -42,6 +42,8 @@ class Model(_message.Message):
     TEMPLATE_KWARGS_FIELD_NUMBER: _builtins.int
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
     SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    SOURCE_DIGEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `projects/{project}/models/{model}`."""
     digest: _builtins.str
@@ -70,6 +72,12 @@ class Model(_message.Message):
     """Variables of its chat template, a JSON object as text; empty when there are none."""
     has_chat_template: _builtins.bool
     """Whether it has a chat template, which training on conversations needs; absent for models registered before."""
+    quantization: _builtins.str
+    """How most of its numbers were quantised in the GGUF file that it was converted from, such as `Q4_1`; empty for a model
+    that came as safetensors. The files of the model are dequantised; its card says in which type.
+    """
+    source_digest: _builtins.str
+    """`sha256:<hex>` of that GGUF file; empty for a model that came as safetensors."""
     @_builtins.property
     def dataset_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dataset versions it was trained on by Anneal; empty for imported models."""
@@ -102,10 +110,12 @@ class Model(_message.Message):
         template_kwargs: _builtins.str = ...,
         has_chat_template: _builtins.bool | None = ...,
         special_tokens: _abc.Iterable[_builtins.str] | None = ...,
+        quantization: _builtins.str = ...,
+        source_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template", "create_time", b"create_time", "has_chat_template", b"has_chat_template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template", "architecture", b"architecture", "card_digest", b"card_digest", "chat_template_digest", b"chat_template_digest", "context_length", b"context_length", "create_time", b"create_time", "dataset_versions", b"dataset_versions", "digest", b"digest", "etag", b"etag", "has_chat_template", b"has_chat_template", "license", b"license", "name", b"name", "operation", b"operation", "origin", b"origin", "parameter_count", b"parameter_count", "special_tokens", b"special_tokens", "storage_dtype", b"storage_dtype", "template_kwargs", b"template_kwargs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template", "architecture", b"architecture", "card_digest", b"card_digest", "chat_template_digest", b"chat_template_digest", "context_length", b"context_length", "create_time", b"create_time", "dataset_versions", b"dataset_versions", "digest", b"digest", "etag", b"etag", "has_chat_template", b"has_chat_template", "license", b"license", "name", b"name", "operation", b"operation", "origin", b"origin", "parameter_count", b"parameter_count", "quantization", b"quantization", "source_digest", b"source_digest", "special_tokens", b"special_tokens", "storage_dtype", b"storage_dtype", "template_kwargs", b"template_kwargs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__has_chat_template: _TypeAlias = _typing.Literal["has_chat_template"]  # noqa: Y015
     _WhichOneofArgType__has_chat_template: _TypeAlias = _typing.Literal["_has_chat_template", b"_has_chat_template"]  # noqa: Y015

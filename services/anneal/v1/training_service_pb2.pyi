@@ -487,7 +487,7 @@ class ModelFile(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its name in the model's folder, such as `model-00001-of-00004.safetensors`: safetensors, JSON, a tokenizer, a chat
-    template, README or LICENSE. Other files, folders among them, are refused.
+    template, README or LICENSE; or a GGUF file. Other files, folders among them, are refused.
     """
     digest: _builtins.str
     """`sha256:<hex>` of its bytes, as a complete upload has it."""
@@ -519,7 +519,9 @@ class ModelFiles(_message.Message):
     """
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFile]:
-        """At most 1000; `config.json` and a safetensors file among them."""
+        """At most 1000; `config.json` and a safetensors file among them, or one GGUF file, which README and LICENSE alone may
+        come with.
+        """
 
     def __init__(
         self,
@@ -603,9 +605,11 @@ class ImportModelRequest(_message.Message):
     model_id: _builtins.str
     """Id of the new model."""
     folder: _builtins.str
-    """A folder that an operator has mounted on the server; only below the folders its settings allow."""
+    """A folder that an operator has mounted on the server, or a GGUF file in one; only below the folders its settings
+    allow.
+    """
     hub_id: _builtins.str
-    """A model of the Hugging Face Hub: `owner/name`, or `owner/name@revision`."""
+    """A model of the Hugging Face Hub: `owner/name`, or `owner/name@revision`; `:FILE.gguf` after it names a GGUF file."""
     uri: _builtins.str
     """A folder of an object store: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`. The job reads
     it with the credentials in its own environment; only below the prefixes that the service's settings allow, and

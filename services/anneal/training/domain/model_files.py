@@ -12,6 +12,10 @@ LEFT_OUT = ("consolidated*.safetensors",)
 """Names among them that are not: the same weights again, in the layout of their maker's own library."""
 TEMPLATES = ("alpaca", "chatml", "gemma", "llama3", "mistral", "phi3", "zephyr")
 """Names of the templates in `chat_templates/`, which a base model can be given."""
+GGUF = ".gguf"
+"""Ending of a file in llama.cpp's format, which holds a whole model and is converted when it is imported."""
+BESIDE_GGUF = ("README.md", "LICENSE*")
+"""Names of the files that are taken beside a GGUF file; configuration and tokenizer are in it."""
 URI_SCHEMES = ("s3://", "gs://", "az://")
 """Beginnings of the URIs of object stores that models are read from."""
 INDEX = "model.safetensors.index.json"
@@ -48,9 +52,33 @@ def is_taken(name: str) -> bool:
     return any(fnmatchcase(name, p) for p in PATTERNS) and not any(fnmatchcase(name, p) for p in LEFT_OUT)
 
 
-def why_left_out(name: str) -> str:
-    """Why a file that is not taken is not, in a few words."""
+def is_gguf(name: str) -> bool:
+    """Whether a file of this name, directly in the model's folder, is in llama.cpp's format."""
+    return name.lower().endswith(GGUF) and not set(name) & {"/", "\\", "\0"}
+
+
+def choose_files(names: Collection[str]) -> list[str]:
+    """The files that make up the base model: those of safetensors, or else a GGUF file with its card and licence.
+
+    Where there are several GGUF files, all are in it, and `what_is_missing` asks for one.
+    """
+    taken = sorted(name for name in names if is_taken(name))
+    packed = sorted(name for name in names if is_gguf(name))
+    if not packed or any(name.endswith(".safetensors") for name in taken):
+        return taken
+    return [*packed, *(name for name in taken if any(fnmatchcase(name, pattern) for pattern in BESIDE_GGUF))]
+
+
+def why_left_out(name: str, chosen: Collection[str] = ()) -> str:
+    """Why a file that is not taken is not, in a few words.
+
+    Args:
+        name: the file.
+        chosen: the files that are taken.
+    """
     ending = name[name.rfind(".") :].lower() if "." in name else ""
+    if is_taken(name) and any(is_gguf(one) for one in chosen):
+        return "the GGUF file holds its own"
     if ending in _OTHER_FORMATS:
         kind = _OTHER_FORMATS[ending]
         return f"{kind}, never loaded" if kind == "pickled" else f"{kind}, not safetensors"
@@ -68,8 +96,14 @@ def what_is_missing(names: Collection[str], others: Collection[str] | None = Non
         names: the files that are taken.
         others: the files and folders beside them; None where they are not known.
     """
+    packed = sorted(name for name in names if is_gguf(name))
+    if len(packed) == 1:
+        return ""
+    if packed:
+        more = f" and {len(packed) - 10} more" if len(packed) > 10 else ""
+        return f"there are {len(packed)} GGUF files ({', '.join(packed[:10])}{more}): name the one to import"
     if "config.json" not in names:
-        return "there is no config.json, so this is no folder of a model that transformers can load"
+        return "there is no config.json, so this is no folder of a model that transformers can load, and no GGUF file"
     if any(name.endswith(".safetensors") for name in names):
         return ""
     if others is None:
