@@ -4,7 +4,7 @@ Who calls whom over gRPC. Addresses and network policies follow from this one ta
 */}}
 {{- define "anneal.calls" -}}
 registry: {pod: [], jobs: []}
-ingestion: {pod: [registry], jobs: []}
+ingestion: {pod: [registry], jobs: [registry]}
 synthesis: {pod: [registry], jobs: [registry]}
 curation: {pod: [registry], jobs: [registry]}
 training: {pod: [registry], jobs: [registry, serving]}

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from google.longrunning import operations_pb2
+
+from anneal.ingestion.adapters.hub import check_hub_id
+from anneal.ingestion.adapters.hub_rows import check_split
 from anneal.ingestion.adapters.importers import CONTAINERS, IMPORTERS
 from anneal.ingestion.adapters.parsers import PARSERS
 from anneal.ingestion.adapters.uploads import Announced, UploadState
+from anneal.ingestion.domain.dataset_card import is_license
+from anneal.ingestion.domain.errors import HubPushNotAllowed
 from anneal.kit import names
 from anneal.kit.digests import hex_of
 from anneal.kit.errors import Invalid
@@ -104,9 +112,45 @@ def check_import(request: pb.ImportDatasetRequest) -> None:
             raise Invalid.field("upload", f"{request.upload} is not in {request.parent}")
     if origin == "blob":
         hex_of(request.blob, "blob")
-    if origin == "hub_id" and request.hub_id.partition("@")[0].count("/") != 1:
-        raise Invalid.field("hub_id", f"{request.hub_id!r} is not `owner/name` or `owner/name@revision`")
+    if origin == "hub_id":
+        check_hub_id(request.hub_id)
+    elif request.hub_config or request.hub_split:
+        field = "hub_config" if request.hub_config else "hub_split"
+        raise Invalid.field(field, "is for datasets of the Hub, with `hub_id`")
+    if request.hub_split:
+        check_split(request.hub_split)
     if request.format and request.format not in IMPORTERS:
         raise Invalid.field("format", f"{request.format!r} is none of {', '.join(sorted(IMPORTERS))}")
     if request.container and request.container not in CONTAINERS:
         raise Invalid.field("container", f"{request.container!r} is none of {', '.join(CONTAINERS)}")
+
+
+def check_push(request: pb.PushDatasetRequest, owners: Sequence[str]) -> None:
+    """Check an order to publish a dataset version.
+
+    Raises:
+        Invalid: with the field named.
+        HubPushNotAllowed: the settings do not name the repository's owner.
+    """
+    names.parse(request.parent, "project", "parent")
+    names.parse(request.dataset_version, "dataset_version", "dataset_version")
+    if names.project_of(request.dataset_version) != request.parent:
+        raise Invalid.field("dataset_version", f"{request.dataset_version} is not in {request.parent}")
+    if request.license and not is_license(request.license):
+        raise Invalid.field("license", f"{request.license[:80]!r} is not like `apache-2.0` or `cc-by-4.0`")
+    name, _ = check_hub_id(request.hub_id)
+    owner = name.partition("/")[0]
+    if owner not in owners:
+        allowed = ", ".join(owners) or "none"
+        raise HubPushNotAllowed(
+            f"datasets may not be published under {owner}; the operator names the owners (ingestion.hub_owners, now: "
+            f"{allowed})",
+            owner=owner,
+        )
+
+
+def encode_validated_push() -> operations_pb2.Operation:
+    """The answer to `validate_only`: done, and nothing was started."""
+    operation = operations_pb2.Operation(done=True)
+    operation.response.Pack(pb.PushedDataset())
+    return operation

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from anneal.ingestion.adapters import archives, containers
-from anneal.ingestion.adapters.hub import download
 from anneal.ingestion.adapters.importers import IMPORTERS, detect_format
 from anneal.ingestion.adapters.importers.base import BadRow, Imported
 from anneal.ingestion.adapters.isolation import parser_process
@@ -24,6 +23,7 @@ from anneal.ingestion.adapters.parts import Outcome, Parts
 from anneal.ingestion.adapters.rows import Broken, Found, is_unicode
 from anneal.ingestion.domain.errors import FormatUnknown, NothingToIngest
 from anneal.ingestion.files import add_file, warning_lines
+from anneal.ingestion.hub_import import read_from_hub
 from anneal.ingestion.settings import IngestionOptions
 from anneal.ingestion.sink import Sink
 from anneal.kit import records
@@ -114,14 +114,17 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
         NothingToIngest: no row could be read.
         FormatUnknown: no importer recognises the rows.
         FileUnreadable: a file is damaged as a whole.
-        HubUnreachable: the Hub did not give the dataset.
+        Refusal: the Hub did not give the dataset, or has no such subset or split.
     """
     options = _options(ctx)
-    files = _import_files(ctx, request)
-    found = chain.from_iterable(_located(path, name, request, options) for path, name in files)
+    splits: dict[str, str] = {}
+    if request.hub_id:
+        found, splits = read_from_hub(ctx, request, options, lambda *file: _located(*file, request, options))
+    else:
+        found = _located(*_import_file(ctx, request), request, options)
     head = [] if request.format else _head(found)
     importer = IMPORTERS[request.format or _detect(head)]
-    sink = Sink(ctx, importer.kind)
+    sink = Sink(ctx, importer.kind, splits)
     for number, (name, item) in enumerate(chain(head, found), start=1):
         if number % 1000 == 0:
             ctx.check()
@@ -134,14 +137,11 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
 Located = tuple[str, Found | Broken]
 
 
-def _import_files(ctx: JobContext, request: pb.ImportDatasetRequest) -> list[tuple[Path, str]]:
-    match request.WhichOneof("from"):
-        case "upload":
-            announced = _upload(ctx, request.upload)
-            return [(_local(ctx, announced.digest, announced.path), announced.path)]
-        case "hub_id":
-            return download(request.hub_id, ctx.scratch / "hub")
-    return [(_local(ctx, request.blob, "blob"), request.blob)]
+def _import_file(ctx: JobContext, request: pb.ImportDatasetRequest) -> tuple[Path, str]:
+    if request.upload:
+        announced = _upload(ctx, request.upload)
+        return _local(ctx, announced.digest, announced.path), announced.path
+    return _local(ctx, request.blob, "blob"), request.blob
 
 
 def _located(path: Path, name: str, request: pb.ImportDatasetRequest, options: IngestionOptions) -> Iterator[Located]:
@@ -197,7 +197,7 @@ def _import(sink: Sink, importer: Any, name: str, item: Found | Broken, request:
     except BadRow as error:
         return quarantine(error.reason, str(error), str(dict(item.row)))
     for one in made:
-        sink.keep(_imported_row(one, name, item, request))
+        sink.keep(_imported_row(one, name, item, request), name)
 
 
 def _imported_row(one: Imported, name: str, item: Found, request: pb.ImportDatasetRequest) -> dict[str, Any]:

@@ -18,13 +18,15 @@ from anneal.kit.publishing import validated_operation
 from anneal.kit.store import BlobMissing, Store
 from anneal.v1 import ingestion_service_pb2 as pb
 from anneal.v1.ingestion_service_pb2_grpc import IngestionServiceServicer
+from anneal.v1.registry_service_pb2 import GetDatasetVersionRequest
 
 
 class IngestionServicer(IngestionServiceServicer):
     """Serves `anneal.v1.IngestionService`."""
 
-    def __init__(self, jobs: Jobs, store: Store, uploads: Uploads, options: IngestionOptions) -> None:
+    def __init__(self, jobs: Jobs, store: Store, uploads: Uploads, options: IngestionOptions, registry: Any) -> None:
         self._jobs = jobs
+        self._registry = registry
         self._store = store
         self._uploads = uploads
         self._options = options
@@ -67,6 +69,16 @@ class IngestionServicer(IngestionServiceServicer):
             if request.blob and not await asyncio.to_thread(self._store.exists, request.blob):
                 raise BlobMissing(f"the store has nothing under {request.blob}", digest=request.blob)
         return await self._submit("import", request)
+
+    async def PushDataset(self, request: pb.PushDatasetRequest, context: Any) -> operations_pb2.Operation:
+        """Accept an order; writing and sending go on in a process of its own."""
+        codec.check_push(request, self._options.hub_owners)
+        if not await self._jobs.knows(request.parent, request.request_id):
+            await self._registry.GetDatasetVersion(GetDatasetVersionRequest(name=request.dataset_version))
+        self._jobs.check("push", request)
+        if request.validate_only:
+            return codec.encode_validated_push()
+        return await self._jobs.submit("push", request, project=request.parent, request_id=request.request_id)
 
     async def _submit(self, kind: str, request: Any) -> operations_pb2.Operation:
         self._jobs.check(kind, request)

@@ -23,6 +23,8 @@ class IngestionOptions(Options):
         max_expansion: most expanded bytes per packed byte.
         max_parse_seconds: longest time that one document's parser may take; then the document is quarantined.
         max_parse_memory_bytes: most memory of the process that parses documents; one that needs more is quarantined.
+        hub_owners: users and organisations of the Hugging Face Hub under which datasets may be published; none by
+            default, since whoever may call the service could publish what its token can write.
     """
 
     max_upload_bytes: int = Field(default=48 << 30, gt=0)
@@ -34,6 +36,7 @@ class IngestionOptions(Options):
     max_expansion: float = Field(default=ArchiveLimits().max_ratio, gt=1)
     max_parse_seconds: float = Field(default=DocumentLimits().max_seconds, gt=0)
     max_parse_memory_bytes: int = Field(default=DocumentLimits().max_memory_bytes, ge=512 << 20)
+    hub_owners: tuple[str, ...] = ()
 
     def archive_limits(self) -> ArchiveLimits:
         """The limits on archives."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
@@ -21,20 +22,28 @@ BATCH_ROWS = 512
 class Sink:
     """Gathers rows into batches and counts them."""
 
-    def __init__(self, ctx: JobContext, kind: RecordKind) -> None:
-        self._ctx, self._kind = ctx, kind
+    def __init__(self, ctx: JobContext, kind: RecordKind, splits: Mapping[str, str] | None = None) -> None:
+        """Begin a version.
+
+        Args:
+            ctx: the job.
+            kind: what its rows are.
+            splits: `file -> the split of its rows`; `train` where it names none.
+        """
+        self._ctx, self._kind, self._splits = ctx, kind, splits or {}
         self.writer = DatasetWriter(ctx.store, kind)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: dict[str, list[dict[str, Any]]] = {}
         self._bad: list[dict[str, Any]] = []
         self._reasons: Counter[str] = Counter()
         self.kept = 0
         self.quarantined = 0
 
-    def keep(self, row: dict[str, Any]) -> None:
-        """Take a row that can be used."""
-        self._rows.append(row)
+    def keep(self, row: dict[str, Any], file: str = "") -> None:
+        """Take a row that can be used; `file` is where it is from."""
+        rows = self._rows.setdefault(self._splits.get(file, "train"), [])
+        rows.append(row)
         self.kept += 1
-        if len(self._rows) >= BATCH_ROWS:
+        if len(rows) >= BATCH_ROWS:
             self.flush()
 
     def quarantine(self, row: dict[str, Any]) -> None:
@@ -47,14 +56,14 @@ class Sink:
 
     def flush(self) -> None:
         """Hand over what is waiting."""
-        if self._rows:
-            self.writer.add(records.to_table(self._kind, self._rows))
-            self._ctx.count("rows", len(self._rows), verdict="kept", reason="")
+        for split, rows in sorted(self._rows.items()):
+            self.writer.add(records.to_table(self._kind, rows), split=split)
+            self._ctx.count("rows", len(rows), verdict="kept", reason="")
         if self._bad:
             self.writer.add(records.quarantine_table(self._bad), part="quarantined")
         for reason, n in self._reasons.items():
             self._ctx.count("rows", n, verdict="quarantined", reason=reason)
-        self._rows, self._bad = [], []
+        self._rows, self._bad = {}, []
         self._reasons.clear()
 
     def finish(self, request: Any, operation: str) -> dataset_pb2.DatasetVersion:

@@ -295,6 +295,8 @@ class ImportDatasetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
+    HUB_CONFIG_FIELD_NUMBER: _builtins.int
+    HUB_SPLIT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -315,6 +317,13 @@ class ImportDatasetRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    hub_config: _builtins.str
+    """Subset (configuration) of a Hub dataset; the only or the default one when empty."""
+    hub_split: _builtins.str
+    """Splits of a Hub dataset and slices of them, such as `train`, `train[:1000]` or `train[:10%]+test`; all when empty.
+    A split whose name begins with `train`, `valid` or `dev`, or `test` becomes the split `train`, `validation` or
+    `test`; any other has to be named here, and becomes `train`.
+    """
     @_builtins.property
     def demand(self) -> _demand_pb2.Demand:
         """What the job may use at most."""
@@ -333,13 +342,109 @@ class ImportDatasetRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
+        hub_config: _builtins.str = ...,
+        hub_split: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "demand", b"demand", "from", b"from", "hub_id", b"hub_id", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "container", b"container", "dataset_id", b"dataset_id", "demand", b"demand", "format", b"format", "from", b"from", "hub_id", b"hub_id", "license", b"license", "parent", b"parent", "request_id", b"request_id", "upload", b"upload", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "container", b"container", "dataset_id", b"dataset_id", "demand", b"demand", "format", b"format", "from", b"from", "hub_config", b"hub_config", "hub_id", b"hub_id", "hub_split", b"hub_split", "license", b"license", "parent", b"parent", "request_id", b"request_id", "upload", b"upload", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["upload", "blob", "hub_id"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
 
 Global___ImportDatasetRequest: _TypeAlias = ImportDatasetRequest  # noqa: Y015
+
+@_typing.final
+class PushDatasetRequest(_message.Message):
+    """Publishes a dataset version as a dataset repository of the Hugging Face Hub: its rows in Parquet, split by split, and
+    a dataset card. One commit replaces what an earlier push left there.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    HUB_ID_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    PUBLIC_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Parent: `projects/{project}`."""
+    dataset_version: _builtins.str
+    """The dataset version: `projects/{project}/datasets/{dataset}/versions/{version}`, or `.../versions/latest`."""
+    hub_id: _builtins.str
+    """The repository: `owner/name`, or `owner/name@branch`; it is created when missing. The settings name the owners
+    (`ingestion.hub_owners`), and the server's own token (`HF_TOKEN`) writes.
+    """
+    license: _builtins.str
+    """Licence on the card, in the Hub's words, such as `apache-2.0`; the licences of the rows are named in any case."""
+    public: _builtins.bool
+    """A repository that is created is public; it is private otherwise. One that is there stays as it is."""
+    request_id: _builtins.str
+    """UUID of the request."""
+    validate_only: _builtins.bool
+    """Check everything, start nothing."""
+    @_builtins.property
+    def demand(self) -> _demand_pb2.Demand:
+        """What the job may use at most."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        hub_id: _builtins.str = ...,
+        license: _builtins.str = ...,
+        public: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        demand: _demand_pb2.Demand | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "demand", b"demand", "hub_id", b"hub_id", "license", b"license", "parent", b"parent", "public", b"public", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushDatasetRequest: _TypeAlias = PushDatasetRequest  # noqa: Y015
+
+@_typing.final
+class PushedDataset(_message.Message):
+    """A dataset version as the Hub has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HUB_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    FILE_COUNT_FIELD_NUMBER: _builtins.int
+    hub_id: _builtins.str
+    """`owner/name@commit`, as `ImportDataset` takes it."""
+    url: _builtins.str
+    """Where people see it."""
+    dataset_version: _builtins.str
+    """The version that was published."""
+    row_count: _builtins.int
+    """Rows, over all splits."""
+    file_count: _builtins.int
+    """Files of rows, without the card."""
+    def __init__(
+        self,
+        *,
+        hub_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        row_count: _builtins.int = ...,
+        file_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "file_count", b"file_count", "hub_id", b"hub_id", "row_count", b"row_count", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushedDataset: _TypeAlias = PushedDataset  # noqa: Y015

@@ -56,6 +56,11 @@ class IngestionServiceStub:
                 request_serializer=anneal_dot_v1_dot_ingestion__service__pb2.ImportDatasetRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.PushDataset = channel.unary_unary(
+                '/anneal.v1.IngestionService/PushDataset',
+                request_serializer=anneal_dot_v1_dot_ingestion__service__pb2.PushDatasetRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class IngestionServiceServicer:
@@ -99,7 +104,23 @@ class IngestionServiceServicer:
         Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
         ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
-        INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
+        INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE, NOT_FOUND/HUB_DATASET_MISSING,
+        PERMISSION_DENIED/HUB_DATASET_GATED, INVALID_ARGUMENT/HUB_CONFIG_UNKNOWN (no such subset, or several and none
+        named), INVALID_ARGUMENT/HUB_SPLIT_UNKNOWN, INVALID_ARGUMENT/HUB_DATASET_UNSUPPORTED (no table of rows),
+        INVALID_ARGUMENT/ARCHIVE_REFUSED (a compressed file of the Hub is damaged or expands too far).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushDataset(self, request, context):
+        """Publishes a dataset version on the Hugging Face Hub. The operation resolves to a `PushedDataset`.
+
+        Refuses with: PERMISSION_DENIED/HUB_PUSH_NOT_ALLOWED (the settings do not name the owner),
+        NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE,
+        INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: PERMISSION_DENIED/HUB_DENIED (the server's token may not write there),
+        FAILED_PRECONDITION/HUB_REPOSITORY_FOREIGN (it holds files that no push made), FAILED_PRECONDITION/HUB_UNREACHABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +147,11 @@ def add_IngestionServiceServicer_to_server(servicer, server):
             'ImportDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.ImportDataset,
                     request_deserializer=anneal_dot_v1_dot_ingestion__service__pb2.ImportDatasetRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'PushDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.PushDataset,
+                    request_deserializer=anneal_dot_v1_dot_ingestion__service__pb2.PushDatasetRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
@@ -237,6 +263,33 @@ class IngestionService:
             target,
             '/anneal.v1.IngestionService/ImportDataset',
             anneal_dot_v1_dot_ingestion__service__pb2.ImportDatasetRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anneal.v1.IngestionService/PushDataset',
+            anneal_dot_v1_dot_ingestion__service__pb2.PushDatasetRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -59,7 +59,19 @@ class IngestionServiceStub:
     Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
     ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
-    INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
+    INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE, NOT_FOUND/HUB_DATASET_MISSING,
+    PERMISSION_DENIED/HUB_DATASET_GATED, INVALID_ARGUMENT/HUB_CONFIG_UNKNOWN (no such subset, or several and none
+    named), INVALID_ARGUMENT/HUB_SPLIT_UNKNOWN, INVALID_ARGUMENT/HUB_DATASET_UNSUPPORTED (no table of rows),
+    INVALID_ARGUMENT/ARCHIVE_REFUSED (a compressed file of the Hub is damaged or expands too far).
+    """
+    PushDataset: _grpc.UnaryUnaryMultiCallable[_ingestion_service_pb2.PushDatasetRequest, _operations_pb2.Operation]
+    """Publishes a dataset version on the Hugging Face Hub. The operation resolves to a `PushedDataset`.
+
+    Refuses with: PERMISSION_DENIED/HUB_PUSH_NOT_ALLOWED (the settings do not name the owner),
+    NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE,
+    INVALID_ARGUMENT (carries BadRequest).
+    The operation fails with: PERMISSION_DENIED/HUB_DENIED (the server's token may not write there),
+    FAILED_PRECONDITION/HUB_REPOSITORY_FOREIGN (it holds files that no push made), FAILED_PRECONDITION/HUB_UNREACHABLE.
     """
 
 @_typing.type_check_only
@@ -92,7 +104,19 @@ class IngestionServiceAsyncStub(IngestionServiceStub):
     Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
     ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
     The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
-    INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
+    INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE, NOT_FOUND/HUB_DATASET_MISSING,
+    PERMISSION_DENIED/HUB_DATASET_GATED, INVALID_ARGUMENT/HUB_CONFIG_UNKNOWN (no such subset, or several and none
+    named), INVALID_ARGUMENT/HUB_SPLIT_UNKNOWN, INVALID_ARGUMENT/HUB_DATASET_UNSUPPORTED (no table of rows),
+    INVALID_ARGUMENT/ARCHIVE_REFUSED (a compressed file of the Hub is damaged or expands too far).
+    """
+    PushDataset: _aio.UnaryUnaryMultiCallable[_ingestion_service_pb2.PushDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Publishes a dataset version on the Hugging Face Hub. The operation resolves to a `PushedDataset`.
+
+    Refuses with: PERMISSION_DENIED/HUB_PUSH_NOT_ALLOWED (the settings do not name the owner),
+    NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE,
+    INVALID_ARGUMENT (carries BadRequest).
+    The operation fails with: PERMISSION_DENIED/HUB_DENIED (the server's token may not write there),
+    FAILED_PRECONDITION/HUB_REPOSITORY_FOREIGN (it holds files that no push made), FAILED_PRECONDITION/HUB_UNREACHABLE.
     """
 
 class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -146,7 +170,25 @@ class IngestionServiceServicer(metaclass=_abc_1.ABCMeta):
         Refuses with: NOT_FOUND/UPLOAD_MISSING, NOT_FOUND/BLOB_MISSING, FAILED_PRECONDITION/UPLOAD_INCOMPLETE,
         ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: INVALID_ARGUMENT/FILE_UNREADABLE, INVALID_ARGUMENT/FORMAT_UNKNOWN,
-        INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE.
+        INVALID_ARGUMENT/DATASET_EMPTY, FAILED_PRECONDITION/HUB_UNREACHABLE, NOT_FOUND/HUB_DATASET_MISSING,
+        PERMISSION_DENIED/HUB_DATASET_GATED, INVALID_ARGUMENT/HUB_CONFIG_UNKNOWN (no such subset, or several and none
+        named), INVALID_ARGUMENT/HUB_SPLIT_UNKNOWN, INVALID_ARGUMENT/HUB_DATASET_UNSUPPORTED (no table of rows),
+        INVALID_ARGUMENT/ARCHIVE_REFUSED (a compressed file of the Hub is damaged or expands too far).
+        """
+
+    @_abc_1.abstractmethod
+    def PushDataset(
+        self,
+        request: _ingestion_service_pb2.PushDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Publishes a dataset version on the Hugging Face Hub. The operation resolves to a `PushedDataset`.
+
+        Refuses with: PERMISSION_DENIED/HUB_PUSH_NOT_ALLOWED (the settings do not name the owner),
+        NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE,
+        INVALID_ARGUMENT (carries BadRequest).
+        The operation fails with: PERMISSION_DENIED/HUB_DENIED (the server's token may not write there),
+        FAILED_PRECONDITION/HUB_REPOSITORY_FOREIGN (it holds files that no push made), FAILED_PRECONDITION/HUB_UNREACHABLE.
         """
 
 def add_IngestionServiceServicer_to_server(servicer: IngestionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

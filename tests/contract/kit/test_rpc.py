@@ -62,7 +62,7 @@ class Echo:
 class Swallow:
     """Takes a stream."""
 
-    GetUpload = IngestDocuments = ImportDataset = None
+    GetUpload = IngestDocuments = ImportDataset = PushDataset = None
 
     async def UploadDocuments(
         self, request_iterator: AsyncIterator[ingestion.UploadDocumentsRequest], context: Any

@@ -37,6 +37,28 @@ def is_archive(path: Path) -> bool:
     return compressed or head[_TAR_MARK_AT:] == _TAR_MARK or head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
+def is_compressed(path: Path) -> bool:
+    """Tell by content whether a file is compressed by gzip, xz or bzip2."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return any(head.startswith(magic) for magic, _ in _MAGIC)
+
+
+def expand(path: Path, target: Path, limits: ArchiveLimits) -> None:
+    """Expand a compressed file that holds one file.
+
+    Raises:
+        ArchiveRefused: it cannot be read, or goes beyond a limit.
+    """
+    try:
+        with path.open("rb") as raw, target.open("wb") as out:
+            expanded = _Expanded(raw, limits)
+            while piece := expanded.read(_READ):
+                out.write(piece)
+    except _BROKEN as error:
+        raise ArchiveRefused(f"{path.name} cannot be read: {error}"[:500], archive=path.name) from error
+
+
 def members(path: Path, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
     """Yield the path and the bytes of every file in an archive, in the archive's order.
 
@@ -45,7 +67,7 @@ def members(path: Path, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
             leave its root, or goes beyond a limit. Members before that point were yielded.
     """
     seen: set[str] = set()
-    read = _zip_members if zipfile.is_zipfile(path) and not _is_compressed(path) else _tar_members
+    read = _zip_members if zipfile.is_zipfile(path) and not is_compressed(path) else _tar_members
     try:
         for name, data in read(path, limits):
             if name in seen:
@@ -54,12 +76,6 @@ def members(path: Path, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
             yield name, data
     except _BROKEN as error:
         raise ArchiveRefused(f"the archive cannot be read: {error}"[:500], archive=path.name) from error
-
-
-def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(8)
-    return any(head.startswith(magic) for magic, _ in _MAGIC)
 
 
 def _tar_members(path: Path, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:

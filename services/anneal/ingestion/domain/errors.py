@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anneal.kit.errors import Conflict, Exists, Invalid, Missing, NotYet
+from anneal.kit.errors import Conflict, Denied, Exists, Invalid, Missing, NotYet
 
 
 class ArchiveRefused(Invalid):
@@ -63,6 +63,54 @@ class HubUnreachable(NotYet):
     """The Hub did not give the dataset."""
 
     reason = "HUB_UNREACHABLE"
+
+
+class HubDatasetMissing(Missing):
+    """The Hub has no such dataset or revision, or shows it to others only."""
+
+    reason = "HUB_DATASET_MISSING"
+
+
+class HubDatasetGated(Denied):
+    """The dataset's owner has to let the caller in first."""
+
+    reason = "HUB_DATASET_GATED"
+
+
+class HubConfigUnknown(Invalid):
+    """The dataset has no such subset, or several and none was named."""
+
+    reason = "HUB_CONFIG_UNKNOWN"
+
+
+class HubSplitUnknown(Invalid):
+    """The dataset has no such split, or some whose use their names do not say."""
+
+    reason = "HUB_SPLIT_UNKNOWN"
+
+
+class HubDatasetUnsupported(Invalid):
+    """The dataset is no table of rows: images, audio, archives, or a script."""
+
+    reason = "HUB_DATASET_UNSUPPORTED"
+
+
+class HubPushNotAllowed(Denied):
+    """The settings do not allow datasets to be published under this owner."""
+
+    reason = "HUB_PUSH_NOT_ALLOWED"
+
+
+class HubRepositoryForeign(NotYet):
+    """The repository holds files that no push made."""
+
+    reason = "HUB_REPOSITORY_FOREIGN"
+
+
+class HubDenied(Denied):
+    """The Hub does not let the server write there."""
+
+    reason = "HUB_DENIED"
 
 
 class FormatUnknown(Invalid):
