@@ -120,6 +120,7 @@ class IngestionServiceServicer:
         NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED, INVALID_ARGUMENT/DEMAND_TOO_WIDE,
         INVALID_ARGUMENT (carries BadRequest).
         The operation fails with: PERMISSION_DENIED/HUB_DENIED (the server's token may not write there),
+        INVALID_ARGUMENT/HUB_CARD_REFUSED (the Hub does not know the licence),
         FAILED_PRECONDITION/HUB_REPOSITORY_FOREIGN (it holds files that no push made), FAILED_PRECONDITION/HUB_UNREACHABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

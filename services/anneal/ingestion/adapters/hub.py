@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -108,6 +109,8 @@ def open_dataset(hub_id: str, config: str, cache: Path) -> HubDataset:
             builder = datasets.load_dataset_builder(name, chosen, revision=commit, cache_dir=str(cache))
         except (datasets.exceptions.DataFilesNotFoundError, datasets.data_files.EmptyDatasetError) as error:
             raise NothingToIngest(f"{name} holds no data files", hub_id=hub_id) from error
+        except JSONDecodeError:  # the Hub's answer, or a proxy's
+            raise
         except (RuntimeError, ValueError) as error:  # a script, or a card that cannot be
             raise HubDatasetUnsupported(f"{name} cannot be read: {_first_line(error)}", hub_id=hub_id) from error
     kind = type(builder).__module__.rpartition(".")[2]
@@ -154,7 +157,7 @@ def _asking(name: str, revision: str | None) -> Iterator[None]:
         raise HubDatasetMissing(
             f"the Hub shows {what}; for a private one the server needs a token (HF_TOKEN)", hub_id=name
         ) from error
-    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, JSONDecodeError) as error:
         raise HubUnreachable(f"the Hub did not give {name}: {_first_line(error)}", hub_id=name) from error
 
 
@@ -171,6 +174,10 @@ def writing(name: str) -> Iterator[None]:
                 f"the Hub does not let this server write {name}; give it a token that may (HF_TOKEN)", hub_id=name
             ) from error
         raise
+    except RuntimeError as error:  # what the client makes of a broken upload
+        if not isinstance(error.__cause__, HTTPError | OSError):
+            raise
+        raise HubUnreachable(f"the Hub did not take {name}: {_first_line(error)}", hub_id=name) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
 from anneal.ingestion.adapters.hub import writing
 from anneal.ingestion.domain.dataset_card import MARK
-from anneal.ingestion.domain.errors import HubRepositoryForeign
+from anneal.ingestion.domain.errors import HubCardRefused, HubRepositoryForeign
 
 _CARD = "README.md"
 _DATA = "data/"
@@ -38,6 +39,7 @@ def push(name: str, branch: str | None, files: Mapping[str, Path], card: str, *,
 
     Raises:
         HubRepositoryForeign: the branch holds files that no push made.
+        HubCardRefused: the Hub does not know the licence.
         HubDenied: the server may not write there.
         HubUnreachable: the Hub does not answer, or fails.
     """
@@ -54,7 +56,16 @@ def push(name: str, branch: str | None, files: Mapping[str, Path], card: str, *,
         operations.append(CommitOperationAdd(_CARD, card.encode()))
         stale = sorted(path for path in before - files.keys() if path.startswith(_DATA))
         operations += [CommitOperationDelete(path) for path in stale]
-        done = api.create_commit(name, operations, commit_message=title, repo_type="dataset", revision=branch)
+        try:
+            done = api.create_commit(name, operations, commit_message=title, repo_type="dataset", revision=branch)
+        except JSONDecodeError:
+            raise
+        except ValueError as error:
+            said = " ".join(str(error).split())[:300]
+            raise HubCardRefused(
+                f"the Hub does not take the card of {name}: {said}; name a licence that it knows, or `other`",
+                violations=[("license", said)],
+            ) from error
         return Pushed(str(done.oid), f"{api.endpoint}/datasets/{name}")
 
 

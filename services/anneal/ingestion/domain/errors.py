@@ -107,6 +107,12 @@ class HubRepositoryForeign(NotYet):
     reason = "HUB_REPOSITORY_FOREIGN"
 
 
+class HubCardRefused(Invalid):
+    """The Hub does not take the dataset's card: its licence is none that it knows."""
+
+    reason = "HUB_CARD_REFUSED"
+
+
 class HubDenied(Denied):
     """The Hub does not let the server write there."""
 
