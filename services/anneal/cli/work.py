@@ -62,9 +62,14 @@ def ingest(
     format: Annotated[str, typer.Option(help="Row format with --rows; detected when empty.")] = "",
     include: Annotated[list[str] | None, typer.Option(help="Glob of paths that count.")] = None,
     license: Annotated[str, typer.Option(help="SPDX id written into every row.")] = "",
-    chunk: Annotated[int, typer.Option(help="Cut documents into chunks of this many characters.", min=0)] = 0,
+    chunk: Annotated[int, typer.Option(help="Cut documents into chunks of at most this many characters.", min=0)] = 0,
+    chunk_min: Annotated[
+        int, typer.Option(help="Join chunks shorter than this to a neighbour; at most half of --chunk.", min=0)
+    ] = 0,
 ) -> None:
-    """Upload files and turn them into a dataset."""
+    """Upload files and turn them into a dataset: text, Markdown, HTML, PDF, Word (.docx), EPUB, and archives of them."""
+    if chunk_min and not chunk:
+        raise typer.BadParameter("--chunk-min is for documents that are cut, with --chunk")
     session: Session = context.obj
     client = session.client()
     uploads = [client.upload(path, path.name).name for path in files]
@@ -82,6 +87,7 @@ def ingest(
     )
     if chunk:
         request.chunking.max_characters = chunk
+        request.chunking.min_characters = chunk_min
     _run(session, "ingest", client.ingestion.IngestDocuments, request, "ingest", made)
 
 

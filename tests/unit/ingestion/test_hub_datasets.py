@@ -27,6 +27,7 @@ from pathlib import Path
 from anneal.ingestion.adapters.containers import detect_container, read_rows
 from anneal.ingestion.adapters.hub import open_dataset
 from anneal.ingestion.adapters.hub_rows import HubRows
+from anneal.ingestion.adapters.rows import Found
 from anneal.ingestion.domain.limits import ArchiveLimits
 from anneal.kit.errors import Refusal
 
@@ -41,7 +42,8 @@ for number, (hub_id, config, split) in enumerate(json.loads(sys.argv[2])):
         hub = HubRows(dataset, folder / "files", read, ArchiveLimits())
         slices = hub.slices(split)
         splits = hub.splits(slices)
-        rows = [[splits[name], row.row["messages"][0]["content"]] for name, row in hub.rows(slices) if hasattr(row, "row")]
+        good = [(splits[name], row.row) for name, row in hub.rows(slices) if isinstance(row, Found)]
+        rows = [(split, row["messages"][0]["content"]) for split, row in good]
         answer = {"rows": rows, "fetched": sum(p.is_file() for p in (folder / "files").glob("data/*.parquet"))}
     except Refusal as error:
         answer = {"reason": error.reason, "message": str(error)}
@@ -88,11 +90,13 @@ CASES = [
     Case("acme/gated", reason="HUB_DATASET_GATED", text="ask for access"),
     Case("acme/subsets", reason="HUB_CONFIG_UNKNOWN", text="name one of en, de"),
     Case("acme/subsets", "fr", reason="HUB_CONFIG_UNKNOWN", text="no subset 'fr'; it has en, de"),
-    Case("acme/chats", split="dev[:5]", reason="HUB_SPLIT_UNKNOWN", text="no split dev; it has train, validation, test"),
+    Case(
+        "acme/chats", split="dev[:5]", reason="HUB_SPLIT_UNKNOWN", text="no split dev; it has train, validation, test"
+    ),
     Case("acme/odd", "de", reason="HUB_SPLIT_UNKNOWN", text="a split 'unsupervised'"),
     Case("acme/images", reason="HUB_DATASET_UNSUPPORTED", text="of the kind imagefolder"),
     Case("acme/script", reason="HUB_DATASET_UNSUPPORTED", text="scripts are no longer supported"),
-    Case("acme/elsewhere", "en", reason="HUB_DATASET_UNSUPPORTED", text="takes data from elsewhere"),
+    Case("acme/elsewhere", "en", reason="HUB_DATASET_UNSUPPORTED", text="don't belong to acme/elsewhere"),
     Case("acme/nothing", reason="DATASET_EMPTY", text="no data files"),
     Case("acme/bomb", reason="ARCHIVE_REFUSED", text="expands more than"),
 ]
@@ -115,7 +119,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda i: f"{CASES[i].hub_id}-{CASES[i].config}{CASES[i].split}")
+@pytest.mark.parametrize(
+    "index", range(len(CASES)), ids=lambda i: f"{CASES[i].hub_id}-{CASES[i].config}{CASES[i].split}"
+)
 def test_what_is_read_or_refused(answers: list[dict[str, Any]], index: int) -> None:
     case, answer = CASES[index], answers[index]
     if case.numbers is None:

@@ -35,15 +35,15 @@ def test_the_structure_of_a_word_file_stays() -> None:
                 paragraph("first", "ListParagraph", list_level=0, ordered=True),
                 table([["Name", "Price"], ["Pen | ink", "3"]]),
                 paragraph("Details", "Heading2"),
-                paragraph("שלום ‎中文 Größe"),
+                paragraph("中文 Größe"),
             ],
             footnotes={2: "Or say so."},
         ),
         "a.docx",
     )
     assert page.text == (
-        "# Handbook\n\n# Rules\n\nBe on time.[^1] Always.\n\n- one\n- two\n\n1. first\n\n| Name | Price |\n| --- | --- |\n"
-        "| Pen \\| ink | 3 |\n\n## Details\n\nשלום ‎中文 Größe\n\n[^1]: Or say so."
+        "# Handbook\n\n# Rules\n\nBe on time.[^1] Always.\n\n- one\n- two\n\n1. first\n\n"
+        "| Name | Price |\n| --- | --- |\n| Pen \\| ink | 3 |\n\n## Details\n\n中文 Größe\n\n[^1]: Or say so."
     )
     assert [(section.level, section.title) for section in page.sections] == [
         (1, "Handbook"), (1, "Rules"), (2, "Details")

@@ -54,6 +54,8 @@ class Data:
                 include=documents.include,
                 license=documents.license,
             )
+            if documents.chunking is not None:
+                request.chunking.CopyFrom(ingestion.Chunking(**documents.chunking.model_dump()))
             self._desk.job(step, self._desk.client.ingestion.IngestDocuments, request, "ingest", made)
             step.detail = f"{made.row_count:,} documents, {made.quarantined_row_count:,} quarantined"
         self._desk.report.datasets.append(encode.dataset("documents", None, made))

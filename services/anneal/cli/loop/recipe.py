@@ -89,13 +89,22 @@ class BaseModelSource(Part):
         return self
 
 
+class Chunking(Part):
+    """How documents are cut, as `anneal.v1.Chunking` has it; lengths are characters."""
+
+    max_characters: int = Field(ge=16)
+    min_characters: int = Field(default=0, ge=0)
+    overlap_characters: int = Field(default=0, ge=0)
+
+
 class Documents(Part):
-    """The documents: files beside the recipe, and which of their members count."""
+    """The documents: files beside the recipe, which of their members count, and how they are cut; whole if they are not."""
 
     dataset: Id
     files: list[Path] = Field(min_length=1)
     include: list[str] = []
     license: str = ""
+    chunking: Chunking | None = None
 
 
 class Task(Part):
