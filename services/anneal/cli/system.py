@@ -141,7 +141,7 @@ def _write(report: Report, output: Output, out: Path) -> None:
 @app.command()
 def demo(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Option(help="The recipe.")] = Path("examples/python-docs/recipe.yaml"),
+    recipe: Annotated[Path, typer.Option(help="The recipe.")] = Path("examples/bike-shop/recipe.yaml"),
     folder: Annotated[Path, typer.Option("--data-dir", help="Folder for everything it keeps.")] = Path("build/demo"),
     out: Annotated[Path, typer.Option("--report", help="Folder of the report.")] = Path("report"),
     base_model: BaseModel = "",

@@ -33,7 +33,8 @@ class ServingOptions(Options):
         max_requests: requests in one engine, running and waiting; one more is refused as busy.
         max_sequences: requests computed together.
         max_batched_tokens: tokens computed together.
-        context_length: longest sequence in tokens; 0 takes the model's.
+        context_length: longest sequence in tokens; 0 takes the model's, or as much of it as `kv_cache_bytes` has room
+            for.
         kv_cache_bytes: room for keys and values; 0 lets vLLM take what the device has.
         dtype: number format; `auto` is float32 on a CPU and the model's own elsewhere.
         eager: compile nothing; always so on a CPU.

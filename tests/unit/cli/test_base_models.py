@@ -104,7 +104,7 @@ def test_what_says_where_it_is_needs_no_guess(here: Path, text: str, source: Sou
         ("hub:name", "not `owner/name`"),
         ("hub:../x", "not `owner/name`"),
         ("server:models/tiny", "by its whole path"),
-        ("file:///models/tiny", "not read from file://; name a folder, hub:OWNER/NAME"),
+        ("file:///models/tiny", "not read from file://; name a folder or a GGUF file, hub:OWNER/NAME"),
         ("http://host/x", "not read from http://"),
         ("S3://bucket/x", "not read from S3://"),
     ],

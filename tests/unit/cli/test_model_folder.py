@@ -34,6 +34,27 @@ def test_what_belongs_to_a_model_is_chosen_and_the_rest_is_named(tmp_path: Path)
     )
 
 
+def test_of_a_folder_with_one_gguf_file_that_with_card_and_licence_is_chosen(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", **{"m.gguf": "packed", "README.md": "x", "LICENSE": "x", "run.py": "x"})
+    (folder / "model.safetensors").unlink()
+    chosen = choose(folder)
+    assert set(chosen.files) == {"LICENSE", "README.md", "m.gguf"}
+    assert chosen.left_out == (
+        "config.json (the GGUF file holds its own)",
+        "run.py (code, never run)",
+        "tokenizer.json (the GGUF file holds its own)",
+    )
+
+
+def test_a_gguf_file_beside_safetensors_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    folder = model(tmp_path / "m", **{"m.gguf": "packed"})
+    assert choose(folder).left_out == ("m.gguf (llama.cpp's format, not safetensors)",)
+    named = choose(folder / "m.gguf")
+    assert (named.folder, list(named.files), named.left_out) == (folder, ["m.gguf"], ())
+    known = read(named, lambda done, total, what: None)
+    assert known.digest == known.measured["m.gguf"].digest, "it is converted: what comes of it is not known here"
+
+
 def test_the_digest_is_the_one_that_the_store_gives(tmp_path: Path) -> None:
     folder = model(tmp_path / "m", **{"vocab.txt": ""})
     seen: list[tuple[int, int]] = []
@@ -85,7 +106,9 @@ def test_what_is_no_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     [
         (["config.json"], {}, "there is no config.json"),
         (["model.safetensors"], {}, "no weights in another format"),
-        (["model.safetensors"], {"pytorch_model.bin": "x", "m.gguf": "x"}, r"m\.gguf .*pytorch_model\.bin \(pickled"),
+        (["model.safetensors"], {"pytorch_model.bin": "x", "m.h5": "x"}, r"m\.h5 .*pytorch_model\.bin \(pickled"),
+        (["model.safetensors"], {"m.Q4_0.gguf": "x", "m.Q8_0.GGUF": "x"}, r"2 GGUF files .*: name the one to import"),
+        (["model.safetensors"], {"m.gguf": ""}, "m.gguf is empty"),
         (["model.safetensors"], {"consolidated.safetensors": "x"}, "no .*safetensors"),
         ([], {"model.safetensors": ""}, "model.safetensors is empty"),
         ([], {"config.json": ""}, "config.json is empty"),

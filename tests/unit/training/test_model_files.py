@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from anneal.training.domain.model_files import is_taken, missing_shards, what_is_missing, why_left_out
+from anneal.training.domain.model_files import (
+    choose_files,
+    is_gguf,
+    is_taken,
+    missing_shards,
+    what_is_missing,
+    why_left_out,
+)
 
 WHOLE = ["config.json", "model.safetensors", "tokenizer.json"]
 
@@ -65,6 +72,24 @@ def test_what_a_folder_lacks_is_said_with_what_is_there_instead() -> None:
     assert "m.gguf (llama.cpp's format, not safetensors)" in said
     assert "pytorch_model.bin (pickled, never loaded)" in said
     assert "save_pretrained" in said
+
+
+def test_weights_in_safetensors_come_before_a_gguf_file_and_that_before_all_else() -> None:
+    assert choose_files([*WHOLE, "m.gguf", "notes.txt"]) == sorted(WHOLE)
+    assert choose_files(["config.json", "m.gguf", "pytorch_model.bin", "README.md", "LICENSE"]) == [
+        "m.gguf",
+        "LICENSE",
+        "README.md",
+    ]
+    several = choose_files(["b.gguf", "a.GGUF"])
+    assert several == ["a.GGUF", "b.gguf"]
+    assert what_is_missing(["m.gguf"]) == ""
+    assert "there are 2 GGUF files (a.GGUF, b.gguf): name the one" in what_is_missing(several)
+
+
+@pytest.mark.parametrize("name", ["../m.gguf", "a/m.gguf", "a\\m.gguf", "m\0.gguf", "m.gguf.part", "gguf"])
+def test_a_gguf_file_has_its_ending_and_no_way_in_its_name(name: str) -> None:
+    assert not is_gguf(name)
 
 
 def test_files_that_the_index_names_have_to_be_there() -> None:

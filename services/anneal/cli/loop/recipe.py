@@ -132,9 +132,15 @@ class Task(Part):
 
 
 class Ask(Part):
-    """How many test rows each deployment is asked."""
+    """What each deployment is asked at the end.
+
+    Attributes:
+        questions: test rows that are asked in every way there is.
+        unseen: most test rows that the base model and the deployment are both asked, to compare; 0 asks none.
+    """
 
     questions: int = Field(default=2, ge=1)
+    unseen: int = Field(default=0, ge=0, le=500)
 
 
 class Recipe(Part):

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 
 from anneal.cli.client import Client
 from anneal.cli.gateway import Gateway
-from anneal.cli.loop import ask, encode, lineage
+from anneal.cli.loop import ask, encode, lineage, unseen
 from anneal.cli.loop.data import Data
 from anneal.cli.loop.deployments import Deployments
 from anneal.cli.loop.desk import Desk
 from anneal.cli.loop.models import Models
-from anneal.cli.loop.recipe import Loaded
+from anneal.cli.loop.recipe import Loaded, Task
 from anneal.cli.output import Output
 from anneal.cli.report import model
-from anneal.v1 import deployment_pb2
+from anneal.v1 import deployment_pb2, model_pb2
 
 
 class Loop:
@@ -49,6 +49,8 @@ class Loop:
         self._models.evaluate(base)
         deployed = {task.name: self._deployments.deploy(task) for task in tasks}
         self._ask(deployed)
+        for task in tasks:
+            self._compare(task, deployed[task.name], base)
         first = self.report.questions[0]
         with self._desk.step("trace lineage") as step:
             name = tasks[0].name
@@ -74,6 +76,22 @@ class Loop:
                 step.detail = f"{len(answered)} questions, {len(answers)} answers in 4 ways"
             for question in answered:
                 self._show(question)
+
+    def _compare(self, task: Task, deployed: deployment_pb2.Deployment, base: model_pb2.Model) -> None:
+        most = self._desk.recipe.ask.unseen
+        if not most:
+            return
+        with self._desk.step(f"compare {task.name}") as step:
+            version = self._data.versions[task.name].name
+            compared = unseen.compare(self._desk.client, task, deployed, base, version, most)
+            if compared is None:
+                step.detail = f"nothing to count: {unseen.JUDGED_BY} is none of its metrics"
+                return
+            self.report.comparisons.append(compared)
+            step.detail = (
+                f"{len(compared.rows)} unseen questions: {compared.adapter_right} answered right by the adapter, "
+                f"{compared.base_right} by the base model"
+            )
 
     def _show(self, question: model.Question) -> None:
         line = self._desk.output.line

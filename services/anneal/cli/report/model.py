@@ -298,6 +298,46 @@ class Question(Part):
     answers: list[Answer] = []
 
 
+class ComparedAnswer(Part):
+    """An unseen question with its reference, and what the base model and the adapter answered.
+
+    Attributes:
+        question: as it was asked.
+        reference: the answer that is held to be right.
+        base: the base model's answer.
+        adapter: the adapter's.
+        base_right: whether that is right by the metric; None where it cannot say.
+        adapter_right: the same of the adapter.
+    """
+
+    question: str
+    reference: str
+    base: str
+    adapter: str
+    base_right: bool | None = None
+    adapter_right: bool | None = None
+
+
+class Comparison(Part):
+    """All unseen questions of a task that were asked. `metric` says what is right."""
+
+    task: str
+    deployment: str
+    base_model: str
+    metric: str
+    rows: list[ComparedAnswer] = []
+
+    @property
+    def base_right(self) -> int:
+        """How many of the base model's answers are right."""
+        return sum(bool(row.base_right) for row in self.rows)
+
+    @property
+    def adapter_right(self) -> int:
+        """How many of the adapter's answers are right."""
+        return sum(bool(row.adapter_right) for row in self.rows)
+
+
 class LineageStep(Part):
     """One hop from an answer back to its documents, the answer first.
 
@@ -334,6 +374,7 @@ class Report(Part):
         judgements: one per judged model.
         deployments: made and refused.
         questions: asked of the deployments.
+        comparisons: unseen questions of each task, answered by the base model and by the adapter.
         lineage: of one answer.
     """
 
@@ -353,4 +394,5 @@ class Report(Part):
     judgements: list[Judgement] = []
     deployments: list[Deployment] = []
     questions: list[Question] = []
+    comparisons: list[Comparison] = []
     lineage: list[LineageStep] = []

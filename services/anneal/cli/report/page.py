@@ -78,6 +78,10 @@ def _headline(report: Report) -> list[tuple[str, str]]:
     if report.judgements:
         passed = sum(judgement.verdict == "GO" for judgement in report.judgements)
         tiles.append(("GO", f"{passed} of {len(report.judgements)}"))
+    if report.comparisons:
+        right = sum(comparison.adapter_right for comparison in report.comparisons)
+        asked = sum(len(comparison.rows) for comparison in report.comparisons)
+        tiles.append(("unseen questions answered right", f"{right} of {asked}"))
     opened = sum(not deployment.refusal for deployment in report.deployments)
     if report.deployments:
         tiles.append(("deployments", f"{opened}"))

@@ -97,7 +97,7 @@ class EngineProcess:
                 line = await reader.readline()
             message = wire.decode_line(line) if line else {}
             if message.get("event") != "ready":
-                raise EngineDown(message.get("message") or f"the engine did not start; its log is {log.name}")
+                raise EngineDown(f"{message.get('message') or 'the engine did not start'} (its log: {log.name})")
         except BaseException as error:
             _kill_group(process.pid)
             await process.wait()

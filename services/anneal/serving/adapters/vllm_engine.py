@@ -55,7 +55,8 @@ class VllmEngine:
 
         Args:
             options: `base` (folder), `digest`, `max_adapters`, `max_rank`, `max_sequences`, `max_batched_tokens`,
-                `context_length` (0: the model's), `kv_cache_bytes` (0: vLLM decides), `dtype`, `eager`.
+                `context_length` (0: the model's, as far as there is room), `kv_cache_bytes` (0: vLLM decides), `dtype`,
+                `eager`, `tensor_parallel`.
         """
         on_cpu = current_platform.is_cpu()
         arguments = _engine_arguments(options, on_cpu=on_cpu)
@@ -81,7 +82,10 @@ class VllmEngine:
             engine=f"vllm {vllm.__version__}",
             dtype=str(config.model_config.dtype).removeprefix("torch."),
             context_length=self._context_length,
-            facts={"device": current_platform.device_type},
+            facts={
+                "device": current_platform.device_type,
+                "model_context_length": str(_context_length(Path(options["base"]))),
+            },
         )
 
     @property
@@ -180,8 +184,9 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
         optional["tensor_parallel_size"] = options["tensor_parallel"]
     if options["kv_cache_bytes"]:
         optional["kv_cache_memory_bytes"] = options["kv_cache_bytes"]
-    if options["context_length"]:
-        optional["max_model_len"] = options["context_length"]
+    # -1: the model's context, or as much of it as the keys and values of one sequence have room for. Without it vLLM
+    # does not start a model whose context is longer than its room.
+    optional["max_model_len"] = options["context_length"] or -1
     if targets := adaptable_names(read_tensor_names(Path(options["base"]))):
         optional["lora_target_modules"] = targets
     batched = options["max_batched_tokens"]

@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 from gguf import GGMLQuantizationType, GGUFReader, quants
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -151,14 +154,15 @@ def convert(file: GgufFile, target: Path) -> None:
     source = {"pretrained_model_name_or_path": str(file.path.parent), "gguf_file": file.path.name}
     options: dict[str, Any] = {**source, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**options)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            **options,
-            config=AutoConfig.from_pretrained(**options),
-            dtype=file.dtype,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-        )
+        with _kept_reads():
+            tokenizer = AutoTokenizer.from_pretrained(**options)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                **options,
+                config=AutoConfig.from_pretrained(**options),
+                dtype=file.dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+            )
     except _NOT_CONVERTED as error:
         raise BaseUnusable(
             f"{file.path.name} cannot be converted: {_first_line(error)}", file=file.path.name
@@ -176,6 +180,23 @@ def convert(file: GgufFile, target: Path) -> None:
     vars(model.config).pop("_model_name_or_path", None)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+@contextmanager
+def _kept_reads() -> Iterator[None]:
+    """Let transformers open the file once, and build the map of names once.
+
+    It opens the file for configuration, tokenizer and weights each, and builds the map anew for every module: 397 times
+    for SmolLM2-135M, whose conversion took 23 s of processor time, and 9 s with both kept.
+    """
+    before = {"GGUFReader": gguf.GGUFReader, "get_tensor_name_map": gguf.get_tensor_name_map}
+    try:
+        for name, function in before.items():
+            setattr(gguf, name, cache(function))
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(gguf, name, function)
 
 
 def card(file: GgufFile, digest: str, readme: str) -> str:

@@ -7,6 +7,7 @@ up gradients, and so hold equal weights after every step.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -89,6 +90,7 @@ class Loop:
         self._report = report
         self._checkpoints = checkpoints
         self._device = device or torch.device("cpu")
+        self._keeps_logits = takes_logits_to_keep(model)
         self._order = Order(spec, len(rows))
         self.weights: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._optimizer = _adamw(self.weights, spec)
@@ -235,16 +237,28 @@ class Loop:
         """Return the cross entropy summed over target tokens, in nats, each times its weight.
 
         The cache is off: with one, transformers ignores the position ids and packed samples would see each other.
+        Logits are computed for the columns that hold a target in any row: of a short answer to a long prompt they would
+        cost as much as a fifth of a small model, and most of the memory.
         """
+        columns = (batch.labels_RL != IGNORED).any(dim=0).nonzero().flatten()
+        wanted = {"logits_to_keep": columns} if self._keeps_logits and len(columns) > 0 else {}
         with autocast(self._spec, self._device):
-            logits_RLV = self._model(
-                input_ids=batch.token_ids_RL, position_ids=batch.position_ids_RL, use_cache=False
+            logits_RCV = self._model(
+                input_ids=batch.token_ids_RL, position_ids=batch.position_ids_RL, use_cache=False, **wanted
             ).logits
-        logits, labels = logits_RLV.flatten(0, 1).float(), batch.labels_RL.flatten()
+        labels_RC = batch.labels_RL[:, columns] if wanted else batch.labels_RL
+        logits, labels = logits_RCV.flatten(0, 1).float(), labels_RC.flatten()
         if batch.weights_RL is None:
             return F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        weights_RC = batch.weights_RL[:, columns] if wanted else batch.weights_RL
         each = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-        return (each * batch.weights_RL.flatten()).sum()
+        return (each * weights_RC.flatten()).sum()
+
+
+def takes_logits_to_keep(model: Any) -> bool:
+    """Whether a model's forward pass can be asked for the logits of some positions only, as most of transformers'."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
 def autocast(spec: TrainingSpec, device: torch.device) -> AbstractContextManager[Any]:
