@@ -32,6 +32,9 @@ fast: setup  ## only the tests that start no engine, no Ray and no whole loop
 test-monitoring: setup  ## a real Prometheus on the small loop: every panel, every rule (needs Debian's package prometheus)
 	@$(PYTEST) -m monitoring $(TESTS)
 
+test-real-model: setup  ## a real model as teacher and as judge (minutes)
+	@ANNEAL_TEST_REAL_MODEL=1 $(PY) -m pytest -m real_model $(TESTS)
+
 format: setup  ## write the code the way ruff formats it
 	@$(PY) -m ruff check --fix --quiet
 	@$(PY) -m ruff format --quiet
@@ -103,4 +106,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: engine-models bench-curation demo test setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
+.PHONY: engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help

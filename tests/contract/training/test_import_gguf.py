@@ -68,8 +68,8 @@ async def test_uploaded(house: House, packed: Path) -> None:
     assert again == first, "the same file is the same model"
 
 
-async def test_of_the_servers_folder_and_of_a_file_in_it(house: House, packed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "on-the-server"
+async def test_of_the_servers_folder_and_of_a_file_in_it(house: House, packed: Path) -> None:
+    folder = house.models / "tiny-gguf"
     shutil.copytree(packed, folder)
     check(house, await imported(house, "gguf-folder", folder=str(folder)), packed)
     shutil.copy(folder / "tiny.Q4_1.gguf", folder / "other.gguf")

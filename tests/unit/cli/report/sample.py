@@ -38,6 +38,7 @@ def sample_report(seed: int = 7) -> m.Report:
         judgements=[_judgement(training) for training in trainings],
         deployments=_deployments(trainings),
         questions=_questions(),
+        comparisons=_comparisons(),
         lineage=_lineage(),
     )
 
@@ -235,6 +236,31 @@ def _deployments(trainings: list[m.Training]) -> list[m.Deployment]:
         }
     )
     return [*made, refused]
+
+
+def _comparisons() -> list[m.Comparison]:
+    rows = [
+        m.ComparedAnswer(
+            question="List the parameters as JSON:\n\nshutil.move(src, dst)",
+            reference='["src", "dst"]',
+            base="The parameters of <b>shutil.move</b> are a source and a destination.",
+            adapter='["src", "dst"]',
+            base_right=False,
+            adapter_right=True,
+        ),
+        m.ComparedAnswer(
+            question="List the parameters as JSON:\n\nos.listdir(path)",
+            reference='["path"]',
+            base='["path"]',
+            adapter='["paths"]',
+            base_right=True,
+            adapter_right=False,
+        ),
+    ]
+    name = "projects/demo/deployments/parameters"
+    return [
+        m.Comparison(task="parameters", deployment=name, base_model="b", metric="exact_match", rows=[*rows, rows[0]])
+    ]
 
 
 def _questions() -> list[m.Question]:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from anneal.cli.report.charts import charts, funnel_rows
 from anneal.cli.report.model import Number, Question, Report
@@ -54,6 +55,22 @@ def test_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
     assert Report.model_validate_json((tmp_path / "report.json").read_bytes()) == sample_report()
     for stem in ("losses", "funnel", "matrix"):
         assert (tmp_path / f"plots/{stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_unseen_question_is_shown_with_all_three_answers_and_counted() -> None:
+    report = sample_report()
+    html = render(report, {})
+    outline(html)
+    assert "the adapter is right 2 times of 3, the base model 1 times" in html
+    assert "2 of 3" in html, "a tile on top says it, too"
+    section = html.partition('<section id="unseen">')[2].partition("</section>")[0]
+    (comparison,) = report.comparisons
+    for row in comparison.rows:
+        for text in (row.question, row.reference, row.base, row.adapter):
+            assert section.count(escape(text)) >= 1
+    assert section.count("✓") == section.count("✗") == 3
+    assert "<b>shutil" not in section, "an answer is text, whatever it holds"
+    assert 'id="unseen"' not in render(report.model_copy(update={"comparisons": []}), {})
 
 
 def test_every_number_of_the_matrix_is_on_the_page() -> None:
