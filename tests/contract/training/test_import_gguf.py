@@ -13,10 +13,10 @@ from anneal.kit.digests import digest_of_file
 from anneal.v1 import model_pb2
 from anneal.v1 import training_service_pb2 as pb
 from tests.contract.training.test_import_files import stored
-from tests.contract.training.test_import_from_the_hub import Hub, hub_server
-from tests.contract.training.test_import_uri import Bucket, bucket, fill
+from tests.contract.training.test_import_uri import bucket, fill
 from tests.fixtures.gguf_model import write_gguf
-from tests.fixtures.hub import COMMIT
+from tests.fixtures.hub import COMMIT, hub_server
+from tests.fixtures.s3 import Bucket
 from tests.fixtures.training_house import PROJECT, House, details
 
 __all__ = ["bucket"]  # a fixture
@@ -97,7 +97,6 @@ async def test_of_the_hub(house: House, packed: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    hub: Hub
     with hub_server({"owner/one": packed, "owner/several": several}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         check(house, await imported(house, "gguf-hub", hub_id="owner/one"), packed)

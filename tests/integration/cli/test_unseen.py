@@ -17,17 +17,22 @@ DEPLOYMENT = Deployment(name="projects/p/deployments/order", base_model="project
 BASE = Model(name="projects/p/models/m", digest="sha256:" + "0" * 64)
 
 
+def _json(number: object) -> str:
+    """An object as the adapter writes it, with a space that the reference has not."""
+    return f'{{"n":  {number}}}'
+
+
 class Inference:
     """The adapter writes the question's number as JSON, the base a sentence."""
 
-    def Chat(self, request: inference.ChatRequest) -> inference.ChatResponse:
+    def Chat(self, request: inference.ChatRequest) -> inference.GenerateResponse:
         (message,) = request.messages
         assert request.sampling.temperature == 0.0
         assert request.sampling.max_tokens == 9
         if request.target.deployment:
-            return inference.ChatResponse(text='{"n":  %s}' % message.content.rpartition(" ")[2])
+            return inference.GenerateResponse(text=_json(message.content.rpartition(" ")[2]))
         assert request.target.base_model_digest == BASE.digest
-        return inference.ChatResponse(text="I do not know.")
+        return inference.GenerateResponse(text="I do not know.")
 
 
 class Registry:
@@ -58,7 +63,7 @@ def test_answers_stay_with_their_questions_and_are_judged_as_json() -> None:
     assert found is not None
     assert (found.adapter_right, found.base_right, len(found.rows)) == (6, 0, 7)
     assert [row.question for row in found.rows] == [f"number {n}" for n in range(7)]
-    assert [row.adapter for row in found.rows] == ['{"n":  %d}' % n for n in range(7)]
+    assert [row.adapter for row in found.rows] == [_json(n) for n in range(7)]
     assert [row.adapter_right for row in found.rows] == [True] * 6 + [False]
     assert {row.base for row in found.rows} == {"I do not know."}
 

@@ -10,9 +10,10 @@ import asyncio
 import importlib.util
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -69,11 +70,11 @@ class Served:
 
     url: str
     digest: str
-    inference: InferenceServiceStub
+    inference: Any
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's files, dequantised."""
     spec = importlib.util.find_spec(PACKAGE)
     assert spec is not None
@@ -81,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (file,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     target = tmp_path_factory.mktemp("smollm2")
     convert(read_gguf(file), target)
-    yield target
+    return target
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -90,7 +91,7 @@ async def served(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     home = tmp_path_factory.mktemp("serving")
     async with hosted(home, [build_registry, lambda runtime: build_serving(runtime, options)]) as host:
         digest = await asyncio.to_thread(host.store.put_tree, folder)
-        stub = RegistryServiceStub(host.runtime.channel("registry"))
+        stub: Any = RegistryServiceStub(host.runtime.channel("registry"))
         await stub.CreateModel(
             registry.CreateModelRequest(
                 parent="projects/demo",

@@ -51,8 +51,10 @@ def test_a_malformed_hub_id_is_refused(hub_id: str) -> None:
 
 
 def test_a_hub_id_may_carry_a_revision() -> None:
-    assert check_hub_id("owner/na.me-1") == ("owner/na.me-1", None)
-    assert check_hub_id("owner/name@refs/pr/1") == ("owner/name", "refs/pr/1")
+    assert check_hub_id("owner/na.me-1") == ("owner/na.me-1", None, "")
+    assert check_hub_id("owner/name@refs/pr/1") == ("owner/name", "refs/pr/1", "")
+    assert check_hub_id("owner/name:m.Q4_0.gguf") == ("owner/name", None, "m.Q4_0.gguf")
+    assert check_hub_id("owner/name@v1:m.GGUF") == ("owner/name", "v1", "m.GGUF")
 
 
 def test_no_pickle_no_code_and_no_link_out_is_taken(tmp_path: Path) -> None:

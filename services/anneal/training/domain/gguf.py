@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -189,7 +189,7 @@ def _kept_reads() -> Iterator[None]:
     It opens the file for configuration, tokenizer and weights each, and builds the map anew for every module: 397 times
     for SmolLM2-135M, whose conversion took 23 s of processor time, and 9 s with both kept.
     """
-    before = {"GGUFReader": gguf.GGUFReader, "get_tensor_name_map": gguf.get_tensor_name_map}
+    before: dict[str, Callable[..., Any]] = {"GGUFReader": gguf.GGUFReader, "get_tensor_name_map": gguf.get_tensor_name_map}
     try:
         for name, function in before.items():
             setattr(gguf, name, cache(function))
