@@ -19,8 +19,8 @@ from anneal.cli.client import Client, OnEvent, OperationFailed
 from anneal.cli.model_folder import Uploaded
 from anneal.kit.errors import Invalid
 from anneal.kit.rpc.status import decode_status, refusal_of
+from anneal.training.adapters.hub_models import check_hub_id
 from anneal.training.domain.model_files import URI_SCHEMES, is_gguf
-from anneal.training.importing import check_hub_id
 from anneal.v1 import job_service_pb2 as jobs
 from anneal.v1 import model_pb2
 from anneal.v1 import registry_service_pb2 as registry

@@ -13,6 +13,7 @@ import torch
 from anneal.kit.errors import Invalid
 from anneal.kit.jobs.context import Cancelled, JobContext
 from anneal.kit.store import Store
+from anneal.training.adapters.hub_models import check_hub_id
 from anneal.training.adapters.ray_runtime import LocalRay, RayDown, connected
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.domain.base_model import open_base_model
@@ -20,7 +21,7 @@ from anneal.training.domain.errors import BaseUnusable
 from anneal.training.domain.loop import StepDone, Validated
 from anneal.training.errors import FolderNotAllowed
 from anneal.training.following import Follower
-from anneal.training.importing import check_folder, check_hub_id, collect
+from anneal.training.importing import check_folder, collect
 from anneal.training.run import Journal, StopAsked
 from anneal.v1.job_service_pb2 import JobEvent
 

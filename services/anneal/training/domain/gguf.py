@@ -189,7 +189,10 @@ def _kept_reads() -> Iterator[None]:
     It opens the file for configuration, tokenizer and weights each, and builds the map anew for every module: 397 times
     for SmolLM2-135M, whose conversion took 23 s of processor time, and 9 s with both kept.
     """
-    before: dict[str, Callable[..., Any]] = {"GGUFReader": gguf.GGUFReader, "get_tensor_name_map": gguf.get_tensor_name_map}
+    before: dict[str, Callable[..., Any]] = {
+        "GGUFReader": gguf.GGUFReader,
+        "get_tensor_name_map": gguf.get_tensor_name_map,
+    }
     try:
         for name, function in before.items():
             setattr(gguf, name, cache(function))
