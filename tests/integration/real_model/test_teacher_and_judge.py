@@ -10,11 +10,13 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
 
@@ -113,6 +115,18 @@ async def test_it_answers(served: Served) -> None:
     answer = await served.inference.Chat(request)
     assert "Paris" in answer.text
     assert answer.finish_reason == inference.FINISH_REASON_STOP
+
+
+async def test_its_context_is_as_long_as_there_is_room_for_and_no_longer(served: Served) -> None:
+    """Keys and values of its whole context take 360 MiB, of which 256 are given."""
+    request = inference.GenerateRequest(
+        target=inference.InferenceTarget(base_model_digest=served.digest), prompt="bell " * 7000
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await served.inference.Generate(request)
+    found = re.search(r"context holds (\d+)", refused.value.details() or "")
+    assert found is not None
+    assert 4096 < int(found[1]) < 8192
 
 
 async def test_it_teaches(served: Served, tmp_path: Path) -> None:
