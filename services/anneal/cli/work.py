@@ -67,7 +67,7 @@ def ingest(
         int, typer.Option(help="Join chunks shorter than this to a neighbour; at most half of --chunk.", min=0)
     ] = 0,
 ) -> None:
-    """Upload files and turn them into a dataset: text, Markdown, HTML, PDF, Word (.docx), EPUB, and archives of them."""
+    """Upload files (text, Markdown, HTML, PDF, .docx, EPUB, or archives of them) and turn them into a dataset."""
     if chunk_min and not chunk:
         raise typer.BadParameter("--chunk-min is for documents that are cut, with --chunk")
     session: Session = context.obj

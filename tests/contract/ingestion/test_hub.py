@@ -45,7 +45,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def imported(hub_id: str, **other: Any) -> pb.ImportDatasetRequest:
-    return pb.ImportDatasetRequest(parent=PARENT, dataset_id="rows", hub_id=hub_id, **other)
+    return pb.ImportDatasetRequest(**{"parent": PARENT, "dataset_id": "rows", "hub_id": hub_id, **other})
 
 
 async def version(house: House, hub_id: str, **other: Any) -> dataset_pb2.DatasetVersion:
@@ -162,7 +162,9 @@ async def test_documents_go_out_with_their_licence_and_come_back(
     assert out.dataset_version == made.name
     assert (repository.is_private, set(repository.files())) == (False, {".gitattributes"})
     assert 'license: "cc0-1.0"' in repository.files("draft")["README.md"].decode()
-    again = await house.version(await house.ingestion.ImportDataset(imported(out.hub_id, format="text")))
+    again = await house.version(
+        await house.ingestion.ImportDataset(imported(out.hub_id, format="text", dataset_id="texts"))
+    )
     assert [row["id"] for row in house.rows(again)] == [row["id"] for row in house.rows(made)]
 
 

@@ -142,7 +142,7 @@ def test_the_media_type_comes_from_content_then_name(data: bytes, uri: str, medi
         ("markdown-it", "markdown_it.MarkdownIt.parse", "text/markdown", b"# T"),
         ("mammoth", "mammoth.convert_to_html", DOCX, docx([])),
         ("pdfium", "anneal.ingestion.adapters.parsers.pdf.text_of", "application/pdf", pdf([lines(["a"])])),
-        ("charset-normalizer", "anneal.ingestion.adapters.encodings.from_bytes", "text/plain", b"\xe9\xe8 \xe0"),
+        ("charset-normalizer", "anneal.ingestion.adapters.encodings.from_bytes", "text/plain", b"\xe9\xe8 \xe0" * 99),
     ],
 )
 def test_a_library_that_gives_up_costs_one_document(
@@ -160,3 +160,80 @@ def test_a_library_that_gives_up_costs_one_document(
     assert row["cause"].startswith(f"{library}: {type(error).__name__}")
     with pytest.raises(UnreadableDocument):
         PARSERS[media_type](data, "page")
+
+
+FILLER = "Our support answers within one working day, and you find the form for your questions on another page. " * 4
+
+
+def page(body: str) -> bytes:
+    return f"<!DOCTYPE html><html><head><title>T</title></head><body>{body}</body></html>".encode()
+
+
+def test_a_page_without_a_main_element_keeps_headings_lists_cells_and_code() -> None:
+    text = PARSERS["text/html"](
+        page(
+            "<div class=wrap><h1>Help</h1><h2>May I return it?</h2><p>Yes, within 14 days of the day it came.</p>"
+            "<h2>Prices</h2><ul><li>Small: 5 EUR</li><li>Large: 9 EUR</li></ul>"
+            "<table><tr><th>To</th><th>Cost</th></tr>"
+            "<tr><td>US</td><td><ul><li>9 EUR</li><li>12 EUR</li></ul></td></tr>"
+            f"</table><pre>for f in *; do\n  zip $f\ndone</pre><p>{FILLER}</p></div>"
+        ),
+        "a.html",
+    ).text
+    assert text.startswith("# Help\n\n## May I return it?\n\nYes, within 14 days")
+    assert "## Prices\n\n- Small: 5 EUR\n- Large: 9 EUR" in text
+    assert "| To | Cost |\n| --- | --- |\n| US | 9 EUR; 12 EUR |" in text
+    assert "```\nfor f in *; do\n  zip $f\ndone\n```" in text
+
+
+def test_what_surrounds_the_content_of_a_page_without_a_main_element_is_left_out() -> None:
+    document = PARSERS["text/html"](
+        page(
+            "<div class=menu><ul><li><a href=/a>Products</a></li><li><a href=/b>Company</a></li></ul></div>"
+            f"<div><h1>Terms</h1><p>{FILLER}</p><h2>Returns</h2><p>Within 14 days of the day it came to you.</p></div>"
+            "<div class=footer><p>Copyright 2024 by us</p></div>"
+        ),
+        "a.html",
+    )
+    assert document.text.startswith("# Terms")
+    assert document.text.endswith("Within 14 days of the day it came to you.")
+    assert [(each.title, document.text[each.start :][:4]) for each in document.sections] == [
+        ("Terms", "# Te"), ("Returns", "## R")
+    ]  # fmt: skip
+    assert all(each.end <= len(document.text) for each in document.sections)
+
+
+@pytest.mark.parametrize("wrapped", ["<main>{}</main>", "<div role=main>{}</div>", "<article>{}</article>"])
+def test_the_main_element_is_taken_whole(wrapped: str) -> None:
+    body = "<header><h1>Title</h1></header><ul><li>one</li></ul><footer>by us</footer>"
+    document = PARSERS["text/html"](page("<header>Site</header>" + wrapped.format(body) + "<p>around</p>"), "a.html")
+    assert document.text == "# Title\n\n- one"
+
+
+def test_a_table_that_only_places_other_blocks_is_no_table() -> None:
+    cells = "<table><tr><td><h2>Left</h2><p>text</p></td><td><pre>code</pre></td></tr></table>"
+    assert PARSERS["text/html"](page(f"<main>{cells}</main>"), "a.html").text == "## Left\n\ntext\n\n```\ncode\n```"
+
+
+def test_the_front_matter_of_markdown_is_no_text() -> None:
+    text = "---\ntitle: Größe\nlang: de\ntags: [a, b]\ndate: 2024-05-01\n---\n\n# Heading\n\ntext"
+    document = PARSERS["text/markdown"](text.encode(), "a.md")
+    assert (document.text, document.title, document.language) == ("# Heading\n\ntext", "Größe", "de")
+    assert document.properties == {"title": "Größe", "lang": "de", "tags": ["a", "b"], "date": "2024-05-01"}
+    assert document.meta()["properties"] == document.properties
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n\nA rule above, and one below.\n\n---\n\ntext",
+        "---\nonly: begun\n\ntext",
+        "---\n- a list\n---\ntext",
+        "---\na: [\n---\ntext",
+        "---\na: &a [x]\nb: *a\n---\ntext",
+        "text\n\n---\na: b\n---",
+    ],
+)
+def test_what_is_no_front_matter_stays(text: str) -> None:
+    document = PARSERS["text/markdown"](text.encode(), "a.md")
+    assert (document.text, document.properties) == (text, {})

@@ -98,7 +98,7 @@ class Chunking(Part):
 
 
 class Documents(Part):
-    """The documents: files beside the recipe, which of their members count, and how they are cut; whole if they are not."""
+    """The documents: files beside the recipe, which of their members count, and how they are cut, if they are."""
 
     dataset: Id
     files: list[Path] = Field(min_length=1)

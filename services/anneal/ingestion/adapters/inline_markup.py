@@ -9,14 +9,14 @@ from lxml.html import HtmlElement
 
 # fmt: off
 _DROPPED = frozenset({
-    "script", "style", "nav", "header", "footer", "template", "noscript", "form", "button", "input", "select",
+    "script", "style", "nav", "footer", "template", "noscript", "form", "button", "input", "select",
     "textarea", "iframe", "svg", "object",
 })
 _DROPPED_CLASSES = frozenset({"headerlink", "viewcode-link", "toctree-wrapper", "related", "sphinxsidebar", "linenos"})
 BLOCKS = frozenset({
     "address", "article", "aside", "blockquote", "body", "center", "dd", "details", "dialog", "div", "dl", "dt",
-    "fieldset", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "main", "ol", "p", "pre",
-    "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+    "fieldset", "figcaption", "figure", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main",
+    "nav", "ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
 })
 # fmt: on
 _SPACES = re.compile(r"[ \t\r\n\f]+")
@@ -60,8 +60,13 @@ def _pieces(element: HtmlElement, *, ticks: bool) -> Iterator[str]:
 
 
 def is_dropped(element: HtmlElement) -> bool:
+    """Whether an element is no text of the page: navigation, scripts, comments."""
     if not isinstance(element.tag, str):  # comments, processing instructions
         return True
+    if element.tag == "header":  # of the page; that of its article has the title
+        return not any(
+            outer.tag in ("main", "article") or outer.get("role") == "main" for outer in element.iterancestors()
+        )
     if element.tag in _DROPPED:
         return True
     classes = classes_of(element)
@@ -71,6 +76,7 @@ def is_dropped(element: HtmlElement) -> bool:
 
 
 def classes_of(element: HtmlElement) -> list[str]:
+    """Return the classes of an element."""
     return (element.get("class") or "").split() if isinstance(element.tag, str) else []
 
 

@@ -25,7 +25,7 @@ _PASSES = 4
 _BORDERS = (
     re.compile(r"\n\s*\n"),
     re.compile(r"\n"),
-    re.compile(r"[.!?。！？]['\")\]”’]*\s*"),
+    re.compile(r"[.!?。\uff01\uff1f]['\")\]”\u2019]*\s*"),
     re.compile(r"\s+"),
 )
 

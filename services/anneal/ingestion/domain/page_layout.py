@@ -231,7 +231,7 @@ def _one_line(row: Row) -> list[Segment | Table]:
 
 
 def usual_distance(segments: Sequence[Segment], size: float) -> float:
-    """The distance from one line to the next that is most common, in points; 1.2 times the size where none is common."""
+    """The distance from one line to the next that is most common, in points; 1.2 times the size where none is."""
     distances = Counter(
         round(above.y0 - below.y0, 1)
         for above, below in pairwise(segments)

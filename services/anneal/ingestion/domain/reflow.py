@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from anneal.ingestion.domain.page_layout import Segment, Table, usual_distance
 
@@ -27,9 +28,9 @@ _MAX_HEADING_LINES = 3
 _PAGE_NUMBER = re.compile(r"(?<!\w)([0-9]{1,6})(?=\W*$|\W+\w{0,4}\W*[0-9]+\W*$|(?:(?<=^[0-9])|(?<=^[0-9]{2,2}))\W)")
 _LETTER = re.compile(r"[^\W\d_]")
 _PRINTED = "#"
-_BULLET = re.compile(r"^[•◦▪▫‣⁃●○■□►·∙\uf0b7\uf0a7*–—-](?=\s)\s*")
+_BULLET = re.compile(r"^[•◦▪▫‣\u2043●○■□►·∙\uf0b7\uf0a7*\u2013—-](?=\s)\s*")
 _NUMBERED = re.compile(r"^(?:\(?[0-9]{1,3}[.)]|\(?[a-zA-Z][.)])\s")
-_SENTENCE_END = (".", "!", "?", ":", "。", "！", "？", "۔", "؟")
+_SENTENCE_END = (".", "!", "?", ":", "。", "\uff01", "\uff1f", "\u06d4", "؟")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _TAIL = re.compile(r"([^\W\d_]+)[-\u2010]$")
 _HEAD = re.compile(r"^[^\W\d_]+")
@@ -112,11 +113,11 @@ def _without_repeated(pages: Sequence[Sequence[Block]], body: float) -> tuple[li
     for page, found in zip(pages, edges, strict=True):
         rest: list[Block] = []
         for block in page:
-            key = next((key for key in found.get(id(block), ()) if _is_repeated(key, seen[key])), None)
-            if key is None:
+            on_many = next((key for key in found.get(id(block), ()) if _is_repeated(key, seen[key])), None)
+            if on_many is None:
                 rest.append(block)
             else:
-                repeated[key[0]] += 1
+                repeated[on_many[0]] += 1
         kept.append(rest)
     return kept, dict(repeated)
 
@@ -222,7 +223,7 @@ class _Writer:
 
     def _join(self, lines: Sequence[Segment]) -> tuple[str, list[tuple[int, int]]]:
         text, pages = lines[0].text, [(0, lines[0].page)]
-        for above, line in zip(lines, lines[1:], strict=False):
+        for above, line in pairwise(lines):
             text = self._joined(text, above, line.text)
             if line.page != pages[-1][1]:
                 pages.append((len(text) - len(line.text), line.page))

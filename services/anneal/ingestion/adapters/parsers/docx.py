@@ -21,7 +21,7 @@ from anneal.ingestion.adapters.libraries import reading_with
 from anneal.ingestion.adapters.markup import MarkupWalk
 from anneal.ingestion.adapters.packages import DOCX, OLE_MARK, Package, opened
 from anneal.ingestion.domain.cleaning import clean
-from anneal.ingestion.domain.documents import ParsedDocument
+from anneal.ingestion.domain.documents import ParsedDocument, Section
 from anneal.ingestion.domain.errors import UnreadableDocument
 
 MEDIA_TYPE = DOCX
@@ -113,7 +113,8 @@ def _document(
     html: str, uri: str, core: Mapping[str, str], language: str | None, warnings: Counter[str]
 ) -> ParsedDocument:
     notes: dict[str, object] = {"extractor": "mammoth"}
-    text, sections = "", ()
+    text = ""
+    sections: tuple[Section, ...] = ()
     if html.strip():
         with reading_with("lxml", etree.LxmlError):
             root = lxml.html.fragment_fromstring(html, create_parent="div")

@@ -1,13 +1,15 @@
 """HTML to documents.
 
-Documentation made by Sphinx keeps its definition lists through our own walk (`adapters.markup`), which trafilatura
-would lose; every other page goes through trafilatura, which knows what a page's main content is. A page too short for
-it, or all structure, is walked whole.
+Our own walk (`adapters.markup`) keeps headings, lists, cells and code. It walks the main element of a page made by
+Sphinx and of one that has a main element or one article; of any other page trafilatura, which knows what a page's
+content is and loses some of it, says where it begins and ends. A page too short for it, or all structure, is walked
+whole.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import lxml.html
 import trafilatura
@@ -19,6 +21,7 @@ from anneal.ingestion.adapters.markup import MarkupWalk, plain
 from anneal.ingestion.adapters.parsers.markdown import sections_of
 from anneal.ingestion.domain.cleaning import clean, clean_document
 from anneal.ingestion.domain.documents import ParsedDocument
+from anneal.ingestion.domain.main_content import content_of, plain_line
 
 MEDIA_TYPE = "text/html"
 
@@ -40,21 +43,50 @@ def parse(data: bytes, uri: str) -> ParsedDocument:
         return _document("", "", uri, None, decoded, "none")
     title = _title(page)
     language = page.get("lang") or None
-    main = _sphinx_main(page)
-    if main is not None:
-        heading = main.find(".//h1")
-        text, sections, spans = MarkupWalk().run(main)
+    sphinx = _sphinx_main(page)
+    if sphinx is not None:
+        heading = sphinx.find(".//h1")
         name = (plain(heading) if heading is not None else "") or title
-        return ParsedDocument(text, clean(name), uri, MEDIA_TYPE, language, sections, spans, _notes(decoded, "sphinx"))
+        return _walked(sphinx, clean(name), uri, language, _notes(decoded, "sphinx"))
+    main = _main(page)
+    if main is not None:
+        return _walked(main, title, uri, language, _notes(decoded, "main"))
     with reading_with("trafilatura", lxml.etree.LxmlError):
         extracted = trafilatura.extract(
             decoded.text, output_format="markdown", include_tables=True, include_comments=False
         )
-    if extracted:
-        return _document(clean_document(extracted), title, uri, language, decoded, "trafilatura")
     body = page.find("body")
-    text, sections, spans = MarkupWalk().run(page if body is None else body)
-    return ParsedDocument(text, title, uri, MEDIA_TYPE, language, sections, spans, _notes(decoded, "walk"))
+    whole = _walked(page if body is None else body, title, uri, language, _notes(decoded, "walk"))
+    if not extracted:
+        return whole
+    links = {plain_line(link.text_content()) for link in page.iter("a")}
+    place = content_of(whole.text, extracted, links)
+    if place is None:
+        return _document(clean_document(extracted), title, uri, language, decoded, "trafilatura")
+    return _within(whole, *place)
+
+
+def _walked(root: HtmlElement, title: str, uri: str, language: str | None, notes: dict[str, object]) -> ParsedDocument:
+    with reading_with("lxml", lxml.etree.LxmlError):
+        text, sections, spans = MarkupWalk().run(root)
+    return ParsedDocument(text, title, uri, MEDIA_TYPE, language, sections, spans, notes)
+
+
+def _within(whole: ParsedDocument, start: int, end: int) -> ParsedDocument:
+    """The part of a document from `start` to `end`, which begin and end with lines."""
+    sections = tuple(
+        replace(each, start=each.start - start, end=min(each.end, end) - start)
+        for each in whole.sections
+        if start <= each.start < end
+    )
+    notes = {**whole.notes, "extractor": "trafilatura+walk"}
+    return replace(whole, text=whole.text[start:end], sections=sections, spans=(), notes=notes)
+
+
+def _main(page: HtmlElement) -> HtmlElement | None:
+    """The element that a page says is its content; None where it says none, or one without text."""
+    found = page.xpath(".//main | .//*[@role='main']") or page.xpath(".//article[not(ancestor::article)]")
+    return found[0] if len(found) == 1 and found[0].text_content().strip() else None
 
 
 def _document(

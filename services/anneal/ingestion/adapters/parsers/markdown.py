@@ -1,9 +1,13 @@
-"""Markdown to documents: the text stays as it is written, headings become sections."""
+"""Markdown to documents: the text stays as it is written, headings become sections, YAML front matter properties."""
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import pairwise
+from math import isfinite
 
+import yaml
 from markdown_it import MarkdownIt
 
 from anneal.ingestion.adapters.encodings import decode
@@ -14,16 +18,57 @@ from anneal.ingestion.domain.documents import ParsedDocument, Section, close_sec
 MEDIA_TYPE = "text/markdown"
 
 _MAX_TITLE = 300
+# Between lines of three dashes at the very beginning; the second may be three dots, as YAML ends a document.
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_MAX_FRONT_MATTER = 1 << 16
+# An alias repeats what an anchor names, without end where anchors nest.
+_ALIAS = re.compile(r"(?:^|[\s\[,{])\*\w", re.MULTILINE)
 
 
 def parse(data: bytes, uri: str) -> ParsedDocument:
     """Parse one file; its first top-level heading is its title."""
     decoded = decode(data)
-    text = clean_document(decoded.text)
+    text, metadata = _without_front_matter(clean_document(decoded.text))
     sections = sections_of(text)
-    title = min(sections, key=lambda section: section.level).title if sections else ""
+    title = str(metadata.get("title") or "").strip()[:_MAX_TITLE]
+    if not title and sections:
+        title = min(sections, key=lambda section: section.level).title
+    language = metadata.get("lang") or metadata.get("language")
     notes = {"encoding": decoded.encoding, "encoding_evidence": decoded.evidence, "extractor": "markdown-it"}
-    return ParsedDocument(text, title, uri, MEDIA_TYPE, None, sections, (), notes)
+    return ParsedDocument(
+        text,
+        title,
+        uri,
+        MEDIA_TYPE,
+        language if isinstance(language, str) else None,
+        sections,
+        notes=notes,
+        properties=metadata,
+    )
+
+
+def _without_front_matter(text: str) -> tuple[str, dict[str, object]]:
+    """The text without its front matter, and what that says; what is no mapping in YAML is text."""
+    found = _FRONT_MATTER.match(text)
+    if found is None or len(found[1]) > _MAX_FRONT_MATTER or _ALIAS.search(found[1]):
+        return text, {}
+    try:
+        value = yaml.safe_load(found[1])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text, {}
+    if not isinstance(value, dict) or not value:
+        return text, {}
+    # Dates and the like become text; JSON has no NaN.
+    return text[found.end() :].lstrip("\n"), json.loads(json.dumps(_plain(value)))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(each) for each in value]
+    is_number = isinstance(value, float) and isfinite(value)
+    return value if value is None or is_number or isinstance(value, bool | int | str) else str(value)
 
 
 def sections_of(text: str) -> tuple[Section, ...]:
