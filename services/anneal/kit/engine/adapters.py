@@ -30,6 +30,11 @@ _ABSORBED = ("kv_b_proj",)
 would change the prompt's computation and not the answer's."""
 
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+_SENSES = re.compile(
+    r"(^|\.)(vision_tower|vision_model|vision_encoder|visual|audio_tower|audio_model|speech_encoder"
+    r"|multi_modal_projector|mm_projector|embed_vision|embed_audio|connector|aligner)(\.|$)"
+)
+"""Parts of a model that read images or sound. The engine leaves adapters on them out of its answers."""
 _ROUTERS = ("gate", "router", "shared_expert_gate")
 """Last segments of the layers that choose among the experts of a mixture."""
 
@@ -132,6 +137,8 @@ def check_adapter(
         last = module.split(".")[-1]
         if _EXPERTS.search(module) or last in _ROUTERS:
             refuse("targets", f"{module} belongs to the experts of a mixture, on which no adapter is served")
+        if _SENSES.search(module):
+            refuse("targets", f"{module} reads images or sound, and only adapters on the language model are served")
         if last in _ABSORBED:
             refuse("targets", f"{module} is folded into other weights by the engine, so no adapter may change it")
         if layer is None or last in _OUTSIDE_LAYERS:

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from anneal.kit.engine.adapters import AdapterFacts, AdapterRefused, AdapterShape, TensorFacts, check_adapter
+from anneal.kit.engine.adapters import (
+    AdapterFacts,
+    AdapterRefused,
+    AdapterShape,
+    TensorFacts,
+    adaptable_names,
+    check_adapter,
+)
+from anneal.kit.engine.models import EngineModel
 
 BASE = "sha256:" + "b" * 64
 ADAPTER = "sha256:" + "a" * 64
@@ -120,3 +128,50 @@ def test_one_module_with_an_effect_is_enough() -> None:
 @pytest.mark.parametrize("targets", ["all-linear", "(a+)+$", [Q, UP], ["self_attn.q_proj", "up_proj", "mlp.up_proj"]])
 def test_targets_may_be_named_in_every_way_of_peft(targets: Any) -> None:
     check(with_config(target_modules=targets))
+
+
+EXPERT = "model.layers.0.mlp.experts.3.up_proj"
+ROUTER = "model.layers.0.mlp.gate"
+FOLDED = "model.layers.0.self_attn.kv_b_proj"
+SIGHT = "model.vision_tower.encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize("module", [EXPERT, ROUTER, FOLDED, SIGHT])
+def test_what_the_engine_would_leave_out_of_its_answers_is_refused(module: str) -> None:
+    with pytest.raises(AdapterRefused) as caught:
+        check_adapter(
+            ADAPTER,
+            with_tensors(*factors(module)),
+            base_digest=BASE,
+            base_layers={**LAYERS, module: (64, 32)},
+            max_rank=8,
+        )
+    assert caught.value.facts["cause"] == "targets"
+    assert module in str(caught.value)
+
+
+def test_layers_of_a_wrapped_model_are_found_under_the_names_of_both_layouts() -> None:
+    module = "model.language_model.layers.0.self_attn.q_proj"
+    stored = {"language_model.model.layers.0.self_attn.q_proj": (64, 32)}
+    wrapped = EngineModel(True, True, {"model.language_model.": "language_model.model."})
+
+    def found(engine_model: EngineModel | None) -> AdapterShape:
+        return check_adapter(
+            ADAPTER,
+            with_tensors(*factors(module)),
+            base_digest=BASE,
+            base_layers=stored,
+            max_rank=8,
+            engine_model=engine_model,
+        )
+
+    assert found(wrapped).targets == ("q_proj",)
+    with pytest.raises(AdapterRefused):
+        found(None)
+
+
+def test_an_engine_is_told_which_layers_of_a_mixture_adapters_may_change() -> None:
+    names = [Q, UP, EXPERT, ROUTER, FOLDED, "lm_head", "model.layers.1.mlp.shared_expert.down_proj"]
+    assert adaptable_names(names) == ["down_proj", "q_proj", "up_proj"]
+    assert adaptable_names(["model.layers.0.mlp.experts.gate_up_proj", Q]) == ["q_proj"], "fused experts, too"
+    assert adaptable_names([Q, UP, "lm_head"]) is None, "no mixture, nothing to tell"

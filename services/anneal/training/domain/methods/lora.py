@@ -121,7 +121,11 @@ def target_layers(base: PreTrainedModel, targets: Sequence[str]) -> list[str]:
             missing.append(target)
     if missing:
         raise SpecInvalid([("lora.targets", _no_such_layer(base, missing, inside))])
-    return [name for name in names if name in chosen]
+    found = [name for name in names if name in chosen]
+    if experts := sorted({name.rsplit(".", 1)[-1] for name in _taken_for_experts(base, found)}):
+        why = f"{', '.join(experts)} would change the base's experts, too, and no adapter on them is served"
+        raise SpecInvalid([("lora.targets", why)])
+    return found
 
 
 def shortest_names(base: PreTrainedModel, layers: Sequence[str]) -> list[str]:
