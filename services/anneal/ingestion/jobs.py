@@ -69,8 +69,9 @@ def ingest_documents(ctx: JobContext, request: pb.IngestDocumentsRequest) -> dat
     files = _files(ctx, [_upload(ctx, name) for name in request.uploads], request.include, options)
     done = parts.count * FILES_PER_PART
     rest = islice(files, done, None)
-    limits = {"max_seconds": options.max_parse_seconds, "max_memory_bytes": options.max_parse_memory_bytes}
-    with parser_process(**limits, on_wait=ctx.check) as parsers:
+    with parser_process(
+        max_seconds=options.max_parse_seconds, max_memory_bytes=options.max_parse_memory_bytes, on_wait=ctx.check
+    ) as parsers:
         while batch := list(islice(rest, FILES_PER_PART)):
             outcome = Outcome()
             for uri, data in batch:
@@ -119,7 +120,7 @@ def import_dataset(ctx: JobContext, request: pb.ImportDatasetRequest) -> dataset
     options = _options(ctx)
     splits: dict[str, str] = {}
     if request.hub_id:
-        found, splits = read_from_hub(ctx, request, options, lambda *file: _located(*file, request, options))
+        found, splits = read_from_hub(ctx, request, options, lambda path, name: _located(path, name, request, options))
     else:
         found = _located(*_import_file(ctx, request), request, options)
     head = [] if request.format else _head(found)

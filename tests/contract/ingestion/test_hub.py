@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -239,3 +241,24 @@ async def test_the_same_push_twice_is_one(house: House, hub: Hub, monkeypatch: p
     request.hub_id = "acme/thrice"
     code, reason, _ = await refused(house.ingestion.PushDataset(request))
     assert (code, reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+
+async def test_the_command_line_pulls_and_pushes(house: House, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    hub.datasets.add("acme/subsets", SUBSETS)
+
+    async def anneal(*words: str) -> dict[str, Any]:
+        command = ["-m", "anneal.cli", "--json", "--address", house.host.address, "--project", "p", "datasets", *words]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        answer: dict[str, Any] = json.loads(out)
+        return answer
+
+    made = await anneal("pull", "typed", "hub:acme/subsets", "--subset", "de", "--split", "train_sft[:1]")
+    assert made["split_row_counts"] == {"train": "1"}
+    out = await anneal("push", "typed", "acme/typed", "--license", "other")
+    assert (out["hub_id"].partition("@")[0], out["row_count"]) == ("acme/typed", "1")
+    assert 'license: "other"' in hub.datasets.repositories["acme/typed"].files()["README.md"].decode()

@@ -20,6 +20,8 @@ from anneal.v1 import dataset_pb2
 from anneal.v1 import ingestion_service_pb2 as pb
 from anneal.v1 import registry_service_pb2 as registry_pb
 from tests.fixtures.ingestion_house import House, chunk, header, refused, running
+from tests.fixtures.packages import chapter, docx, epub, paragraph, zipped
+from tests.fixtures.pdfs import Scan, lines, pdf
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -113,6 +115,41 @@ async def test_chunks_know_their_document(house: House) -> None:
         assert text[place["start"] : place["end"]] == row["text"]
         assert len(row["text"]) <= 200
         assert row["source"] == whole["source"] == "long.txt"
+
+
+async def test_pages_books_and_word_files_become_documents_and_what_cannot_be_read_is_named(house: House) -> None:
+    page = pdf([lines(["Opening hours", "", "We are open on weekdays."]), [Scan()]], info={"Author": "Ann"})
+    files = {
+        "hours.pdf": page,
+        "rules.docx": docx([paragraph("Rules", "Heading1"), paragraph("Be on time.")]),
+        "book.epub": epub({"a.xhtml": chapter("<h1>One</h1><p>Text.</p>")}),
+        "scan.pdf": pdf([[Scan()]]),
+        "secret.pdf": pdf([lines(["secret"])], password="open"),
+        "bomb.docx": docx([], more={"word/media.xml": b" " * (9 << 20)}),
+        "cut.epub": epub({})[:200],
+        "sheet.xlsx": zipped({"[Content_Types].xml": "<a/>", "xl/a.xml": "<a/>"}),
+    }
+    upload = await house.upload("mixed.tar.gz", tar(files))
+    version = await house.version(await house.ingestion.IngestDocuments(ingest(upload)))
+    assert [row["uri"] for row in house.rows(version)] == ["hours.pdf", "rules.docx", "book.epub"]
+    meta = json.loads(house.rows(version)[0]["meta"])
+    assert (meta["properties"], [each["number"] for each in meta["pages"]]) == ({"author": "Ann"}, [1])
+    assert meta["parsing"]["warnings"] == {"images_left_out": 1, "pages_without_text": 1}
+    bad = await quarantined(house, version.name, page_size=9)
+    assert [(row["file"], row["reason"]) for row in bad] == [
+        ("scan.pdf", "no_text_layer"), ("secret.pdf", "encrypted"), ("bomb.docx", "expands_too_much"),
+        ("cut.epub", "unreadable"), ("sheet.xlsx", "unknown_media_type"),
+    ]  # fmt: skip
+
+
+async def test_a_word_file_by_itself_is_one_document_and_its_chunks_know_their_heading(house: House) -> None:
+    body = [paragraph("Rules", "Heading1"), *(paragraph(f"Rule {number} says what to do then.") for number in range(9))]
+    upload = await house.upload("rules.docx", docx(body))
+    chunking = pb.Chunking(max_characters=120, min_characters=60)
+    rows = house.rows(await house.version(await house.ingestion.IngestDocuments(ingest(upload, chunking=chunking))))
+    assert rows[0]["text"].startswith("# Rules\n\nRule 0 says")
+    assert all(60 <= len(row["text"]) <= 120 for row in rows)
+    assert all(json.loads(row["meta"])["chunk"]["headings"] == ["Rules"] for row in rows)
 
 
 GOOD = {"messages": [{"role": "user", "content": "q é"}, {"role": "assistant", "content": "a"}], "n": 0}
@@ -255,6 +292,8 @@ async def test_an_upload_that_is_not_there_or_not_whole_is_refused(house: House)
         (ingest(NOBODY, media_type="image/png"), "media_type"),
         (ingest(NOBODY, chunking=pb.Chunking(max_characters=15)), "chunking.max_characters"),
         (ingest(NOBODY, chunking=pb.Chunking(max_characters=16, overlap_characters=16)), "chunking.overlap_characters"),
+        (ingest(NOBODY, chunking=pb.Chunking(max_characters=101, min_characters=51)), "chunking.min_characters"),
+        (ingest(NOBODY, chunking=pb.Chunking(max_characters=100, min_characters=-1)), "chunking.min_characters"),
         (imported(parent="p", upload=NOBODY), "parent"),
         (imported(dataset_id="", upload=NOBODY), "dataset_id"),
         (imported(), "from"),

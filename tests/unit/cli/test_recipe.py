@@ -92,3 +92,11 @@ def test_what_is_no_yaml_mapping_is_told(tmp_path: Path, text: bytes) -> None:
     path.write_bytes(text)
     with pytest.raises(RecipeUnreadable, match=r"recipe\.yaml"):
         load(path)
+
+
+def test_documents_are_cut_as_the_recipe_says(tmp_path: Path) -> None:
+    documents = {**GOOD["documents"], "chunking": {"max_characters": 2000, "min_characters": 200}}
+    chunking = load(written(tmp_path, documents=documents)).recipe.documents.chunking
+    assert chunking is not None
+    assert chunking.model_dump() == {"max_characters": 2000, "min_characters": 200, "overlap_characters": 0}
+    assert load(written(tmp_path)).recipe.documents.chunking is None

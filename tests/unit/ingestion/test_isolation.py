@@ -86,15 +86,16 @@ def test_one_that_ends_the_process_is_refused_and_the_next_is_read() -> None:
 
 def test_a_job_that_is_stopped_ends_the_process() -> None:
     begun = time.monotonic()
+    running: ParserProcess
 
     def stop() -> None:
-        if process._child is not None and time.monotonic() > begun + 0.1:
+        if running._child is not None and time.monotonic() > begun + 0.1:
             raise KeyboardInterrupt
 
-    with parser_process(max_seconds=60, max_memory_bytes=2 << 30, on_wait=stop) as process:
+    with parser_process(max_seconds=60, max_memory_bytes=2 << 30, on_wait=stop) as running:
         with pytest.raises(KeyboardInterrupt):
-            process.parse(PDF, pdf([lines(["word " * 20] * 50)] * 300), "a.pdf")
-        assert process._child is None
+            running.parse(PDF, pdf([lines(["word " * 20] * 50)] * 300), "a.pdf")
+        assert running._child is None
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

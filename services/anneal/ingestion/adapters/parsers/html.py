@@ -16,8 +16,9 @@ import trafilatura
 from lxml.html import HtmlElement
 
 from anneal.ingestion.adapters.encodings import Decoded, decode
+from anneal.ingestion.adapters.inline_markup import plain
 from anneal.ingestion.adapters.libraries import reading_with
-from anneal.ingestion.adapters.markup import MarkupWalk, plain
+from anneal.ingestion.adapters.markup import MarkupWalk
 from anneal.ingestion.adapters.parsers.markdown import sections_of
 from anneal.ingestion.domain.cleaning import clean, clean_document
 from anneal.ingestion.domain.documents import ParsedDocument
