@@ -10,11 +10,23 @@ import traceback
 
 from typer.exceptions import Abort, TyperException
 
-from anneal.cli import configure, contamination, contexts, datasets, explore, forwards, models, resources, system, work
+from anneal.cli import (
+    configure,
+    contamination,
+    contexts,
+    datasets,
+    explore,
+    forwards,
+    models,
+    resources,
+    rows,
+    system,
+    work,
+)
 from anneal.cli.app import app
 from anneal.cli.failures import explain, is_connection, is_expected
 
-COMMANDS = (configure, contamination, datasets, explore, models, resources, system, work)
+COMMANDS = (configure, contamination, datasets, explore, models, resources, rows, system, work)
 INTERRUPTED = 130
 
 

@@ -20,7 +20,6 @@ from anneal.v1 import adapter_pb2, dataset_pb2, evaluation_pb2, model_pb2
 from anneal.v1 import curation_service_pb2 as curation
 from anneal.v1 import evaluation_service_pb2 as evaluation
 from anneal.v1 import inference_service_pb2 as inference
-from anneal.v1 import ingestion_service_pb2 as ingestion
 from anneal.v1 import job_service_pb2 as jobs_pb
 from anneal.v1 import registry_service_pb2 as registry
 from anneal.v1 import synthesis_service_pb2 as synthesis
@@ -28,6 +27,9 @@ from anneal.v1 import training_service_pb2 as training
 
 M = TypeVar("M", bound=Message)
 Dataset = Annotated[str, typer.Argument(help="Id of the dataset that gets the new version.")]
+AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="Publish a version without a row as well, to read why it has none.")
+]
 SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON file with the settings.", exists=True, dir_okay=False)]
 
 
@@ -47,61 +49,29 @@ def read_message(path: Path, message: M) -> M:
         raise typer.BadParameter(f"{path}: {error}") from None
 
 
-def _run(session: Session, title: str, call: Any, request: Any, kind: str, result: Message) -> None:
+def run_job(session: Session, title: str, call: Any, request: Any, kind: str, result: Message) -> None:
+    """Run a long-running operation, and print what it made."""
     with session.output.job(title) as watcher:
         session.client().run(call, request, kind, result, watcher)
     session.output.message(result)
 
 
 @app.command()
-def ingest(
-    context: typer.Context,
-    dataset: Dataset,
-    files: Annotated[list[Path], typer.Argument(help="Files or archives.", exists=True, dir_okay=False)],
-    rows: Annotated[bool, typer.Option("--rows", help="The file holds examples, not documents.")] = False,
-    format: Annotated[str, typer.Option(help="Row format with --rows; detected when empty.")] = "",
-    include: Annotated[list[str] | None, typer.Option(help="Glob of paths that count.")] = None,
-    license: Annotated[str, typer.Option(help="SPDX id written into every row.")] = "",
-    chunk: Annotated[int, typer.Option(help="Cut documents into chunks of at most this many characters.", min=0)] = 0,
-    chunk_min: Annotated[
-        int, typer.Option(help="Join chunks shorter than this to a neighbour; at most half of --chunk.", min=0)
-    ] = 0,
+def synthesize(
+    context: typer.Context, dataset: Dataset, source: str, recipe: SpecFile, allow_empty: AllowEmpty = False
 ) -> None:
-    """Upload files (text, Markdown, HTML, PDF, .docx, EPUB, or archives of them) and turn them into a dataset."""
-    if chunk_min and not chunk:
-        raise typer.BadParameter("--chunk-min is for documents that are cut, with --chunk")
-    session: Session = context.obj
-    client = session.client()
-    uploads = [client.upload(path, path.name).name for path in files]
-    made = dataset_pb2.DatasetVersion()
-    if rows:
-        if len(uploads) != 1:
-            raise typer.BadParameter("--rows takes one file")
-        order = ingestion.ImportDatasetRequest(
-            parent=client.parent, dataset_id=dataset, upload=uploads[0], format=format, license=license
-        )
-        _run(session, "import", client.ingestion.ImportDataset, order, "import", made)
-        return
-    request = ingestion.IngestDocumentsRequest(
-        parent=client.parent, dataset_id=dataset, uploads=uploads, include=include or [], license=license
-    )
-    if chunk:
-        request.chunking.max_characters = chunk
-        request.chunking.min_characters = chunk_min
-    _run(session, "ingest", client.ingestion.IngestDocuments, request, "ingest", made)
-
-
-@app.command()
-def synthesize(context: typer.Context, dataset: Dataset, source: str, recipe: SpecFile) -> None:
     """Make instruction data from a dataset version by a synthesis recipe."""
     session: Session = context.obj
     client = session.client()
     request = synthesis.SynthesizeDatasetRequest(
-        parent=client.parent, dataset_id=dataset, source=session.version("datasets", source)
+        parent=client.parent,
+        dataset_id=dataset,
+        source=session.version("datasets", source),
+        allow_empty=allow_empty,
     )
     request.recipe.CopyFrom(read_message(recipe, synthesis.SynthesisRecipe()))
     made = dataset_pb2.DatasetVersion()
-    _run(session, "synthesize", client.synthesis.SynthesizeDataset, request, "synthesize", made)
+    run_job(session, "synthesize", client.synthesis.SynthesizeDataset, request, "synthesize", made)
 
 
 @app.command()
@@ -112,6 +82,7 @@ def curate(
         str, typer.Argument(help="instruction-default, strict or documents; or a YAML file with `steps`.")
     ],
     source: Annotated[list[str], typer.Argument(help="Dataset versions to read.")],
+    allow_empty: AllowEmpty = False,
 ) -> None:
     """Run a pipeline, a ready one or one of your own, over dataset versions."""
     session: Session = context.obj
@@ -120,9 +91,10 @@ def curate(
     if Path(pipeline).suffix or Path(pipeline).is_file():
         request = read_message(Path(pipeline), curation.CurateDatasetRequest())
     request.parent, request.dataset_id = client.parent, dataset
+    request.allow_empty = request.allow_empty or allow_empty
     request.sources.extend(session.version("datasets", name) for name in source)
     made = dataset_pb2.DatasetVersion()
-    _run(session, "curate", client.curation.CurateDataset, request, "curate", made)
+    run_job(session, "curate", client.curation.CurateDataset, request, "curate", made)
 
 
 Base = Annotated[str, typer.Option("--base-model", help=f"Registered model; or what is imported first: {FORMS}.")]
@@ -183,7 +155,7 @@ def train(
         output_id=output,
     )
     made: Message = model_pb2.Model() if settings.method == "full" else adapter_pb2.AdapterVersion()
-    _run(session, "train", client.training.CreateTrainingJob, request, "train", made)
+    run_job(session, "train", client.training.CreateTrainingJob, request, "train", made)
 
 
 @app.command()
@@ -208,7 +180,7 @@ def evaluate(
     )
     if policy is not None:
         request.policy.CopyFrom(read_message(policy, evaluation_pb2.Policy()))
-    _run(session, "evaluate", client.evaluation.EvaluateModel, request, "evaluate", evaluation_pb2.Evaluation())
+    run_job(session, "evaluate", client.evaluation.EvaluateModel, request, "evaluate", evaluation_pb2.Evaluation())
 
 
 @app.command()

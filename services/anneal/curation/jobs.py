@@ -19,6 +19,7 @@ from anneal.curation.adapters.stored_rows import DatasetSink, StoredRows
 from anneal.curation.adapters.vault import ScratchVault
 from anneal.curation.domain.contamination import Cover
 from anneal.curation.domain.engine import NamedStep, Outcome, curate
+from anneal.curation.domain.errors import NothingLeft
 from anneal.curation.domain.pieces import Executor
 from anneal.curation.domain.steps import Scoring, Step
 from anneal.curation.domain.steps.decontaminate import ALL, Decontaminate, Decontamination
@@ -38,6 +39,9 @@ from anneal.v1.registry_service_pb2 import (
 )
 from anneal.v1.registry_service_pb2_grpc import RegistryServiceStub
 
+SHOWN_REASONS = 3
+"""So many reasons are shown where every row was removed, the commonest first."""
+
 
 def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset_pb2.DatasetVersion:
     """Judge the rows and write them; the name is given when the service publishes the result.
@@ -48,6 +52,7 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     Raises:
         AlreadySplit: the order would split rows that have splits.
         IndexIncomplete: a benchmark item cannot be indexed.
+        NothingLeft: every row was removed.
     """
     use_malloc()
     steps = codec.decode_steps(codec.pipeline_of(request))
@@ -62,6 +67,7 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     index = Index.read(ctx.store, inputs.index) if inputs.index else None
     vault = ScratchVault(ctx.scratch / "parts", ctx.store, index)
     outcome = curate(runnable, StoredRows(readers), vault, _executor(options), DatasetSink(writer), _Watcher(ctx))
+    _check_rows(ctx, outcome, allow_empty=request.allow_empty)
     statistics = _covers(runnable) | _encoders(runnable) | _mixtures(outcome, inputs)
     if outcome.scorings:
         statistics["scoring"] = outcome.scorings
@@ -76,6 +82,21 @@ def curate_dataset(ctx: JobContext, request: pb.CurateDatasetRequest) -> dataset
     )
     _report(ctx, outcome)
     return unpublished_version(manifest, request, ctx.operation, [source.name for source in inputs.sources])
+
+
+def _check_rows(ctx: JobContext, outcome: Outcome, *, allow_empty: bool) -> None:
+    """See that rows are left, or say that none is.
+
+    Raises:
+        NothingLeft: none is, and that was not allowed.
+    """
+    if outcome.kept.total():
+        return
+    told = "; ".join(f"{n} by {step}: {reason}" for (step, reason), n in outcome.removed.most_common(SHOWN_REASONS))
+    said = f"no row is left of {outcome.rows_in}" + (f": {told}" if told else "")
+    if not allow_empty:
+        raise NothingLeft(f"{said}. With `allow_empty` the version is made all the same, and they can be read in it")
+    ctx.log(f"the version is empty: {said}", level="warning")
 
 
 def pin_inputs(ctx: JobContext, request: pb.CurateDatasetRequest, benchmarks: Sequence[str]) -> Inputs:

@@ -39,7 +39,7 @@ def build(runtime: Runtime, options: IngestionOptions | None = None) -> Service:
         JobKind(
             name="import",
             request=pb.ImportDatasetRequest,
-            body="anneal.ingestion.jobs:import_dataset",
+            body="anneal.ingestion.importing:import_dataset",
             publish=publish,
             options=told,
         ),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from google.longrunning import operations_pb2
 
+from anneal.ingestion.adapters.columns import TARGETS, WANTED, format_of
 from anneal.ingestion.adapters.hub import check_hub_id
 from anneal.ingestion.adapters.hub_rows import check_split
 from anneal.ingestion.adapters.importers import CONTAINERS, IMPORTERS
@@ -19,6 +20,7 @@ from anneal.kit.errors import Invalid
 from anneal.kit.store import safe_relative_path
 from anneal.v1 import ingestion_service_pb2 as pb
 
+_PAIRS = ("prompt_completion", "kto")
 MAX_CHUNK_BYTES = 1 << 20
 
 
@@ -121,6 +123,7 @@ def check_import(request: pb.ImportDatasetRequest) -> None:
         check_split(request.hub_split)
     if request.format and request.format not in IMPORTERS:
         raise Invalid.field("format", f"{request.format!r} is none of {', '.join(sorted(IMPORTERS))}")
+    _check_columns(request)
     if request.container and request.container not in CONTAINERS:
         raise Invalid.field("container", f"{request.container!r} is none of {', '.join(CONTAINERS)}")
 
@@ -154,3 +157,19 @@ def encode_validated_push() -> operations_pb2.Operation:
     operation = operations_pb2.Operation(done=True)
     operation.response.Pack(pb.PushedDataset())
     return operation
+
+
+def _check_columns(request: pb.ImportDatasetRequest) -> None:
+    columns, known = set(request.columns), set(TARGETS)
+    for target, column in request.columns.items():
+        if not column:
+            raise Invalid.field(f"columns[{target}]", "names no column")
+    for name in request.placeholders:
+        if not name.strip():
+            raise Invalid.field("placeholders", "a placeholder has no name")
+    if request.format:
+        known = {*IMPORTERS[request.format].fields, *({"answer", "prompt"} if request.format in _PAIRS else ())}
+    if unknown := sorted(columns - known):
+        raise Invalid.field(f"columns[{unknown[0]}]", f"is none of {', '.join(sorted(known))}")
+    if columns and not request.format and format_of(columns) is None:
+        raise Invalid.field("columns", f"say which columns are {WANTED}; there are {', '.join(sorted(columns))}")

@@ -17,6 +17,8 @@ from anneal.kit.records import RecordKind
 from anneal.v1 import dataset_pb2
 
 BATCH_ROWS = 512
+SHOWN_CAUSES, SHOWN_CHARACTERS = 3, 300
+"""So many reasons are shown where every row was quarantined, the commonest first, each with the cause of one row."""
 
 
 class Sink:
@@ -35,6 +37,8 @@ class Sink:
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._bad: list[dict[str, Any]] = []
         self._reasons: Counter[str] = Counter()
+        self._all_reasons: Counter[str] = Counter()
+        self._causes: dict[str, str] = {}
         self.kept = 0
         self.quarantined = 0
 
@@ -50,6 +54,8 @@ class Sink:
         """Take a row that cannot be read, with its cause."""
         self._bad.append(row)
         self._reasons[row["reason"]] += 1
+        self._all_reasons[row["reason"]] += 1
+        self._causes.setdefault(row["reason"], f"{row['file']}, line {row['line']}: {row['cause']}")
         self.quarantined += 1
         if len(self._bad) >= BATCH_ROWS:
             self.flush()
@@ -70,16 +76,31 @@ class Sink:
         """Write the manifest.
 
         Raises:
-            NothingToIngest: not one row was kept.
+            NothingToIngest: not one row was kept, and the order does not allow that.
         """
         self.flush()
-        if not self.kept:
-            raise NothingToIngest(
-                f"nothing became a row: {self.quarantined} were quarantined and no other was found",
-                quarantined=str(self.quarantined),
-            )
+        if not self.kept and not request.allow_empty:
+            raise NothingToIngest(self._nothing(), quarantined=str(self.quarantined))
         order = json_format.MessageToDict(request, preserving_proto_field_name=True)
-        for key in ("request_id", "parent", "dataset_id"):
+        for key in ("request_id", "parent", "dataset_id", "allow_empty"):
             order.pop(key, None)
+        if not self.kept:
+            self._ctx.log(f"the version is empty: {self._nothing()}", level="warning")
         manifest = self.writer.finish(rows_in=self.kept + self.quarantined, steps=[order])
         return unpublished_version(manifest, request, operation)
+
+    def _nothing(self) -> str:
+        """What is to be said where no row was kept."""
+        if not self.quarantined:
+            return "nothing became a row: no row was found"
+        return (
+            f"nothing became a row: {self.quarantined} were quarantined and no other was found: "
+            f"{commonest(self._all_reasons, self._causes)}. With `allow_empty` the version is made all the same, "
+            "and the quarantined rows can be read in it"
+        )
+
+
+def commonest(reasons: Counter[str], causes: Mapping[str, str]) -> str:
+    """The commonest reasons why rows were quarantined, how many each, and the cause of one row with it."""
+    common = reasons.most_common(SHOWN_CAUSES)
+    return "; ".join(f"{n} {reason} ({causes[reason][:SHOWN_CHARACTERS]})" for reason, n in common)

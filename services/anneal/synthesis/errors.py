@@ -22,3 +22,9 @@ class NothingToWorkOn(NotYet):
     """No part of the source meets the recipe's conditions."""
 
     reason = "NOTHING_TO_WORK_ON"
+
+
+class NothingLeft(NotYet):
+    """No row was kept, and the order does not allow an empty version."""
+
+    reason = "DATASET_EMPTY"

@@ -23,13 +23,15 @@ from anneal.synthesis.domain.engine import Checks, Classroom, synthesize
 from anneal.synthesis.domain.ledger import Ledger, Spending
 from anneal.synthesis.domain.recipe import Recipe
 from anneal.synthesis.domain.teacher import TeacherBusy, TeacherRefused
-from anneal.synthesis.errors import NothingToWorkOn, TeacherAway, TeacherDeclined
+from anneal.synthesis.errors import NothingLeft, NothingToWorkOn, TeacherAway, TeacherDeclined
 from anneal.synthesis.settings import TeacherOptions
 from anneal.v1 import dataset_pb2, registry_service_pb2, registry_service_pb2_grpc
 from anneal.v1 import synthesis_service_pb2 as pb
 
 PROGRESS_DOCUMENTS = 20
 CANCEL_POLL_S = 0.2
+SHOWN_REASONS = 3
+"""So many reasons are shown where no row was kept, the commonest first."""
 
 
 def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) -> dataset_pb2.DatasetVersion:
@@ -39,6 +41,7 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
         NothingToWorkOn: no part of the source meets the recipe's conditions.
         TeacherDeclined: the teacher refuses every call.
         TeacherAway: it took no calls for too long.
+        NothingLeft: no row was kept.
     """
     recipe = codec.decode_recipe(request.recipe)
     inputs = pin_inputs(ctx, request.source, recipe)
@@ -55,6 +58,7 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
     if not sink.rows_in and not (spending and spending.not_asked):
         raise NothingToWorkOn(f"no part of {request.source} meets the recipe's conditions", source=request.source)
     sink.flush()
+    _check_rows(ctx, sink, allow_empty=request.allow_empty)
     manifest = writer.finish(
         rows_in=sink.rows_in,
         parents=[version.digest for version in inputs],
@@ -69,6 +73,21 @@ def synthesize_dataset(ctx: JobContext, request: pb.SynthesizeDatasetRequest) ->
         operation=ctx.operation,
         recipe_json=codec.encode_recipe_json(request),
     )
+
+
+def _check_rows(ctx: JobContext, sink: DatasetSink, *, allow_empty: bool) -> None:
+    """See that rows were kept, or say that none was.
+
+    Raises:
+        NothingLeft: none was, and that was not allowed.
+    """
+    if sink.kept:
+        return
+    told = "; ".join(f"{n} {verdict}: {reason}" for (verdict, reason), n in sink.counts.most_common(SHOWN_REASONS))
+    said = f"no row was kept of {sink.rows_in}" + (f": {told}" if told else "")
+    if not allow_empty:
+        raise NothingLeft(f"{said}. With `allow_empty` the version is made all the same, and they can be read in it")
+    ctx.log(f"the version is empty: {said}", level="warning")
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class CurateDatasetRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
     PIPELINE_FIELD_NUMBER: _builtins.int
+    ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -73,6 +74,10 @@ class CurateDatasetRequest(_message.Message):
     """Check everything, start nothing."""
     pipeline: _builtins.str
     """A ready pipeline, whose steps come first: `instruction-default`, `strict` or `documents`. Empty for none."""
+    allow_empty: _builtins.bool
+    """Publish a version without a row as well, so that what was removed can be read; an order of which nothing comes fails
+    otherwise.
+    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Dataset versions to read, in order."""
@@ -96,10 +101,11 @@ class CurateDatasetRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
         pipeline: _builtins.str = ...,
+        allow_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "pipeline", b"pipeline", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_empty", b"allow_empty", "dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "pipeline", b"pipeline", "request_id", b"request_id", "sources", b"sources", "steps", b"steps", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

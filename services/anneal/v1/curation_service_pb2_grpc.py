@@ -70,7 +70,8 @@ class CurationServiceServicer:
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
-        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
+        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), FAILED_PRECONDITION/DATASET_EMPTY (no row
+        is left, and `allow_empty` is not set), and as `ExploreDataset` says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

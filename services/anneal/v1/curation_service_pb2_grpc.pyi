@@ -42,7 +42,8 @@ class CurationServiceStub:
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
-    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
+    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), FAILED_PRECONDITION/DATASET_EMPTY (no row
+    is left, and `allow_empty` is not set), and as `ExploreDataset` says.
     """
     ExploreDataset: _grpc.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _operations_pb2.Operation]
     """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
@@ -78,7 +79,8 @@ class CurationServiceAsyncStub(CurationServiceStub):
     FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
     rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
-    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
+    FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), FAILED_PRECONDITION/DATASET_EMPTY (no row
+    is left, and `allow_empty` is not set), and as `ExploreDataset` says.
     """
     ExploreDataset: _aio.UnaryUnaryMultiCallable[_curation_service_pb2.ExploreDatasetRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Looks a dataset version over. The operation resolves to a `DatasetOverview`.
@@ -117,7 +119,8 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION/INDEX_INCOMPLETE (a benchmark item cannot be indexed), FAILED_PRECONDITION/ALREADY_SPLIT (the
         rows have splits, and a step would split them), ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation may fail with
-        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), and as `ExploreDataset` says.
+        FAILED_PRECONDITION/TOO_MANY_ROWS (for a clustering that compares all rows), FAILED_PRECONDITION/DATASET_EMPTY (no row
+        is left, and `allow_empty` is not set), and as `ExploreDataset` says.
         """
 
     @_abc_1.abstractmethod

@@ -228,6 +228,7 @@ class IngestDocumentsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
+    ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -240,6 +241,10 @@ class IngestDocumentsRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    allow_empty: _builtins.bool
+    """Publish a version without a row as well, so that its quarantined rows can be read; an order of which nothing comes
+    fails otherwise.
+    """
     @_builtins.property
     def uploads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Complete uploads: files or archives (tar, tar.gz, tar.xz, zip)."""
@@ -269,10 +274,11 @@ class IngestDocumentsRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
+        allow_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "demand", b"demand"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunking", b"chunking", "dataset_id", b"dataset_id", "demand", b"demand", "include", b"include", "license", b"license", "media_type", b"media_type", "parent", b"parent", "request_id", b"request_id", "uploads", b"uploads", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_empty", b"allow_empty", "chunking", b"chunking", "dataset_id", b"dataset_id", "demand", b"demand", "include", b"include", "license", b"license", "media_type", b"media_type", "parent", b"parent", "request_id", b"request_id", "uploads", b"uploads", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,6 +289,46 @@ class ImportDatasetRequest(_message.Message):
     """Imports rows that already are examples, or raw text."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PlaceholdersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PARENT_FIELD_NUMBER: _builtins.int
     DATASET_ID_FIELD_NUMBER: _builtins.int
@@ -297,6 +343,9 @@ class ImportDatasetRequest(_message.Message):
     DEMAND_FIELD_NUMBER: _builtins.int
     HUB_CONFIG_FIELD_NUMBER: _builtins.int
     HUB_SPLIT_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    PLACEHOLDERS_FIELD_NUMBER: _builtins.int
+    ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -308,7 +357,9 @@ class ImportDatasetRequest(_message.Message):
     hub_id: _builtins.str
     """A dataset of the Hugging Face Hub: `owner/name`, or `owner/name@revision`."""
     format: _builtins.str
-    """Row format, a key of the IMPORTERS table; detected when empty."""
+    """Row format, a key of the IMPORTERS table; told by the rows' own marks when empty. Where they carry the marks of more
+    than one, that is refused.
+    """
     container: _builtins.str
     """Container: `jsonl`, `json`, `csv`, `parquet`, `arrow`, `txt`; detected when empty."""
     license: _builtins.str
@@ -324,9 +375,24 @@ class ImportDatasetRequest(_message.Message):
     A split whose name begins with `train`, `valid` or `dev`, or `test` becomes the split `train`, `validation` or
     `test`; any other has to be named here, and becomes `train`.
     """
+    allow_empty: _builtins.bool
+    """Publish a version without a row as well, so that its quarantined rows can be read; an order of which nothing comes
+    fails otherwise.
+    """
     @_builtins.property
     def demand(self) -> _demand_pb2.Demand:
         """What the job may use at most."""
+
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Which column of a table is what: `prompt`, `answer`, `system`, `context`, `reasoning`, `history`, `tools`, `messages`,
+        `chosen`, `rejected`, `margin`, `label`, `text`, `title`, `uri` or `language`; with a `format`, any field of it. All
+        other columns are kept in the rows' `meta`. When empty, columns are known by their names.
+        """
+
+    @_builtins.property
+    def placeholders(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What stands where texts hold a placeholder such as `{{NAME}}`, by name in any case."""
 
     def __init__(
         self,
@@ -344,10 +410,13 @@ class ImportDatasetRequest(_message.Message):
         demand: _demand_pb2.Demand | None = ...,
         hub_config: _builtins.str = ...,
         hub_split: _builtins.str = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        placeholders: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        allow_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "demand", b"demand", "from", b"from", "hub_id", b"hub_id", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "container", b"container", "dataset_id", b"dataset_id", "demand", b"demand", "format", b"format", "from", b"from", "hub_config", b"hub_config", "hub_id", b"hub_id", "hub_split", b"hub_split", "license", b"license", "parent", b"parent", "request_id", b"request_id", "upload", b"upload", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_empty", b"allow_empty", "blob", b"blob", "columns", b"columns", "container", b"container", "dataset_id", b"dataset_id", "demand", b"demand", "format", b"format", "from", b"from", "hub_config", b"hub_config", "hub_id", b"hub_id", "hub_split", b"hub_split", "license", b"license", "parent", b"parent", "placeholders", b"placeholders", "request_id", b"request_id", "upload", b"upload", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["upload", "blob", "hub_id"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015

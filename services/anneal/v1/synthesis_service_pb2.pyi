@@ -179,6 +179,7 @@ class SynthesizeDatasetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     DEMAND_FIELD_NUMBER: _builtins.int
+    ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Parent: `projects/{project}`."""
     dataset_id: _builtins.str
@@ -189,6 +190,10 @@ class SynthesizeDatasetRequest(_message.Message):
     """UUID of the request."""
     validate_only: _builtins.bool
     """Check everything, start nothing."""
+    allow_empty: _builtins.bool
+    """Publish a version without a row as well, so that what was removed or quarantined can be read; an order of which nothing comes fails
+    otherwise.
+    """
     @_builtins.property
     def recipe(self) -> Global___SynthesisRecipe:
         """How rows are made."""
@@ -207,10 +212,11 @@ class SynthesizeDatasetRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         demand: _demand_pb2.Demand | None = ...,
+        allow_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "recipe", b"recipe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "recipe", b"recipe", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_empty", b"allow_empty", "dataset_id", b"dataset_id", "demand", b"demand", "parent", b"parent", "recipe", b"recipe", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,7 +58,9 @@ class SynthesisServiceServicer:
         FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+        FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
+        set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class SynthesisServiceStub:
     FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+    FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
+    set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
     """
     PreviewSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_service_pb2.PreviewSynthesisRequest, _synthesis_service_pb2.PreviewSynthesisResponse]
     """Shows a handful of rows of the first documents; nothing is stored.
@@ -59,7 +61,9 @@ class SynthesisServiceAsyncStub(SynthesisServiceStub):
     FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+    INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+    FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
+    set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
     """
     PreviewSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_service_pb2.PreviewSynthesisRequest, _synthesis_service_pb2.PreviewSynthesisResponse]  # type: ignore[assignment]
     """Shows a handful of rows of the first documents; nothing is stored.
@@ -81,7 +85,9 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION/TEACHER_REFUSED where the teacher takes no call (no such model, a wrong key).
 
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
-        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest).
+        INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
+        FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
+        set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
         """
 
     @_abc_1.abstractmethod

@@ -57,8 +57,12 @@ def step(name: str, **params: Any) -> pb.CurationStep:
     return made
 
 
-def order(*steps: pb.CurationStep, sources: Iterable[str], dataset: str = "curated") -> pb.CurateDatasetRequest:
-    return pb.CurateDatasetRequest(parent=PROJECT, dataset_id=dataset, sources=sources, steps=steps)
+def order(
+    *steps: pb.CurationStep, sources: Iterable[str], dataset: str = "curated", allow_empty: bool = False
+) -> pb.CurateDatasetRequest:
+    return pb.CurateDatasetRequest(
+        parent=PROJECT, dataset_id=dataset, sources=sources, steps=steps, allow_empty=allow_empty
+    )
 
 
 def many_rows(count: int = 30_000) -> list[dict[str, Any]]:
@@ -113,9 +117,10 @@ class House:
         return version
 
     async def curated(
-        self, *steps: pb.CurationStep, sources: Iterable[str], dataset: str = "curated"
+        self, *steps: pb.CurationStep, sources: Iterable[str], dataset: str = "curated", allow_empty: bool = False
     ) -> dataset_pb2.DatasetVersion:
-        return await self.version(await self.curation.CurateDataset(order(*steps, sources=sources, dataset=dataset)))
+        request = order(*steps, sources=sources, dataset=dataset, allow_empty=allow_empty)
+        return await self.version(await self.curation.CurateDataset(request))
 
     async def explored(self, version: str, **settings: Any) -> pb.DatasetOverview:
         request = pb.ExploreDatasetRequest(dataset_version=version, **settings)

@@ -245,8 +245,20 @@ async def test_a_clustering_that_compares_all_rows_refuses_too_many(house: House
 async def test_an_empty_dataset_stays_empty(house: House) -> None:
     source = await house.publish("empty", {"train": []})
     steps = [step("length", min_answer_words=1), step("exact_duplicates"), step("fuzzy_duplicates"), step("split")]
-    version = await house.curated(*steps, sources=[source.name])
+    version = await house.curated(*steps, sources=[source.name], allow_empty=True)
     assert (version.input_row_count, version.row_count) == (0, 0)
+
+
+async def test_a_version_without_rows_is_made_only_where_that_is_allowed(house: House) -> None:
+    source = await house.publish("raw", {"train": many(6)})
+    steps = [step("keywords", exclude=["a number nobody has"]), step("length", min_answer_words=9_000)]
+    failed = await house.finished(await house.curation.CurateDataset(order(*steps, sources=[source.name])))
+    refused_with = decode_status(failed.error)
+    assert refused_with is not None
+    assert refused_with.reason == "DATASET_EMPTY"
+    assert "6 by length: answer_too_short" in failed.error.message
+    version = await house.curated(*steps, sources=[source.name], allow_empty=True)
+    assert (version.row_count, len(house.rows(version, part="removed"))) == (0, 6)
 
 
 async def test_documents_are_curated_too(house: House) -> None:

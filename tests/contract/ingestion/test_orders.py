@@ -179,7 +179,8 @@ async def test_bad_rows_are_found_again_at_their_byte(house: House) -> None:
     for number, (row, (line, _)) in enumerate(zip(bad, BAD_LINES, strict=True)):
         assert data[row["byte_offset"] :].startswith(line + b"\n" if number < len(BAD_LINES) - 1 else line)
         assert (row["file"], row["line"]) == ("rows.jsonl", 2 * number + 2)
-        assert len(row["raw"]) <= 2000
+        assert line.decode("utf-8", errors="backslashreplace").startswith(row["raw"].rstrip("\n"))
+        assert 0 < len(row["raw"]) <= 2000
         assert row["cause"]
     assert house.rows(version)[0]["messages"][0]["content"] == "q é"
 
@@ -221,6 +222,143 @@ async def test_the_same_rows_come_out_of_every_container(house: House, name: str
     version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload)))
     turns = [[message["content"] for message in row["messages"]] for row in house.rows(version)]
     assert turns == [["Add.\n1 2", "3"], ["Greet.", "Hi"]]
+
+
+def jsonl(*rows: dict[str, Any]) -> bytes:
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+
+
+async def test_unknown_columns_are_kept_in_meta_whatever_their_type(house: House) -> None:
+    table = pa.table(
+        {
+            "INSTRUCTION": ["Add 1 and 2.", "Greet."],
+            "RESPONSE": ["3", "Hi"],
+            "Topic": ["maths", None],
+            "day": pa.array([0, 1], pa.date32()),
+            "vector": [[0.5, float("nan")], []],
+            "blob": [b"\x00\x01", b""],
+        }
+    )
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    upload = await house.upload("columns.parquet", out.getvalue())
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload)))
+    first, second = (json.loads(row["meta"]) for row in house.rows(version))
+    assert first == {"Topic": "maths", "day": "1970-01-01", "vector": [0.5, None], "blob": "AAE="}
+    assert "Topic" not in second
+
+
+async def test_a_table_is_read_by_the_columns_that_the_order_names(house: House) -> None:
+    data = b"stars,headline,review,by\n5,Bright,It lights the room.,Kim\n1,,Broken.,Lee\n"
+    upload = await house.upload("reviews.csv", data)
+    columns = {"prompt": "headline", "answer": "review"}
+    version = await house.version(
+        await house.ingestion.ImportDataset(imported(upload=upload, columns=columns, dataset_id="mapped"))
+    )
+    (row,) = house.rows(version)
+    assert [turn["content"] for turn in row["messages"]] == ["Bright", "It lights the room."]
+    assert json.loads(row["meta"]) == {"stars": "5", "by": "Kim"}
+    (bad,) = house.rows(version, "quarantined")
+    assert (bad["reason"], bad["raw"]) == ("empty_field", "1,,Broken.,Lee")
+    labelled = {"prompt": "headline", "context": "by", "answer": "review", "label": "stars"}
+    upload = await house.upload("labels.csv", data.replace(b"5,", b"true,").replace(b"1,,", b"false,Dim,"))
+    order = imported(upload=upload, columns=labelled, dataset_id="labels")
+    rows = house.rows(await house.version(await house.ingestion.ImportDataset(order)))
+    assert [row["messages"][0]["content"] for row in rows] == ["Kim\n\nBright", "Lee\n\nDim"]
+    assert [(row["chosen"] is None, row["rejected"] is None) for row in rows] == [(False, True), (True, False)]
+    texts = imported(upload=upload, columns={"text": "review", "title": "headline"}, dataset_id="as-texts")
+    rows = house.rows(await house.version(await house.ingestion.ImportDataset(texts)))
+    assert [(row["title"], row["text"]) for row in rows] == [("Bright", "It lights the room."), ("Dim", "Broken.")]
+    wrong = imported(upload=upload, columns={"prompt": "head", "answer": "review"}, dataset_id="labels")
+    reason, said = await house.failed(await house.ingestion.ImportDataset(wrong))
+    assert reason == "INVALID_REQUEST"
+    assert "no row has the column 'head'; there are by, headline, review, stars" in said
+
+
+async def test_placeholders_are_filled_or_asked_for(house: House) -> None:
+    rows = [{"query": "Who?", "response": "I am {{NAME}} of {{ author }}.", "tag": "en"}]
+    upload = await house.upload("self.jsonl", jsonl(*rows))
+    reason, said = await house.failed(await house.ingestion.ImportDataset(imported(upload=upload)))
+    assert (reason, "{{NAME}}" in said) == ("PLACEHOLDERS_MISSING", True)
+    order = imported(upload=upload, placeholders={"name": "Lumi", "AUTHOR": "Lamp & Co", "CITY": "Rome"})
+    version = await house.version(await house.ingestion.ImportDataset(order))
+    assert house.rows(version)[0]["messages"][1]["content"] == "I am Lumi of Lamp & Co."
+    mixed = jsonl(*rows, {"query": "How in Jinja?", "response": "Write `{{name}}` there."})
+    upload = await house.upload("mixed.jsonl", mixed)
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload, dataset_id="mixed")))
+    assert [row["reason"] for row in house.rows(version, "quarantined")] == ["placeholder_unfilled"]
+    assert house.rows(version)[0]["messages"][1]["content"] == "Write `{{name}}` there."
+
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "formats"),
+    [
+        ([{"prompt": "q", "completion": "a", "label": 1}], ("prompt_completion", "kto")),
+        ([{"messages": TURNS, "conversations": TURNS}], ("openai", "sharegpt")),
+        ([{"messages": TURNS, "prompt": "q", "chosen": "a", "rejected": "b"}], ("openai", "preference")),
+        ([{"messages": TURNS}] * 4 + [{"prompt": "q", "chosen": "a", "rejected": "b"}] * 4, ("openai", "preference")),
+    ],
+)
+async def test_where_two_formats_fit_that_is_asked(
+    house: House, rows: list[dict[str, Any]], formats: tuple[str, ...]
+) -> None:
+    upload = await house.upload("two.jsonl", jsonl(*rows))
+    reason, said = await house.failed(await house.ingestion.ImportDataset(imported(upload=upload)))
+    assert reason == "FORMAT_AMBIGUOUS"
+    assert all(name in said for name in formats)
+    order = imported(upload=upload, format=formats[1], dataset_id=f"told-{formats[1]}")
+    assert (await house.version(await house.ingestion.ImportDataset(order))).row_count
+
+
+async def test_a_labelled_answer_is_never_learned_as_a_good_one(house: House) -> None:
+    rows: list[dict[str, Any]] = [
+        {"messages": [TURNS[0], {**TURNS[1], "content": f"a{n}"}], "label": n % 2 == 0} for n in range(4)
+    ]
+    upload = await house.upload("labels.jsonl", jsonl(*rows))
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload, dataset_id="labelled")))
+    assert version.kind == dataset_pb2.DATASET_KIND_PREFERENCE
+    assert [row["chosen"] is not None for row in house.rows(version)] == [True, False, True, False]
+    order = imported(upload=upload, format="openai", dataset_id="decided")
+    version = await house.version(await house.ingestion.ImportDataset(order))
+    assert (version.row_count, version.quarantined_row_count) == (2, 2)
+    assert {row["reason"] for row in house.rows(version, "quarantined")} == {"unwanted_answer"}
+
+
+async def test_nothing_is_published_unless_that_is_allowed_and_then_can_be_read(house: House) -> None:
+    rows: list[dict[str, Any]] = [{"messages": [TURNS[0]]}] * 3
+    rows += [{"messages": TURNS, "images": ["a.png"]}] * 2 + [{"messages": []}]
+    upload = await house.upload("nothing.jsonl", jsonl(*rows))
+    reason, said = await house.failed(await house.ingestion.ImportDataset(imported(upload=upload)))
+    assert reason == "DATASET_EMPTY"
+    counts = [said.index(one) for one in ("3 no_assistant_turn", "2 unsupported_content", "1 wrong_type")]
+    assert counts == sorted(counts)
+    assert "nothing.jsonl, line 1" in said
+    order = imported(upload=upload, allow_empty=True, dataset_id="nothing")
+    version = await house.version(await house.ingestion.ImportDataset(order))
+    assert (version.row_count, version.quarantined_row_count) == (0, 6)
+    bad = await quarantined(house, version.name, page_size=10)
+    assert [json.loads(row["raw"]) for row in bad] == rows
+    image = await house.upload("picture.bin", b"\x89PNG\0\1")
+    version = await house.version(await house.ingestion.IngestDocuments(ingest(image, allow_empty=True)))
+    assert (version.row_count, version.quarantined_row_count) == (0, 1)
+
+
+async def test_a_flat_table_of_messages_becomes_conversations(house: House) -> None:
+    rows: list[dict[str, Any]] = [
+        {"message_id": "b", "parent_id": "a", "role": "assistant", "text": "Dry.", "lang": "en"},
+        {"message_id": "a", "parent_id": None, "role": "prompter", "text": "How?", "lang": "en"},
+        {"message_id": "z", "parent_id": "y", "role": "assistant", "text": "Lost.", "lang": "en"},
+    ]
+    upload = await house.upload("flat.jsonl", jsonl(*rows))
+    version = await house.version(await house.ingestion.ImportDataset(imported(upload=upload, dataset_id="flat")))
+    (row,) = house.rows(version)
+    assert [turn["content"] for turn in row["messages"]] == ["How?", "Dry."]
+    assert (json.loads(row["meta"]), json.loads(row["origin"])["imported"]["line"]) == ({"lang": "en"}, 2)
+    (bad,) = house.rows(version, "quarantined")
+    assert (bad["reason"], bad["line"], json.loads(bad["raw"])["message_id"]) == ("parent_missing", 3, "z")
 
 
 async def test_a_blob_of_the_store_is_imported_as_documents(house: House) -> None:
@@ -302,6 +440,11 @@ async def test_an_upload_that_is_not_there_or_not_whole_is_refused(house: House)
         (imported(hub_id="no-owner"), "hub_id"),
         (imported(upload=NOBODY, format="latin"), "format"),
         (imported(upload=NOBODY, container="tar"), "container"),
+        (imported(upload=NOBODY, columns={"prompt": "q"}), "columns"),
+        (imported(upload=NOBODY, columns={"prompt": "q", "answer": ""}), "columns[answer]"),
+        (imported(upload=NOBODY, columns={"question": "q", "answer": "a"}), "columns[question]"),
+        (imported(upload=NOBODY, columns={"output": "q"}, format="sharegpt"), "columns[output]"),
+        (imported(upload=NOBODY, placeholders={" ": "q"}), "placeholders"),
     ],
 )
 async def test_a_bad_order_names_its_field(house: House, order: Any, field: str) -> None:
@@ -318,7 +461,13 @@ async def test_a_bad_order_names_its_field(house: House, order: Any, field: str)
         ("cut.parquet", parquet(ALPACA)[:-20], {}, "FILE_UNREADABLE", "cut.parquet is no Parquet file"),
         ("tool.bin", b"\x7fELF\0\0", {}, "FORMAT_UNKNOWN", "tool.bin is binary"),
         ("odd.jsonl", b'{"colour": "red"}\n', {}, "FORMAT_UNKNOWN", "the fields colour"),
-        ("bad.jsonl", b"{\n{\n", {}, "DATASET_EMPTY", "none of the first 2 rows could be read"),
+        (
+            "bad.jsonl",
+            b"{\n{\n",
+            {},
+            "DATASET_EMPTY",
+            "none of the first 2 rows could be read: 2 invalid_json (bad",
+        ),
         ("none.jsonl", b"\n\n", {}, "DATASET_EMPTY", ""),
         ("wrong.jsonl", b'{"colour": "blue"}\n', {"format": "text"}, "DATASET_EMPTY", "1 were quarantined"),
     ],

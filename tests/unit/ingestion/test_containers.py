@@ -336,3 +336,55 @@ def test_a_json_list_comes_back_as_it_was_written(
     path = tmp_path_factory.getbasetemp() / "round_trip.json"
     data = json.dumps(rows, indent=indent).encode()
     assert told(read(path, "json", data, max_line_bytes=1 << 20, max_depth=64)) == rows
+
+
+PAGES = [{"content": f"page {n} with [brackets] and {{braces}}", "tags": [{"a": 1}]} for n in range(3)]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("before", [{}, {"version": "1 {", "made": {"by": ["x"]}}])
+@pytest.mark.parametrize("after", [{}, {"total": 3}])
+def test_the_one_list_inside_an_object_holds_the_rows(
+    path: Path, indent: int | None, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    data = json.dumps({**before, "pages": PAGES, **after}, indent=indent).encode()
+    path.write_bytes(data)
+    assert detect_container(path, "pages.json") == "json"
+    found = read(path, "json", data, max_line_bytes=1 << 20)
+    rows = [row for row in found if isinstance(row, Found)]
+    assert told([*rows]) == PAGES
+    assert [json.loads(row.raw) for row in rows] == PAGES
+    assert all(data[row.byte_offset :].startswith(row.raw) for row in rows)
+    beside = [row for row in found if isinstance(row, Broken)]
+    assert [row.reason for row in beside] == ["beside_the_list"] * (bool(before) + bool(after))
+    assert all(name in "".join(row.cause for row in beside) for name in (*before, *after))
+
+
+@pytest.mark.parametrize(
+    "row", [{"messages": [{"role": "user"}]}, {"id": 1, "prompt": [{"role": "user"}], "chosen": []}, {"a": [1]}, {}]
+)
+def test_a_row_with_a_list_stays_a_row(path: Path, row: dict[str, Any]) -> None:
+    assert told(read(path, "json", json.dumps(row, indent=1).encode(), max_line_bytes=1 << 20)) == [row]
+
+
+def test_an_object_around_a_list_is_told_from_lines_with_lists(path: Path) -> None:
+    lines = b"\n".join(json.dumps({"turns": PAGES[:1]}).encode() for _ in range(2))
+    around = b'{"pages": [\n' + b",\n".join(json.dumps(page).encode() for page in PAGES) + b"\n]}\n"
+    for data, container in ((lines, "jsonl"), (around, "json"), (json.dumps({"pages": PAGES}).encode(), "json")):
+        path.write_bytes(data)
+        assert detect_container(path, "rows") == container
+    assert told(read(path, "json", around, max_line_bytes=1 << 20)) == PAGES
+
+
+def test_a_list_that_is_cut_off_says_so(path: Path) -> None:
+    data = json.dumps({"pages": PAGES}).encode()
+    for cut in (data[:-1], data[:-2], data[:-9]):
+        found = read(path, "json", cut, max_line_bytes=1 << 20)
+        assert [row.reason for row in found if isinstance(row, Broken)] == ["invalid_json"], cut[-9:]
+
+
+def test_the_bytes_of_a_row_stay_with_it(path: Path) -> None:
+    lines = b'{"a": "\xc3\xa9"}\r\n{ "a" : 1 }\n'
+    assert [row.raw for row in read(path, "jsonl", lines)] == [b'{"a": "\xc3\xa9"}\r\n', b'{ "a" : 1 }\n']
+    table = b'a,b\r\n1,"two\r\nlines"\r\n3,4,5\r\n'
+    assert [row.raw for row in read(path, "csv", table)] == [b'1,"two\r\nlines"', b"3,4,5\r\n"]

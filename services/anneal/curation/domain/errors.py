@@ -64,3 +64,9 @@ class TooManyRows(NotYet):
     """More rows than a method can compare."""
 
     reason = "TOO_MANY_ROWS"
+
+
+class NothingLeft(NotYet):
+    """Every row was removed, and the order does not allow an empty version."""
+
+    reason = "DATASET_EMPTY"

@@ -13,12 +13,18 @@ from anneal.ingestion.adapters.columnar import read_arrow, read_parquet
 from anneal.ingestion.adapters.delimited import read_csv
 from anneal.ingestion.adapters.json_items import items
 from anneal.ingestion.adapters.lines import BOM, KEEP, lines
+from anneal.ingestion.adapters.lists_inside import beside_after, list_inside
 from anneal.ingestion.adapters.rows import Broken, Found, Rows, loads, nests_deeper
 from anneal.ingestion.domain.errors import FormatUnknown
 
 _HEAD = 1 << 16
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv"}
-_COLUMNS = frozenset({b"instruction", b"output", b"prompt", b"completion", b"text", b"messages"})
+_COLUMNS = frozenset(
+    {
+        *(b"instruction", b"output", b"prompt", b"completion", b"text", b"messages", b"question", b"answer"),
+        *(b"query", b"response", b"chosen", b"rejected", b"conversations"),
+    }
+)
 
 
 def detect_container(path: Path, name: str) -> str:
@@ -43,8 +49,8 @@ def detect_container(path: Path, name: str) -> str:
     if text.startswith(b"["):
         return "json"
     if text.startswith(b"{"):
-        return "jsonl" if _begins_with_an_object(text) else "json"
-    first = {part.strip().strip(b'"') for part in text.split(b"\n", 1)[0].split(b",")}
+        return "jsonl" if _begins_with_an_object(text) and not _is_one_list(path, text) else "json"
+    first = {part.strip().strip(b'"').lower() for part in text.split(b"\n", 1)[0].split(b",")}
     return "csv" if len(first) > 1 and first & _COLUMNS else "txt"
 
 
@@ -52,6 +58,22 @@ def _begins_with_an_object(text: bytes) -> bool:
     """Whether the first line is a whole object, or a later one begins like the first; else one object has many."""
     first = text.split(b"\n", 1)[0].rstrip()
     return b"\n{" in text or (first.endswith(b"}") and len(first) > 1)
+
+
+def _is_one_list(path: Path, text: bytes) -> bool:
+    """Whether a file is an object around a list of rows, and not lines that are objects with lists in them."""
+    first, _, rest = text.partition(b"\n")
+    if rest.strip() and _is_object(first):
+        return False
+    with path.open("rb") as file:
+        return list_inside(file)[0] is not None
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(loads(line.decode("utf-8")), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def read_rows(path: Path, container: str, name: str, *, max_line_bytes: int, max_depth: int) -> Rows:
@@ -92,16 +114,28 @@ def _jsonl(path: Path, limit: int, max_depth: int) -> Rows:
 
 
 def _json(path: Path, limit: int, max_depth: int) -> Rows:
-    """A JSON list of objects, or one object; read item by item, so that one bad item costs only itself."""
+    """A JSON list of objects, also inside an object, or one object; item by item, so that a bad one costs itself."""
     with path.open("rb") as file:
-        for item in items(file, limit):
-            if not item.is_whole:
+        begin, beside = list_inside(file)
+        if beside:
+            file.seek(0)
+            cause = f"this stands beside the list that holds the rows: {beside}"
+            yield _broken(0, 1, "beside_the_list", cause, file.read(min(begin or 0, KEEP)))
+        is_ended = begin is None
+        for item in items(file, limit, begin):
+            if begin is not None and not item.is_closed:
+                is_ended = True
+                if fault := beside_after(item.data):
+                    yield _broken(item.byte_offset, item.line, *fault, item.data)
+            elif not item.is_whole:
                 yield _too_long(item.byte_offset, item.line, item.data, limit)
             elif not item.is_closed:
                 cause = "the list's end is missing here, or this stands behind it"
                 yield _broken(item.byte_offset, item.line, "invalid_json", cause, item.data)
             else:
                 yield _object(item.data, item.byte_offset, item.line, max_depth)
+        if not is_ended:
+            yield _broken(file.tell(), 1, *(beside_after(b"") or ("", "")), b"")
 
 
 def _broken(offset: int, number: int, reason: str, cause: str, raw: bytes) -> Broken:
@@ -126,7 +160,7 @@ def _object(data: bytes, offset: int, number: int, max_depth: int) -> Found | Br
         return _broken(offset, number, "invalid_json", str(error)[:300], data)
     if not isinstance(value, dict):
         return _broken(offset, number, "wrong_type", f"the row is a JSON {type(value).__name__}, not an object", data)
-    return Found(byte_offset=offset, line=number, row=value)
+    return Found(byte_offset=offset, line=number, row=value, raw=data[:KEEP])
 
 
 def _text(path: Path, limit: int) -> Rows:
@@ -137,7 +171,8 @@ def _text(path: Path, limit: int) -> Rows:
                 yield _too_long(offset, number, block, limit)
                 continue
             try:
-                yield Found(byte_offset=offset, line=number, row={"text": block.decode("utf-8").strip()})
+                text = block.decode("utf-8").strip()
+                yield Found(byte_offset=offset, line=number, row={"text": text}, raw=block[:KEEP])
             except UnicodeDecodeError as error:
                 yield _broken(offset, number, "invalid_utf8", f"byte {offset + error.start} is not UTF-8", block)
 

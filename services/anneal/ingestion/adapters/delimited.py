@@ -26,6 +26,7 @@ class _Lines:
         self._source = source
         self._limit = limit
         self.begin: Line | None = None
+        self.held = bytearray()
 
     def __iter__(self) -> _Lines:
         return self
@@ -33,7 +34,9 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._source)
         if self.begin is None:
-            self.begin = line
+            self.begin, self.held = line, bytearray()
+        if len(self.held) < KEEP:
+            self.held += line.data[: KEEP - len(self.held)]
         if not line.is_whole:
             raise _TooLong(f"line {line.line} is longer than {self._limit} bytes")
         return line.data.decode("utf-8", errors="surrogateescape")
@@ -63,12 +66,12 @@ def read_csv(path: Path, name: str, *, max_line_bytes: int, max_depth: int) -> R
                 if header is None:
                     raise FileUnreadable(f"{name}: the header cannot be read: {error}", file=name) from error
                 reason = "line_too_long" if isinstance(error, _TooLong) else "invalid_csv"
-                yield _broken(source.begin, reason, str(error))
+                yield _broken(source, reason, str(error))
                 continue
             if header is None:
                 header = _checked(record, name)
             elif record:
-                yield _record(header, record, source.begin, max_depth)
+                yield _record(header, record, source, max_depth)
 
 
 def _checked(header: list[str], name: str) -> list[str]:
@@ -78,24 +81,27 @@ def _checked(header: list[str], name: str) -> list[str]:
     return header
 
 
-def _broken(begin: Line | None, reason: str, cause: str) -> Broken:
+def _broken(source: _Lines, reason: str, cause: str) -> Broken:
+    begin = source.begin
     if begin is None:
         return Broken(byte_offset=0, line=1, reason=reason, cause=cause, raw=b"")
-    return Broken(byte_offset=begin.byte_offset, line=begin.line, reason=reason, cause=cause, raw=begin.data[:KEEP])
+    return Broken(byte_offset=begin.byte_offset, line=begin.line, reason=reason, cause=cause, raw=bytes(source.held))
 
 
-def _record(header: list[str], record: list[str], begin: Line | None, max_depth: int) -> Found | Broken:
+def _record(header: list[str], record: list[str], source: _Lines, max_depth: int) -> Found | Broken:
+    begin = source.begin
     if len(record) != len(header):
-        return _broken(begin, "wrong_field_count", f"{len(record)} fields, the header has {len(header)}")
+        return _broken(source, "wrong_field_count", f"{len(record)} fields, the header has {len(header)}")
     bad = next((field for field, value in zip(header, record, strict=True) if not _is_utf8(value)), None)
     if bad is not None:
-        return _broken(begin, "invalid_utf8", f"the field {bad!r} is not UTF-8")
+        return _broken(source, "invalid_utf8", f"the field {bad!r} is not UTF-8")
     row: dict[str, Any] = dict(zip(header, record, strict=True))
     for column in _JSON_COLUMNS & row.keys():
         if nests_deeper(row[column], max_depth):
-            return _broken(begin, "nested_too_deep", f"the field {column!r} is nested deeper than {max_depth}")
+            return _broken(source, "nested_too_deep", f"the field {column!r} is nested deeper than {max_depth}")
         row[column] = _parsed(row[column])
-    return Found(byte_offset=begin.byte_offset if begin else 0, line=begin.line if begin else 1, row=row)
+    at, line = (begin.byte_offset, begin.line) if begin else (0, 1)
+    return Found(byte_offset=at, line=line, row=row, raw=bytes(source.held).rstrip(b"\r\n"))
 
 
 def _is_utf8(value: str) -> bool:

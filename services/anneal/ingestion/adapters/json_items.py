@@ -35,14 +35,18 @@ class Item:
     is_closed: bool = True
 
 
-def items(file: BinaryIO, limit: int) -> Iterator[Item]:
+def items(file: BinaryIO, limit: int, begin: int | None = None) -> Iterator[Item]:
     """The items of the outermost list in their order; the whole text where it is no list.
 
     Args:
-        file: open at its first byte.
+        file: where its bytes are.
         limit: most bytes of an item that are kept; of a longer one only the beginning is.
+        begin: where the list begins, if it stands inside something; what follows it is an item that is not closed.
     """
+    file.seek(0)
     scan = _Scan(limit)
+    if begin is not None:
+        scan.skip(file.read(begin))
     while data := file.read(_READ):
         yield from scan.feed(data)
     yield from scan.end()
@@ -61,6 +65,10 @@ class _Scan:
         self._begin: tuple[int, int] | None = None
         self._held = bytearray()
         self._too_long = False
+
+    def skip(self, data: bytes) -> None:
+        """Pass over what stands before the list."""
+        self._skip(data, 0, len(data))
 
     def feed(self, data: bytes) -> Iterator[Item]:
         """Go on by some bytes."""

@@ -11,11 +11,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A row: where it begins, and what it says. For columnar files the offset is the number of the row."""
+    """A row: where it begins, and what it says. For columnar files the offset is the number of the row.
+
+    Attributes:
+        raw: its bytes, or so many of them as are kept of a row that cannot be used; none for columnar files.
+    """
 
     byte_offset: int
     line: int
     row: Mapping[str, Any]
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,18 @@ class FormatUnknown(Invalid):
     reason = "FORMAT_UNKNOWN"
 
 
+class FormatAmbiguous(Invalid):
+    """The rows carry the marks of more than one format."""
+
+    reason = "FORMAT_AMBIGUOUS"
+
+
+class PlaceholdersMissing(Invalid):
+    """The rows hold placeholders, and the order does not say what stands there."""
+
+    reason = "PLACEHOLDERS_MISSING"
+
+
 class FileUnreadable(Invalid):
     """A file of rows is damaged as a whole: no row of it can be found."""
 

@@ -1,7 +1,7 @@
 """Alpaca rows: `instruction`, `input` (may be empty), `output`, `system`, `history`.
 
 The prompt is the instruction, then a line feed and the input where there is one, as in Stanford's Alpaca and in
-LLaMA-Factory's data format.
+LLaMA-Factory's data format; one of the two may be empty. `inputs` is read as `input`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from anneal.ingestion.adapters.importers.base import BadRow, Imported, conversation, text_of
+from anneal.ingestion.adapters.importers.base import BadRow, Imported, Turn, conversation, first_text, tools_of
+from anneal.ingestion.adapters.media import check_columns
+from anneal.ingestion.adapters.pairs import BESIDE, answer_of, opening, user
 from anneal.kit.records import RecordKind
+
+INPUTS = ("input", "inputs")
 
 
 class Alpaca:
     """Reads Alpaca rows."""
 
     kind: RecordKind = "conversation"
+    fields = frozenset({"instruction", "output", *INPUTS, *BESIDE}) - {"context"}
 
     def recognises(self, row: Mapping[str, Any]) -> bool:
         """Whether it has an instruction and an output."""
@@ -28,16 +33,18 @@ class Alpaca:
         Raises:
             BadRow: a field is missing or of the wrong type.
         """
-        system = text_of(row, "system", required=False)
-        instruction, more = text_of(row, "instruction"), text_of(row, "input", required=False)
-        prompt = f"{instruction}\n{more}" if more.strip() else instruction
-        turns = [("system", system)] if system.strip() else []
-        history = row.get("history") or []
-        if not isinstance(history, list):
-            raise BadRow("wrong_type", f"the field 'history' is {type(history).__name__}, not a list")
-        for pair in history:
-            if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(x, str) for x in pair):
-                raise BadRow("wrong_type", "an entry of 'history' is not a pair of texts")
-            turns += [("user", pair[0]), ("assistant", pair[1])]
-        turns += [("user", prompt), ("assistant", text_of(row, "output"))]
-        yield conversation(turns)
+        check_columns(row)
+        turns = [*alpaca_prompt(row), *answer_of(row, "output")[0]]
+        yield conversation(turns, tools=tools_of(row))
+
+
+def alpaca_prompt(row: Mapping[str, Any]) -> list[Turn]:
+    """What stands before the answer of an Alpaca row.
+
+    Raises:
+        BadRow: it is of the wrong type, or asks nothing.
+    """
+    instruction, more = first_text(row, "instruction"), first_text(row, *INPUTS)
+    if not instruction and not more:
+        raise BadRow("empty_field", "the fields 'instruction' and 'input' are empty: the row asks nothing")
+    return [*opening(row), user("\n".join(filter(None, (instruction, more))))]
