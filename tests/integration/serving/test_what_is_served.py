@@ -59,14 +59,14 @@ def write_adapter(base: Path, folder: Path) -> dict[str, list[float]]:
 
 async def _score(base: Path, adapter: Path) -> dict[str, list[float]]:
     from anneal.serving.adapters.vllm_engine import VllmEngine
-    from anneal.serving.domain.answers import AdapterRef, TokenPrompt
+    from anneal.serving.domain.answers import AdapterRef, Continuation, TokenPrompt
 
     engine = VllmEngine({**OPTIONS, "base": str(base)})
     loaded = AdapterRef("sha256:adapter", 1, str(adapter))
     await engine.load(loaded)
     found = {}
     for name, used in (("base", None), ("adapter", loaded)):
-        scored = await engine.score(TokenPrompt(tuple(IDS)), "", used, request_id=name)
+        scored = await engine.score(TokenPrompt(tuple(IDS)), Continuation(), used, request_id=name)
         found[name] = [float(token.logprob or 0.0) for token in scored.tokens[1:]]
     engine.shutdown()
     return found

@@ -11,9 +11,9 @@ import torch
 from gguf import GGMLQuantizationType, quants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from anneal.training.describing import describe_model
 from anneal.training.domain.errors import BaseUnusable
 from anneal.training.domain.gguf import card, convert, read_gguf
-from anneal.training.run import describe_model
 from tests.fixtures.gguf_model import F16, F32, Q4_1, Q8_0, write_gguf
 from tests.fixtures.tiny_model import UNMARKED, tokenizer
 
