@@ -1,5 +1,0 @@
-"""x"""
-
-
-def report(found, settings, seconds):
-    print(len(found), seconds)
