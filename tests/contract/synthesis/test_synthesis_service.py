@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,7 +12,8 @@ from google.longrunning import operations_pb2
 from anneal.v1 import dataset_pb2
 from anneal.v1 import synthesis_service_pb2 as pb
 from tests.fixtures.openai_server import completion, failure, openai_server
-from tests.fixtures.synthesis_house import TASK, House, make_recipe, order, refusal
+from tests.fixtures.synthesis_house import TASK, House, make_recipe, order, refusal, running
+from tests.fixtures.synthesis_house import TEACHER as TEACHER_OPTIONS
 from tests.unit.synthesis import documents as pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
@@ -255,6 +257,15 @@ async def test_a_teacher_that_refuses_fails_the_job_at_once(house: House, source
         operation = await house.synthesis.SynthesizeDataset(taught(source, server.base_url))
         assert "TEACHER_REFUSED" in await failed(house, operation)
     assert len(server.requests) <= 4
+
+
+async def test_a_teacher_without_a_free_place_fails_the_job_after_the_wait(tmp_path: Path) -> None:
+    hurried = TEACHER_OPTIONS.model_copy(update={"away_s": 0.0, "attempts": 1})
+    async with running(tmp_path, hurried) as own:
+        documents = (await own.publish_documents([pages.document(pages.COPY)])).name
+        with openai_server(lambda *_: failure(429)) as server:
+            operation = await own.synthesis.SynthesizeDataset(taught(documents, server.base_url))
+            assert "TEACHER_AWAY" in await failed(own, operation)
 
 
 async def test_a_key_that_is_not_there_fails_the_job(house: House, source: str) -> None:
