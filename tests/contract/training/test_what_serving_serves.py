@@ -54,9 +54,7 @@ async def test_the_plan_counts_samples_and_holds_rows_against_the_tokenizer(
     assert plan.tokenizer_fit.unknown_share == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("t5", "encoder-decoder"), ("mamba", "takes no adapters"), ("mistral3", "AutoModelForCausalLM")]
-)
+@pytest.mark.parametrize(("name", "text"), [("t5", "encoder-decoder"), ("mistral3", "AutoModelForCausalLM")])
 async def test_a_base_that_serving_cannot_serve_is_refused_at_import(house: House, name: str, text: str) -> None:
     folder = write_model(house.models / name, name)
     reason, message = await failed(house, await house.training.ImportModel(importing(name, folder)))
@@ -84,8 +82,6 @@ async def test_a_model_without_a_template_takes_conversations_once_it_has_one(
     assert given.digest != bare.digest
     assert json.loads(given.template_kwargs) == {"depth": 2}
     assert (await house.training.PlanTraining(plan_of(order(given.name, rows.name)))).row_count > 0
-    again = await house.model(await house.training.ImportModel(importing("with-template", folder, chat)))
-    assert again == given
 
 
 async def test_special_tokens_make_another_model_and_a_note_in_the_plan(

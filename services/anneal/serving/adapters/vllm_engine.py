@@ -221,7 +221,9 @@ def _engine_arguments(options: Mapping[str, Any], *, on_cpu: bool) -> AsyncEngin
 
 def _context_length(base: Path) -> int:
     """The longest sequence a model was made for, as its config says; 0 when it does not."""
-    return int(json.loads((base / "config.json").read_text()).get("max_position_embeddings", 0))
+    config = json.loads((base / "config.json").read_text())
+    said = {**config, **(config.get("text_config") or {})}
+    return int(said.get("max_position_embeddings") or said.get("n_positions") or 0)
 
 
 def _split(splitter: ReasoningSplitter | None, text: str, *, ended: bool) -> tuple[str, str]:

@@ -98,7 +98,7 @@ def target_layers(base: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     the layers of the language model that end in it; only where none does, those outside.
 
     Raises:
-        SpecInvalid: a target names no layer.
+        SpecInvalid: a target names no layer, or one on which no adapter is served.
         BaseUnusable: the model has no layer that `all-linear` means.
     """
     names = list(linear_layers(base))
@@ -122,6 +122,8 @@ def target_layers(base: PreTrainedModel, targets: Sequence[str]) -> list[str]:
     if missing:
         raise SpecInvalid([("lora.targets", _no_such_layer(base, missing, inside))])
     found = [name for name in names if name in chosen]
+    if outputs := [name for name in found if _is_output(base, name)]:
+        raise SpecInvalid([("lora.targets", f"{outputs[0]} writes the tokens, and no adapter on it is served")])
     if experts := sorted({name.rsplit(".", 1)[-1] for name in _taken_for_experts(base, found)}):
         why = f"{', '.join(experts)} would change the base's experts, too, and no adapter on them is served"
         raise SpecInvalid([("lora.targets", why)])
