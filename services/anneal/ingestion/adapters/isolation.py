@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, BinaryIO
 
 from anneal.ingestion.domain.documents import Page, ParsedDocument, Section, Span
@@ -32,6 +32,7 @@ _START_S = 120.0
 _STEP_S = 0.5
 _MIB = 1 << 20
 _READ = 1 << 20
+_OBJECTS_PER_COLLECTION = 200_000
 
 OnWait = Callable[[], None]
 
@@ -99,11 +100,11 @@ class ParserProcess:
                 raise RuntimeError(f"the parsers' process did not start: exit code {child.returncode}") from None
         return self._child
 
-    def _send(self, child: subprocess.Popen[bytes], *fields: bytes) -> None:
+    def _send(self, child: subprocess.Popen[bytes], *values: bytes) -> None:
         assert child.stdin is not None
-        for field in fields:
-            child.stdin.write(_LENGTH.pack(len(field)))
-            child.stdin.write(field)
+        for value in values:
+            child.stdin.write(_LENGTH.pack(len(value)))
+            child.stdin.write(value)
         child.stdin.flush()
 
     def _answer(self, child: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
@@ -155,6 +156,13 @@ def parser_process(*, max_seconds: float, max_memory_bytes: int, on_wait: OnWait
         process.close()
 
 
+def _encoded(document: ParsedDocument) -> dict[str, Any]:
+    value = {field.name: getattr(document, field.name) for field in fields(document)}
+    for name in ("sections", "spans", "pages"):
+        value[name] = [each.to_dict() for each in value[name]]
+    return value
+
+
 def _decoded(answer: dict[str, Any]) -> ParsedDocument:
     if "undecodable" in answer:
         raise UndecodableText(answer["undecodable"], byte_offset=answer["byte_offset"])
@@ -172,7 +180,7 @@ def _parsed(media_type: str, data: bytes, uri: str, max_memory_bytes: int) -> di
     from anneal.ingestion.adapters.parsers import PARSERS
 
     try:
-        return {"document": asdict(PARSERS[media_type](data, uri))}
+        return {"document": _encoded(PARSERS[media_type](data, uri))}
     except UndecodableText as error:
         return {"undecodable": str(error), "byte_offset": error.byte_offset}
     except UnreadableDocument as error:
@@ -195,7 +203,7 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The trees of a document are large and all alive: looking for garbage while they grow takes a third of the time.
     gc.freeze()
-    gc.disable()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION, 10, 10)
     _write(answers, {})
     while (media_type := _field(sys.stdin.buffer)) is not None:
         uri, data = _field(sys.stdin.buffer), _field(sys.stdin.buffer)
@@ -203,7 +211,6 @@ def _main() -> None:
             return
         name = uri.decode("utf-8", errors="surrogatepass")
         _write(answers, _parsed(media_type.decode(), data, name, max_memory_bytes))
-        gc.collect()
 
 
 def _write(answers: BinaryIO, answer: dict[str, Any]) -> None:
