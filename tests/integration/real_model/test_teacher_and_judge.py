@@ -53,6 +53,8 @@ pytestmark = [
     pytest.mark.skipif(not HAS_PACKAGE, reason=f"the Python package {PACKAGE} is not installed (make setup)"),
 ]
 MODEL = "smollm2"
+PATIENCE_S = 400
+"""Longest wait for an answer; the first one waits for the engine's start."""
 ENTRIES = (
     "Return the number of bells in the basket. An empty basket has none, and the number is never negative.",
     "Lock every bicycle in the yard. A bicycle that is already locked stays as it is, and no key is lost.",
@@ -112,7 +114,7 @@ async def test_it_answers(served: Served) -> None:
         messages=[inference.ChatMessage(role="user", content="What is the capital of France?")],
         sampling=inference.SamplingParams(temperature=0.0, max_tokens=24),
     )
-    answer = await served.inference.Chat(request)
+    answer = await served.inference.Chat(request, timeout=PATIENCE_S)
     assert "Paris" in answer.text
     assert answer.finish_reason == inference.FINISH_REASON_STOP
 
@@ -123,14 +125,14 @@ async def test_its_context_is_as_long_as_there_is_room_for_and_no_longer(served:
         target=inference.InferenceTarget(base_model_digest=served.digest), prompt="bell " * 7000
     )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await served.inference.Generate(request)
+        await served.inference.Generate(request, timeout=PATIENCE_S)
     found = re.search(r"context holds (\d+)", refused.value.details() or "")
     assert found is not None
     assert 4096 < int(found[1]) < 8192
 
 
 async def test_it_teaches(served: Served, tmp_path: Path) -> None:
-    async with running(tmp_path, TeacherOptions(timeout_s=240, attempts=2)) as house:
+    async with running(tmp_path, TeacherOptions(timeout_s=PATIENCE_S, attempts=2)) as house:
         entries = [pages.entry("function", f"shop.f{n}()", text) for n, text in enumerate(ENTRIES)]
         source = await house.publish_documents([pages.document(*entries)])
         request = order(
@@ -156,7 +158,9 @@ async def test_it_teaches(served: Served, tmp_path: Path) -> None:
 
 async def test_it_judges(served: Served, tmp_path: Path) -> None:
     counts = Counts()
-    asker = panel(tmp_path, counts, patience=Patience(timeout_s=240, attempts=2, first_wait_s=0.1, max_wait_s=1.0))
+    asker = panel(
+        tmp_path, counts, patience=Patience(timeout_s=PATIENCE_S, attempts=2, first_wait_s=0.1, max_wait_s=1.0)
+    )
     step = LlmJudge(judge=Judge(base_url=served.url, model=MODEL))
     rows = batch_of([asked(question, answer) for question, answer in ANSWERED])
     found = await asyncio.to_thread(LlmJudging(step=step, asker=asker).score, rows)
