@@ -165,6 +165,8 @@ def encode_scored(scored: Scored, who: Answerer, *, include_context: bool) -> pb
         context_tokens=scored.context_tokens,
         token_ids=[token.token_id for token in scored.tokens],
         answerer=encode_answerer(who),
+        dtype=scored.dtype,
+        engine=scored.engine,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
@@ -108,12 +108,13 @@ class Inference:
                 self._count_tokens(who, asked, written)
 
     async def score(self, who: Answerer, context: Prompt, continuation: Continuation) -> Scored:
-        """Log probabilities of a continuation after a context."""
+        """Log probabilities of a continuation after a context, and what the engine computed them in."""
         async with self._asking(who, "score") as (engine, adapter):
             scored = await engine.score(context, continuation, adapter)
             labels = (short(who.base_digest), short(who.adapter_digest))
             self._meters.tokens.labels(*labels, "scored").inc(len(scored.tokens))
-        return scored
+            info = engine.info
+        return replace(scored, dtype=info.dtype, engine=info.engine)
 
     def _count_tokens(self, who: Answerer, prompt: int, completion: int) -> None:
         labels = (short(who.base_digest), short(who.adapter_digest))

@@ -86,6 +86,18 @@ class ParityFailed(NotYet):
     reason = "PARITY_FAILED"
 
 
+class EffectTooSmall(NotYet):
+    """Rounding in serving's number format hides what the adapter changes, so nothing can be certified in it."""
+
+    reason = "EFFECT_TOO_SMALL"
+
+
+class ServingDtypeUnknown(NotYet):
+    """Serving does not say which number format it computes in, or names one without a measured tolerance."""
+
+    reason = "SERVING_DTYPE_UNKNOWN"
+
+
 def refusal_of(error: TrainingRefused) -> Refusal:
     """A refusal of the domain as one that the kit can put on the wire."""
     violations = error.violations if isinstance(error, SpecInvalid) else ()

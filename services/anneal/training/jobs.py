@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anneal.kit.digests import digest_of, version_id
 from anneal.kit.jobs.context import JobContext
-from anneal.kit.rpc.waiting import ServingUnavailable
 from anneal.training import codec
 from anneal.training.adapters import ray_train
 from anneal.training.adapters.finished import Finished, FinishedTrainings, WeightsDamaged, fingerprint_of
 from anneal.training.adapters.ray_runtime import connected, is_on_one_machine
 from anneal.training.adapters.speeds import Speeds
 from anneal.training.card import describe
+from anneal.training.comparison import compare, describe_certificate
 from anneal.training.errors import ParityFailed, make_refusal
 from anneal.training.following import Follower, told_before
 from anneal.training.model_fields import resource_fields
 from anneal.training.order import RunOrder
-from anneal.training.parity import certify, serving_scorer
 from anneal.training.splits import fetch_split
 from anneal.v1 import adapter_pb2, dataset_pb2, model_pb2
 from anneal.v1 import registry_service_pb2 as registry_pb
@@ -73,12 +73,21 @@ def train(ctx: JobContext, request: pb.CreateTrainingJobRequest) -> adapter_pb2.
     digest = ctx.store.extend_tree(finished.weights, described)
     if not is_adapter:
         return _model(ctx, request, sources, result, digest)
+    ctx.progress(result["num_steps"], result["num_steps"], "steps", "comparing with serving")
     try:
-        certificate = _compare(ctx, sources, result, digest)
+        certificate = compare(
+            ctx,
+            finished,
+            base_name=sources.base_name,
+            base_digest=sources.base_digest,
+            adapter_digest=digest,
+            run=lambda order: _on_ray(ctx, order, workers=1, watch=ctx.check),
+            keep=lambda fuller: stored.put(fingerprint, fuller),
+        )
     except ParityFailed:
         stored.forget(fingerprint)  # what could not be certified is not offered again
         raise
-    ctx.log(f"parity with serving: {certificate.max_logprob_difference:.2e} nats over {certificate.token_count} tokens")
+    ctx.log(describe_certificate(certificate))
     return _adapter(request, sources, result, digest, certificate)
 
 
@@ -130,33 +139,6 @@ def _local_result(folder: Path) -> dict[str, Any] | None:
     return result
 
 
-def _compare(ctx: JobContext, sources: Sources, result: dict[str, Any], digest: str) -> adapter_pb2.ParityCertificate:
-    """Compare the adapter's answers with serving's; serving is waited for, whatever it lacks.
-
-    Raises:
-        ParityFailed: they differ.
-        ServingUnavailable: serving did not answer in time.
-        RpcError: serving refused the adapter.
-    """
-    ctx.progress(result["num_steps"], result["num_steps"], "steps", "comparing with serving")
-    score = serving_scorer(
-        ctx.channel("serving", sources.base_name, wait_s=0),
-        base_digest=sources.base_digest,
-        adapter_digest=digest,
-        wait=ctx.wait("serving", float(ctx.options["parity_deadline_s"])),
-    )
-    ctx.check()
-    try:
-        return certify(result["parity"], score, ctx.options["parity_tolerance"])
-    except ServingUnavailable as away:
-        raise ServingUnavailable(
-            f"the adapter could not be compared with serving: {away}. Its weights are stored: send the same request "
-            "again when serving answers, and it is compared without being trained again",
-            service="serving",
-            weights=digest,
-        ) from away
-
-
 def _run(
     ctx: JobContext,
     request: pb.CreateTrainingJobRequest,
@@ -179,7 +161,17 @@ def _run(
         fingerprint=digest_of([spec, sources.base_digest, sources.dataset_digests]),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "stop").unlink(missing_ok=True)
+    return _on_ray(ctx, order, workers=workers, watch=follow)
+
+
+def _on_ray(ctx: JobContext, order: RunOrder, *, workers: int, watch: Callable[[], None]) -> dict[str, Any]:
+    """Run an order on Ray and return its result.
+
+    Raises:
+        Refusal: the workers refuse data, spec or outcome.
+    """
+    stop = Path(order.folder) / "stop"
+    stop.unlink(missing_ok=True)
     ctx.progress(0, None, "steps", "waiting for Ray")
     start = time.monotonic()
     try:
@@ -191,11 +183,11 @@ def _run(
                 workers=workers,
                 cpus=ctx.options["worker_cpus"],
                 on_one_machine=is_on_one_machine(ctx.options),
-                watch=follow,
+                watch=watch,
             )
-            follow()
+            watch()
     finally:
-        (folder / "stop").touch()  # whatever the workers still do, it is over
+        stop.touch()  # whatever the workers still do, it is over
     refused = result.get("refused")
     if refused:
         raise make_refusal(

@@ -18,6 +18,9 @@ class RunOrder:
         validation_files: Parquet files of the validation split; may be empty.
         folder: the run folder.
         fingerprint: digest of spec, data and base.
+        expect: nothing is trained. What serving must answer with the adapter in `artifact` is computed in this number
+            format, for the expectations in the run folder's `parity.json`.
+        artifact: folder of that adapter.
     """
 
     spec: dict[str, Any]
@@ -27,3 +30,5 @@ class RunOrder:
     validation_files: list[str] = field(default_factory=list)
     folder: str
     fingerprint: str
+    expect: str = ""
+    artifact: str = ""

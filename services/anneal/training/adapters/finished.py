@@ -18,8 +18,8 @@ from anneal.kit.digests import digest_of, hex_of
 from anneal.kit.store import BlobDamaged, BlobMissing, Store
 
 FORMAT = "anneal-finished-training/1"
-REVISION = 1
-"""Raise it with a change to training after which the same request gives other weights."""
+REVISION = 2
+"""Raise it with a change to training after which the same request gives other weights or another `result.json`."""
 LIBRARIES = ("torch", "transformers", "peft")
 
 

@@ -113,7 +113,7 @@ def work(config: dict[str, Any]) -> None:
     import torch
 
     from anneal.training.domain.world import Alone, ProcessGroup
-    from anneal.training.run import StopAsked, train_run
+    from anneal.training.run import StopAsked, expect_run, train_run
 
     order = RunOrder(**config["order"])
     folder = Path(order.folder)
@@ -127,7 +127,10 @@ def work(config: dict[str, Any]) -> None:
     with _alone_in(folder, needed=rank == 0):
         world.meet()
         try:
-            train_run(order, world, ray.train.torch.get_device())
+            if order.expect:
+                expect_run(order, ray.train.torch.get_device())
+            else:
+                train_run(order, world, ray.train.torch.get_device())
         except StopAsked:
             return
         except TrainingRefused as error:

@@ -1,0 +1,5 @@
+"""x"""
+
+
+def report(found, settings, seconds):
+    print(len(found), seconds)
