@@ -18,7 +18,7 @@ import transformers
 
 VOCABULARY = 512
 SUCCESSORS = 6
-PROMPT, ANSWER = 24, 40
+PROMPT, ANSWER = 16, 48
 """Tokens of a row's prompt and of its answer."""
 
 _SHAPE: dict[str, Any] = {
@@ -39,7 +39,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {}),
     "phi3": ("Phi3Config", {}),
-    "gemma2": ("Gemma2Config", {"query_pre_attn_scalar": 32, "sliding_window": 128}),
+    "gemma2": ("Gemma2Config", {"query_pre_attn_scalar": 32, "sliding_window": 128, "attn_logit_softcapping": None}),
     "olmo2": ("Olmo2Config", {}),
     "granite": ("GraniteConfig", {"embedding_multiplier": 6.0, "residual_multiplier": 0.4, "logits_scaling": 2.0}),
 }
@@ -62,7 +62,8 @@ class Chain:
         """A chain in which this share of the states has other successors."""
         draw, other = random.Random(seed), Chain.seeded(seed + 1)
         moved = [draw.random() < share for _ in self.successors]
-        return Chain(tuple(b if is_moved else a for a, b, is_moved in zip(self.successors, other.successors, moved)))
+        both = zip(self.successors, other.successors, moved, strict=True)
+        return Chain(tuple(theirs if is_moved else ours for ours, theirs, is_moved in both))
 
     def rows(self, count: int, seed: int) -> list[list[int]]:
         """Rows of prompt and answer."""
@@ -77,7 +78,7 @@ class Chain:
         return rows
 
 
-def write_base(folder: Path, family: str, *, layers: int, dtype: torch.dtype, seed: int, steps: int = 80) -> Path:
+def write_base(folder: Path, family: str, *, layers: int, dtype: torch.dtype, seed: int, steps: int = 60) -> Path:
     """Write a base model of a family into a folder, stored in `dtype`."""
     kind, special = FAMILIES[family]
     torch.manual_seed(seed)
@@ -110,5 +111,5 @@ def fit(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        watch(float(loss))
+        watch(loss.item())
     model.eval()

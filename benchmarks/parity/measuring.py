@@ -12,13 +12,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from anneal.training.domain.agreement import (
-    TOLERANCES,
     Agreement,
     Compared,
     Tolerance,
     disagreements,
     is_too_weak,
     measure_agreement,
+    tolerance_of,
 )
 from anneal.training.domain.base_model import BaseModel
 from anneal.training.domain.expectations import DTYPES, add_logprobs, hold_adapter
@@ -41,23 +41,34 @@ class Measured:
     agreement: Agreement
 
     @property
+    def tolerance(self) -> Tolerance:
+        """What the certificate would allow."""
+        return tolerance_of(self.agreement, self.dtype)
+
+    @property
     def distance(self) -> float:
         """The largest of the measures, in tolerances."""
-        return distance(self.agreement, TOLERANCES[self.dtype])
+        return distance(self.agreement, self.tolerance)
 
     @property
     def is_refused(self) -> bool:
         """Whether the certificate would say that serving answers otherwise."""
-        return bool(disagreements(self.agreement, TOLERANCES[self.dtype]))
+        return bool(disagreements(self.agreement, self.tolerance))
 
     @property
     def is_too_weak(self) -> bool:
         """Whether the adapter's effect would be too small for a certificate."""
-        return is_too_weak(self.agreement, TOLERANCES[self.dtype])
+        return is_too_weak(self.agreement)
 
     def told(self) -> dict[str, Any]:
         """As plain values."""
-        return {**asdict(self), "distance": self.distance}
+        return {
+            **asdict(self),
+            "distance": self.distance,
+            "tolerance": asdict(self.tolerance),
+            "refused": self.is_refused,
+            "too_weak": self.is_too_weak,
+        }
 
 
 def distance(agreement: Agreement, tolerance: Tolerance) -> float:
@@ -88,13 +99,20 @@ def expect(base: Path, adapter: Path, rows: Sequence[Sequence[int]], dtypes: Seq
 
 def agree(expectations: Sequence[dict[str, Any]], served: Sequence[Sequence[float]], dtype: str) -> Agreement:
     """How far served logprobs of the tokens after the first are from the expected ones."""
-    return measure_agreement(
-        [
-            Compared(e["logprobs"][dtype][i - 1], s[i - 1], e["logprobs"]["float32"][i - 1], e["base_logprobs"][i - 1])
-            for e, s in zip(expectations, served, strict=True)
-            for i in e["targets"]
+    tokens = []
+    for expected, said in zip(expectations, served, strict=True):
+        logprobs, again = expected["logprobs"], expected.get("logprobs_again", {}).get(dtype)
+        tokens += [
+            Compared(
+                expected=logprobs[dtype][i - 1],
+                again=None if again is None else again[i - 1],
+                served=said[i - 1],
+                adapter=logprobs["float32"][i - 1],
+                base=expected["base_logprobs"][i - 1],
+            )
+            for i in expected["targets"]
         ]
-    )
+    return measure_agreement(tokens)
 
 
 def open_served(base: Path, adapter: Path, dtype: str) -> nn.Module:

@@ -13,13 +13,14 @@ import grpc
 from anneal.kit.rpc.chat_messages import chat_message
 from anneal.kit.rpc.waiting import Wait, call_patiently, result_of
 from anneal.training.domain.agreement import (
-    TOLERANCES,
+    BOUNDS,
     Agreement,
     Compared,
     Tolerance,
     disagreements,
     is_too_weak,
     measure_agreement,
+    tolerance_of,
 )
 from anneal.training.errors import EffectTooSmall, ParityFailed, ServingDtypeUnknown
 from anneal.v1 import adapter_pb2
@@ -139,9 +140,9 @@ def certify(
         tokens += _compare(expected, said, dtype)
     if not tokens:
         raise ParityFailed("there is no token to compare training and serving on")
-    measured = TOLERANCES[dtype]
-    allowed = replace(measured, largest=tolerance or measured.largest, rms=rms_tolerance or measured.rms)
     agreement = measure_agreement(tokens)
+    measured = tolerance_of(agreement, dtype)
+    allowed = replace(measured, largest=tolerance or measured.largest, rms=rms_tolerance or measured.rms)
     _check(agreement, allowed, dtype)
     return adapter_pb2.ParityCertificate(
         passed=True,
@@ -160,6 +161,7 @@ def certify(
         effect_tolerance=allowed.effect,
         effect_resolution=agreement.effect_resolution,
         effect_kept=agreement.effect_kept,
+        rounding=agreement.rounding,
     )
 
 
@@ -177,9 +179,9 @@ def _only_dtype(dtypes: set[str]) -> str:
         )
     if not named:
         raise ServingDtypeUnknown("serving does not say which number format it computes in: upgrade serving", dtypes="")
-    if named not in TOLERANCES:
+    if named not in BOUNDS:
         raise ServingDtypeUnknown(
-            f"serving computes in {named}, and a tolerance is known for {', '.join(TOLERANCES)} only: set serving's "
+            f"serving computes in {named}, and a tolerance is known for {', '.join(BOUNDS)} only: set serving's "
             "`dtype` to one of them",
             dtypes=named,
         )
@@ -204,10 +206,11 @@ def _compare(expected: dict[str, Any], said: Answer, dtype: str) -> list[Compare
             row_id=expected["row_id"],
             position=str(at),
         )
-    logprobs = expected["logprobs"]
+    logprobs, again = expected["logprobs"], expected.get("logprobs_again", {}).get(dtype)
     return [
         Compared(
             expected=logprobs[dtype][i - 1],
+            again=None if again is None else again[i - 1],
             served=said.logprobs[i],
             adapter=logprobs["float32"][i - 1],
             base=expected["base_logprobs"][i - 1],
@@ -228,8 +231,10 @@ def _check(agreement: Agreement, allowed: Tolerance, dtype: str) -> None:
         "max_logprob_difference": f"{agreement.largest:.6g}",
         "tolerance": f"{allowed.largest:.6g}",
         "rms_logprob_difference": f"{agreement.rms:.6g}",
+        "rms_tolerance": f"{allowed.rms:.6g}",
         "effect": f"{agreement.effect:.6g}",
         "effect_difference": f"{agreement.effect_difference:.6g}",
+        "effect_tolerance": f"{allowed.effect:.6g}",
         "effect_resolution": f"{agreement.effect_resolution:.6g}",
     }
     if found := disagreements(agreement, allowed):
@@ -238,7 +243,7 @@ def _check(agreement: Agreement, allowed: Tolerance, dtype: str) -> None:
             "is published",
             **facts,
         )
-    if is_too_weak(agreement, allowed):
+    if is_too_weak(agreement):
         raise EffectTooSmall(
             f"the adapter changes the logprobs of its answers by {agreement.effect:.3g} nats only (root mean square "
             f"over {agreement.num_tokens} tokens), and rounding in {dtype}, which serving computes in, hides "

@@ -87,6 +87,7 @@ class ParityCertificate(_message.Message):
     EFFECT_TOLERANCE_FIELD_NUMBER: _builtins.int
     EFFECT_RESOLUTION_FIELD_NUMBER: _builtins.int
     EFFECT_KEPT_FIELD_NUMBER: _builtins.int
+    ROUNDING_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
     """True when ids are equal and every difference is within its tolerance."""
     sample_count: _builtins.int
@@ -122,12 +123,16 @@ class ParityCertificate(_message.Message):
     effect_tolerance: _builtins.float
     """Largest absolute share allowed."""
     effect_resolution: _builtins.float
-    """Share that rounding alone may make up with this many tokens: four standard errors of `effect_difference`. At most
-    `effect_tolerance`; an adapter with a smaller effect is not certified in this number format.
+    """Share that rounding alone may make up with this many tokens; at most `effect_tolerance`. An adapter whose effect is
+    so small that more could be rounding is not certified in this number format.
     """
     effect_kept: _builtins.float
     """Share of the adapter's effect in float32 that the number format of serving leaves: below 1 where an update is so
     small beside what it is added to that rounding drops it.
+    """
+    rounding: _builtins.float
+    """How far rounding alone moves these logprobs, in nats: root of the mean square of what two computations of training
+    in the same number format differ by, with other kernels and batches. Absent in float32.
     """
     def __init__(
         self,
@@ -148,10 +153,11 @@ class ParityCertificate(_message.Message):
         effect_tolerance: _builtins.float | None = ...,
         effect_resolution: _builtins.float | None = ...,
         effect_kept: _builtins.float | None = ...,
+        rounding: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_effect", b"_effect", "_effect_difference", b"_effect_difference", "_effect_kept", b"_effect_kept", "_effect_resolution", b"_effect_resolution", "_effect_tolerance", b"_effect_tolerance", "_rms_logprob_difference", b"_rms_logprob_difference", "_rms_tolerance", b"_rms_tolerance", "effect", b"effect", "effect_difference", b"effect_difference", "effect_kept", b"effect_kept", "effect_resolution", b"effect_resolution", "effect_tolerance", b"effect_tolerance", "rms_logprob_difference", b"rms_logprob_difference", "rms_tolerance", b"rms_tolerance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_effect", b"_effect", "_effect_difference", b"_effect_difference", "_effect_kept", b"_effect_kept", "_effect_resolution", b"_effect_resolution", "_effect_tolerance", b"_effect_tolerance", "_rms_logprob_difference", b"_rms_logprob_difference", "_rms_tolerance", b"_rms_tolerance", "_rounding", b"_rounding", "effect", b"effect", "effect_difference", b"effect_difference", "effect_kept", b"effect_kept", "effect_resolution", b"effect_resolution", "effect_tolerance", b"effect_tolerance", "rms_logprob_difference", b"rms_logprob_difference", "rms_tolerance", b"rms_tolerance", "rounding", b"rounding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_effect", b"_effect", "_effect_difference", b"_effect_difference", "_effect_kept", b"_effect_kept", "_effect_resolution", b"_effect_resolution", "_effect_tolerance", b"_effect_tolerance", "_rms_logprob_difference", b"_rms_logprob_difference", "_rms_tolerance", b"_rms_tolerance", "base_dtype", b"base_dtype", "dtype", b"dtype", "effect", b"effect", "effect_difference", b"effect_difference", "effect_kept", b"effect_kept", "effect_resolution", b"effect_resolution", "effect_tolerance", b"effect_tolerance", "engines", b"engines", "max_logprob_difference", b"max_logprob_difference", "passed", b"passed", "rms_logprob_difference", b"rms_logprob_difference", "rms_tolerance", b"rms_tolerance", "sample_count", b"sample_count", "token_count", b"token_count", "token_ids_equal", b"token_ids_equal", "tolerance", b"tolerance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_effect", b"_effect", "_effect_difference", b"_effect_difference", "_effect_kept", b"_effect_kept", "_effect_resolution", b"_effect_resolution", "_effect_tolerance", b"_effect_tolerance", "_rms_logprob_difference", b"_rms_logprob_difference", "_rms_tolerance", b"_rms_tolerance", "_rounding", b"_rounding", "base_dtype", b"base_dtype", "dtype", b"dtype", "effect", b"effect", "effect_difference", b"effect_difference", "effect_kept", b"effect_kept", "effect_resolution", b"effect_resolution", "effect_tolerance", b"effect_tolerance", "engines", b"engines", "max_logprob_difference", b"max_logprob_difference", "passed", b"passed", "rms_logprob_difference", b"rms_logprob_difference", "rms_tolerance", b"rms_tolerance", "rounding", b"rounding", "sample_count", b"sample_count", "token_count", b"token_count", "token_ids_equal", b"token_ids_equal", "tolerance", b"tolerance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__effect: _TypeAlias = _typing.Literal["effect"]  # noqa: Y015
     _WhichOneofArgType__effect: _TypeAlias = _typing.Literal["_effect", b"_effect"]  # noqa: Y015
@@ -167,6 +173,8 @@ class ParityCertificate(_message.Message):
     _WhichOneofArgType__rms_logprob_difference: _TypeAlias = _typing.Literal["_rms_logprob_difference", b"_rms_logprob_difference"]  # noqa: Y015
     _WhichOneofReturnType__rms_tolerance: _TypeAlias = _typing.Literal["rms_tolerance"]  # noqa: Y015
     _WhichOneofArgType__rms_tolerance: _TypeAlias = _typing.Literal["_rms_tolerance", b"_rms_tolerance"]  # noqa: Y015
+    _WhichOneofReturnType__rounding: _TypeAlias = _typing.Literal["rounding"]  # noqa: Y015
+    _WhichOneofArgType__rounding: _TypeAlias = _typing.Literal["_rounding", b"_rounding"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__effect) -> _WhichOneofReturnType__effect | None: ...
     @_typing.overload
@@ -181,6 +189,8 @@ class ParityCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rms_logprob_difference) -> _WhichOneofReturnType__rms_logprob_difference | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rms_tolerance) -> _WhichOneofReturnType__rms_tolerance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rounding) -> _WhichOneofReturnType__rounding | None: ...
 
 Global___ParityCertificate: _TypeAlias = ParityCertificate  # noqa: Y015
 

@@ -28,6 +28,8 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
 }
 """Number formats that expectations can be computed in."""
+PADDED_ROWS = 4
+"""Sequences of one batch of the second computation."""
 
 
 class HeldLora(nn.Module):
@@ -97,13 +99,36 @@ def sequence_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[li
     return [found[tuple(ids)] for ids in sequences]
 
 
+@torch.no_grad()
+def padded_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    """The same as `sequence_logprobs`, up to rounding: transformers' eager attention, padded batches."""
+    device = next(model.parameters()).device
+    found: list[list[float]] = []
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        for start in range(0, len(sequences), PADDED_ROWS):
+            some = [torch.tensor(list(ids), device=device) for ids in sequences[start : start + PADDED_ROWS]]
+            ids_RL = nn.utils.rnn.pad_sequence(some, batch_first=True)
+            mask_RL = nn.utils.rnn.pad_sequence([torch.ones_like(ids) for ids in some], batch_first=True)
+            logits_RLV = model(input_ids=ids_RL, attention_mask=mask_RL, use_cache=False).logits
+            for ids, logits_LV in zip(some, logits_RLV, strict=True):
+                logprobs = logits_LV[: len(ids) - 1].float().log_softmax(-1)
+                found.append(logprobs.gather(-1, ids[1:, None])[:, 0].tolist())
+    finally:
+        model.set_attn_implementation(before)
+    return found
+
+
 def add_logprobs(
     expectations: Sequence[dict[str, Any]], base: BaseModel, adapter: Path, dtype: str, device: torch.device
 ) -> None:
     """Add what serving must answer in a number format to each expectation, below `logprobs` by the format's name.
 
     In float32 PEFT itself computes, on the processor, where no format with fewer digits stands in for it; the base's
-    own logprobs are added as `base_logprobs`.
+    own logprobs are added as `base_logprobs`. In the other formats everything is computed a second time, with the
+    attention written out and several sequences in one batch, and added below `logprobs_again`: how far the two are
+    apart is how far rounding moves this model.
 
     Args:
         expectations: with `token_ids`; changed in place.
@@ -122,5 +147,8 @@ def add_logprobs(
                 expected["base_logprobs"] = logprobs
     else:
         model = hold_adapter(weights.to(device), str(adapter), DTYPES[dtype])
+        again = padded_logprobs(model, sequences)
+        for expected, logprobs in zip(expectations, again, strict=True):
+            expected.setdefault("logprobs_again", {})[dtype] = logprobs
     for expected, logprobs in zip(expectations, sequence_logprobs(model, sequences), strict=True):
         expected.setdefault("logprobs", {})[dtype] = logprobs
