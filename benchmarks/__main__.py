@@ -9,7 +9,7 @@ import time
 
 from benchmarks.results import options_of, parser
 
-SUBJECTS = ("ingest", "training", "serving", "curation")
+SUBJECTS = ("ingest", "training", "serving", "curation", "parity")
 
 
 def main() -> int:

@@ -108,7 +108,7 @@ def fit(
         ids = torch.tensor(rows[at : at + batch])
         logits = model(input_ids=ids, use_cache=False).logits[:, start - 1 : -1].float()
         loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, start:].reshape(-1))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         watch(loss.item())

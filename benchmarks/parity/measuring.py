@@ -26,7 +26,6 @@ from benchmarks.parity.adapters import BUGS, plant
 from benchmarks.parity.bases import PROMPT
 from benchmarks.parity.standins import STAND_INS, StandIn, serve
 
-BASE_BUGS = ("another base", "base in 4 bits")
 PROMPT_BUGS = ("one token of the prompt", "another template")
 
 
@@ -60,12 +59,12 @@ class Measured:
         """Whether the adapter's effect would be too small for a certificate."""
         return is_too_weak(self.agreement)
 
-    def told(self) -> dict[str, Any]:
+    def as_mapping(self) -> dict[str, Any]:
         """As plain values."""
         return {
             **asdict(self),
-            "distance": self.distance,
             "tolerance": asdict(self.tolerance),
+            "distance": self.distance,
             "refused": self.is_refused,
             "too_weak": self.is_too_weak,
         }
@@ -82,7 +81,7 @@ def distance(agreement: Agreement, tolerance: Tolerance) -> float:
 
 def open_bare(folder: Path) -> BaseModel:
     """A base model's folder without a tokenizer."""
-    return BaseModel(folder, AutoConfig.from_pretrained(folder), None)  # type: ignore[arg-type]
+    return BaseModel(folder, AutoConfig.from_pretrained(folder), None)
 
 
 def expect(base: Path, adapter: Path, rows: Sequence[Sequence[int]], dtypes: Sequence[str]) -> list[dict[str, Any]]:

@@ -198,6 +198,15 @@ def request_key(request: Any) -> RequestKey | None:
 # -- values ----------------------------------------------------------------------------------------------------------
 
 
+_MEASURES: tuple[Any, ...] = (
+    "rms_logprob_difference",
+    "rms_tolerance",
+    "effect_difference",
+    "effect_tolerance",
+    "effect_resolution",
+)
+
+
 def parity_of(version: adapter_pb2.AdapterVersion) -> Parity | None:
     """The certificate of an adapter version; None when there is none."""
     if not version.HasField("parity"):
@@ -210,6 +219,8 @@ def parity_of(version: adapter_pb2.AdapterVersion) -> Parity | None:
         token_ids_equal=given.token_ids_equal,
         max_logprob_difference=given.max_logprob_difference,
         tolerance=given.tolerance,
+        dtype=given.dtype,
+        **{field: getattr(given, field) for field in _MEASURES if given.HasField(field)},
     )
 
 

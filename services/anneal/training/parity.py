@@ -226,7 +226,7 @@ def _check(agreement: Agreement, allowed: Tolerance, dtype: str) -> None:
         ParityFailed: it does not.
         EffectTooSmall: it could not.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "dtype": dtype,
         "max_logprob_difference": f"{agreement.largest:.6g}",
         "tolerance": f"{allowed.largest:.6g}",

@@ -39,8 +39,9 @@ from anneal.training.domain.world import World
 from anneal.training.measure import peak_memory_bytes
 from anneal.training.order import RunOrder
 
-NUM_COMPARED = 8
-"""Samples that the saved files, and later serving, are compared on."""
+NUM_COMPARED, MAX_COMPARED, COMPARED_TARGETS = 8, 32, 512
+"""Samples that the saved files are compared on; serving is compared on so many, and on more until they have so many
+target tokens: in bfloat16 rounding averages out over the tokens only."""
 NUM_SAMPLES = 4
 """Conversations that are answered after training, for people to read."""
 MAX_ANSWER_TOKENS = 96
@@ -148,7 +149,7 @@ def _keep(
         ArtifactDiffers: what was read answers otherwise than what was trained.
     """
     device, dtype = next(model.parameters()).device, base_dtype(spec)
-    shown = [s for s in samples if not s.is_truncated][:NUM_COMPARED] or samples[-1:]
+    compared = choose_compared(samples)
     artifact = Path(order.folder) / "artifact"
     shutil.rmtree(artifact, ignore_errors=True)
     artifact.mkdir(parents=True)
@@ -158,7 +159,7 @@ def _keep(
         base.tokenizer.save_pretrained(artifact)
         keep_chat_files(base.folder, artifact)
     loaded = method.load(base.load(dtype), artifact, dtype).to(device)
-    verified = verify_artifact(model, loaded, shown, pad_id=base.pad_id)
+    verified = verify_artifact(model, loaded, compared[:NUM_COMPARED], pad_id=base.pad_id)
     facts = {
         "reload_difference": verified.max_difference,
         "adapter_effect": verified.max_effect,
@@ -170,13 +171,25 @@ def _keep(
     if method.makes == "adapter":
         rows = read_rows([*order.validation_files, *order.train_files], OBJECTIVES[spec.objective].record)
         facts["base_dtype"] = str(stored_dtype(base.folder)).removeprefix("torch.")
-        expectations = parity_expectations(shown, rows)
+        expectations = parity_expectations(compared, rows)
+        del loaded  # the base is read again, for each number format
         for name in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
             add_logprobs(expectations, base, artifact, name, device)
         facts["parity"] = expectations
         if OBJECTIVES[spec.objective].record == "conversation":
             _write_json(artifact / FILE, _template(spec, base).to_json())
     return facts
+
+
+def choose_compared(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples that serving is compared on; what was cut off is compared only where there is nothing else."""
+    whole, chosen, num_targets = [s for s in samples if not s.is_truncated] or samples[-1:], list[Sample](), 0
+    for sample in whole[:MAX_COMPARED]:
+        if len(chosen) >= NUM_COMPARED and num_targets >= COMPARED_TARGETS:
+            break
+        chosen.append(sample)
+        num_targets += sample.num_targets
+    return chosen
 
 
 def describe_artifact(makes: str, folder: Path) -> dict[str, Any]:

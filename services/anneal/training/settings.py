@@ -26,7 +26,7 @@ class TrainingOptions(Options):
         max_workers: most Ray Train workers that an order may ask for.
         worker_cpus: processors that each worker is given.
         parity_tolerance: largest difference of a logprob between training and serving, in nats; 0 takes what was
-            measured for the number format that serving computes in (`domain/agreement.py`: 1e-5 in float32).
+            measured for the model in the number format that serving computes in (`domain/agreement.py`).
         parity_rms_tolerance: largest root of the mean square of those differences, in nats; 0 takes the measured one.
         parity_deadline_s: longest that the comparison with serving may take in all. Until then it waits for whatever is
             missing: the name, the port, the engine, room for a request. It should be longer than a rollout of serving

@@ -132,7 +132,7 @@ class ParityCertificate(_message.Message):
     """
     rounding: _builtins.float
     """How far rounding alone moves these logprobs, in nats: root of the mean square of what two computations of training
-    in the same number format differ by, with other kernels and batches. Absent in float32.
+    in the same number format differ by, with other kernels and batches.
     """
     def __init__(
         self,

@@ -22,10 +22,13 @@ def _run(order: RunOrder, *, watch: Callable[[], None], **_: Any) -> dict[str, A
     import torch  # takes seconds, which jobs that train nothing do without
 
     from anneal.training.domain.world import Alone
-    from anneal.training.run import train_run
+    from anneal.training.run import expect_run, train_run
 
     torch.set_num_threads(1)
-    train_run(order, Alone(), torch.device("cpu"))
+    if order.expect:
+        expect_run(order, torch.device("cpu"))
+    else:
+        train_run(order, Alone(), torch.device("cpu"))
     watch()
     result: dict[str, Any] = json.loads((Path(order.folder) / "result.json").read_text())
     return result

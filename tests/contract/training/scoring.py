@@ -30,6 +30,7 @@ class Scoring(InferenceServiceServicer):
         fault: raised instead of an answer.
         hangs: calls are taken and not answered.
         shift: added to every logprob.
+        dtype: number format that it says it computes in.
         calls: calls so far.
     """
 
@@ -38,6 +39,7 @@ class Scoring(InferenceServiceServicer):
         self.fault: Refusal | None = None
         self.hangs = False
         self.shift = 0.0
+        self.dtype = "float32"
         self.calls = 0
 
     async def Score(self, request: pb.ScoreRequest, context: Any) -> pb.ScoreResponse:
@@ -48,9 +50,11 @@ class Scoring(InferenceServiceServicer):
             await asyncio.sleep(600)
         expected = self._expected(request)
         ids = expected["token_ids"][: expected["targets"][-1] + 1]
+        # A training without expectations in this format has to compute them first; until then any answer will do.
+        logprobs = expected["logprobs"].get(self.dtype, expected["logprobs"]["float32"])
         tokens = [pb.TokenLogprob()]
-        tokens += [pb.TokenLogprob(logprob=logprob + self.shift) for logprob in expected["logprobs"][: len(ids) - 1]]
-        return pb.ScoreResponse(token_ids=ids, tokens=tokens)
+        tokens += [pb.TokenLogprob(logprob=logprob + self.shift) for logprob in logprobs[: len(ids) - 1]]
+        return pb.ScoreResponse(token_ids=ids, tokens=tokens, dtype=self.dtype, engine="stand-in 1")
 
     def _expected(self, request: pb.ScoreRequest) -> dict[str, Any]:
         asked = [(m.role, m.content) for m in request.chat.messages]

@@ -213,12 +213,43 @@ async def test_a_difference_is_not_waited_for_and_its_weights_are_not_used_again
     async with world.listening():
         first = await world.start(4)
         assert (await world.failure(first))[1] == "PARITY_FAILED"
-        assert world.serving.calls == 8
+        assert world.serving.calls == 32  # short answers: as many samples as are compared at most
         assert not world.recorded()
         world.serving.shift = 0.0
         second = await world.start(4)
         await world.adapter(second)
     assert await world.steps(second) == [1, 2, 3]
+
+
+async def test_what_serving_must_answer_is_computed_in_the_number_format_that_it_says(world: World) -> None:
+    """Training knows what is expected in float32 only; the rest follows from what serving says."""
+    world.serving.dtype = "bfloat16"
+    async with world.listening():
+        started = await world.start(6, epochs=20, max_steps=0)
+        version = await world.adapter(started)
+    parity = version.parity
+    assert (parity.dtype, parity.base_dtype, parity.engines.split(", ")[1]) == ("bfloat16", "float32", "stand-in 1")
+    assert parity.max_logprob_difference == pytest.approx(0, abs=1e-6)
+    assert 0 < parity.rounding < parity.rms_tolerance < parity.tolerance
+    assert 0 < parity.effect_resolution <= parity.effect_tolerance <= 0.05
+    assert parity.effect > 0.1
+    assert parity.effect_kept == pytest.approx(1, abs=0.1)
+    assert "serving computes in bfloat16" in await world.log(started)
+
+
+async def test_a_number_format_without_a_tolerance_is_refused_and_the_weights_stay(world: World) -> None:
+    for dtype, word in (("float8", "float8"), ("", "upgrade serving")):
+        world.serving.dtype = dtype
+        async with world.listening():
+            _, reason, message = await world.failure(await world.start(7))
+        assert reason == "SERVING_DTYPE_UNKNOWN"
+        assert word in message
+        assert len(world.recorded()) == 1
+    world.serving.dtype = "float32"
+    async with world.listening():
+        again = await world.start(7)
+        await world.adapter(again)
+    assert await world.steps(again) == []
 
 
 async def test_a_refusal_of_serving_is_not_waited_for_and_the_weights_stay(world: World) -> None:

@@ -24,6 +24,12 @@ SOME_OF = {
         "vLLM's server, 2 streams, with adapter",
         "gateway / bare engine, 2 streams, base model",
     ),
+    "parity": (
+        "bfloat16: adapters",
+        "bfloat16: scale halved",
+        "bfloat16: one token of the prompt, same ids claimed",
+        "float32: another base",
+    ),
     "curation": ("fuzzy: Anneal", "ngrams: Anneal, one core", "incremental: fuzzy duplicates alone, 1 % more rows"),
 }
 """Figures that a subject must have, from the first and the last of what it measures."""

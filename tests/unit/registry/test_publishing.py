@@ -32,11 +32,27 @@ PASSED = Parity(
     token_ids_equal=True,
     max_logprob_difference=1e-5,
     tolerance=1e-5,
+    dtype="float32",
+)
+IN_BFLOAT16 = replace(
+    PASSED,
+    dtype="bfloat16",
+    max_logprob_difference=0.7,
+    tolerance=1.6,
+    rms_logprob_difference=0.09,
+    rms_tolerance=0.2,
+    effect_difference=-0.02,
+    effect_tolerance=0.03,
+    effect_resolution=0.03,
 )
 
 
 def test_a_difference_at_the_tolerance_passes() -> None:
     check_parity(PASSED, "a")
+    check_parity(IN_BFLOAT16, "a")
+    check_parity(
+        replace(IN_BFLOAT16, dtype="float16", max_logprob_difference=0.1, tolerance=0.2, rms_tolerance=0.1), "a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,6 +68,19 @@ def test_a_difference_at_the_tolerance_passes() -> None:
         (replace(PASSED, max_logprob_difference=-1.0), "differ by"),
         (replace(PASSED, max_logprob_difference=math.inf, tolerance=math.inf), "differ by"),
         (replace(PASSED, tolerance=math.nan), "differ by"),
+        (replace(PASSED, tolerance=0.5), "allows 0.5 nats"),
+        (replace(PASSED, dtype=""), "no number format"),
+        (replace(PASSED, dtype="float8"), "in float8"),
+        (replace(PASSED, rms_logprob_difference=0.1, rms_tolerance=1e-5), "root mean square is 0.1"),
+        (replace(PASSED, dtype="bfloat16"), "lacks the root mean square"),
+        (replace(IN_BFLOAT16, tolerance=100.0), "allows 100.0 nats"),
+        (replace(IN_BFLOAT16, rms_tolerance=3.0), "0.5 at most"),
+        (replace(IN_BFLOAT16, rms_logprob_difference=math.nan), "root mean square is nan"),
+        (replace(IN_BFLOAT16, effect_difference=-0.5), "effect is -0.5"),
+        (replace(IN_BFLOAT16, effect_difference=-0.5, effect_tolerance=0.6), "0.1 at most"),
+        (replace(IN_BFLOAT16, effect_difference=None), "lacks the effect"),
+        (replace(IN_BFLOAT16, effect_resolution=0.2), "resolution is 0.2"),
+        (replace(IN_BFLOAT16, effect_resolution=None), "lacks the effect's resolution"),
     ],
 )
 def test_without_proof_nothing_is_published(parity: Parity | None, fault: str) -> None:

@@ -124,8 +124,17 @@ def trained(
             tolerance=adapter.parity.tolerance,
             dtype=adapter.parity.dtype,
             engines=adapter.parity.engines,
+            base_dtype=adapter.parity.base_dtype,
+            **_measures(adapter.parity),
         ),
     )
+
+
+def _measures(parity: adapter_pb2.ParityCertificate) -> dict[str, Any]:
+    """What a certificate measured beside the largest difference; older ones lack it."""
+    names = {"rms": "rms_logprob_difference"}
+    names.update({n: n for n in ("rms_tolerance", "effect", "effect_difference", "effect_tolerance", "effect_kept")})
+    return {ours: getattr(parity, theirs) for ours, theirs in names.items() if parity.HasField(theirs)}  # type: ignore[arg-type]
 
 
 def number(estimate: evaluation_pb2.Estimate) -> model.Number:

@@ -76,7 +76,7 @@ class Models:
             ran = self._desk.job(step, self._desk.client.training.CreateTrainingJob, request, "train", made)
             metrics = ran.metrics(self._desk.client)
             best = f", best validation loss {made.validation_loss:.3f}" if made.HasField("validation_loss") else ""
-            parity = f"parity {made.parity.max_logprob_difference:.1e}"
+            parity = f"parity {made.parity.max_logprob_difference:.1e} in {made.parity.dtype}"
             step.detail = f"{made.step_count} steps, {made.token_count:,} tokens{best}, {parity}"
         self._desk.report.trainings.append(encode.trained(task.name, made, spec, plan, metrics, ran.seconds()))
         return made

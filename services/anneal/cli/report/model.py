@@ -115,6 +115,13 @@ class Parity(Part):
     tolerance: float
     dtype: str
     engines: str = ""
+    base_dtype: str = ""
+    rms: float | None = None
+    rms_tolerance: float | None = None
+    effect: float | None = None
+    effect_difference: float | None = None
+    effect_tolerance: float | None = None
+    effect_kept: float | None = None
 
 
 class Training(Part):

@@ -26,6 +26,19 @@ class Parity:
     token_ids_equal: bool
     max_logprob_difference: float
     tolerance: float
+    dtype: str
+    rms_logprob_difference: float | None = None
+    rms_tolerance: float | None = None
+    effect_difference: float | None = None
+    effect_tolerance: float | None = None
+    effect_resolution: float | None = None
+
+
+MAX_TOLERANCES = {"float32": (0.01, 0.01), "bfloat16": (5.0, 0.5), "float16": (1.0, 0.1)}
+"""Tolerances of one token and of the root mean square, in nats, above which a certificate proves nothing in a number
+format; training's own are well below, and its settings may raise them so far."""
+MAX_EFFECT_TOLERANCE = 0.1
+"""Tolerance of the effect above which an adapter that is applied with half of its scale could pass."""
 
 
 def check_parity(parity: Parity | None, adapter: str) -> None:
@@ -44,9 +57,37 @@ def check_parity(parity: Parity | None, adapter: str) -> None:
         fault = "training and serving rendered other token ids"
     elif not (math.isfinite(parity.tolerance) and 0 <= parity.max_logprob_difference <= parity.tolerance):
         fault = f"logprobs differ by {parity.max_logprob_difference} nats, {parity.tolerance} are allowed"
+    elif parity.dtype not in MAX_TOLERANCES:
+        fault = f"its parity certificate is in {parity.dtype or 'no number format'}, not in {', '.join(MAX_TOLERANCES)}"
     else:
+        fault = _fault_of_measures(parity)
+    if not fault:
         return
     raise ParityMissing(f"{adapter} cannot be published: {fault}", adapter=adapter, fault=fault)
+
+
+def _fault_of_measures(parity: Parity) -> str:
+    """What is wrong with the measures of a certificate that is right otherwise; empty when nothing is.
+
+    Certificates of float32 are older than the measures below the largest difference, and need none: there the largest
+    one alone finds every bug. In a format that rounds more it does not.
+    """
+    most, most_rms = MAX_TOLERANCES[parity.dtype]
+    pairs = [
+        ("root mean square", parity.rms_logprob_difference, parity.rms_tolerance, most_rms),
+        ("effect", parity.effect_difference, parity.effect_tolerance, MAX_EFFECT_TOLERANCE),
+        ("effect's resolution", parity.effect_resolution, parity.effect_tolerance, MAX_EFFECT_TOLERANCE),
+    ]
+    if parity.tolerance > most:
+        return f"its parity certificate allows {parity.tolerance} nats, and {most} are the most in {parity.dtype}"
+    for name, measured, allowed, limit in pairs:
+        if measured is None and allowed is None and parity.dtype == "float32":
+            continue
+        if measured is None or allowed is None:
+            return f"its parity certificate lacks the {name}, which it needs in {parity.dtype}"
+        if not (abs(measured) <= allowed <= limit):
+            return f"the {name} is {measured}, {allowed} is allowed, and {limit} at most"
+    return ""
 
 
 def check_shape(rank: int, alpha: float, target_modules: Sequence[str], field: str) -> None:

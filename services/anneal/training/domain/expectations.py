@@ -38,6 +38,9 @@ class HeldLora(nn.Module):
     Shapes: A [rank, in], B [out, rank], which is B times the scale.
     """
 
+    lora_a: Tensor
+    lora_b: Tensor
+
     def __init__(self, layer: LoraLinear, name: str, dtype: torch.dtype) -> None:
         """Round the factors of the adapter `name` of a PEFT layer."""
         super().__init__()
@@ -126,9 +129,9 @@ def add_logprobs(
     """Add what serving must answer in a number format to each expectation, below `logprobs` by the format's name.
 
     In float32 PEFT itself computes, on the processor, where no format with fewer digits stands in for it; the base's
-    own logprobs are added as `base_logprobs`. In the other formats everything is computed a second time, with the
-    attention written out and several sequences in one batch, and added below `logprobs_again`: how far the two are
-    apart is how far rounding moves this model.
+    own logprobs are added as `base_logprobs`. Everything is computed a second time, with the attention written out and
+    several sequences in one batch, and added below `logprobs_again`: how far the two are apart is how far rounding
+    moves this model.
 
     Args:
         expectations: with `token_ids`; changed in place.
@@ -140,15 +143,14 @@ def add_logprobs(
     sequences = [expected["token_ids"] for expected in expectations]
     weights = base.load(DTYPES[dtype])
     if dtype == "float32":
-        model: Any = PeftModel.from_pretrained(weights, str(adapter), use_safetensors=True, local_files_only=True)
-        model.eval()
-        with model.disable_adapter():
-            for expected, logprobs in zip(expectations, sequence_logprobs(model, sequences), strict=True):
+        tuned = PeftModel.from_pretrained(weights, str(adapter), use_safetensors=True, local_files_only=True).eval()
+        with tuned.disable_adapter():
+            for expected, logprobs in zip(expectations, sequence_logprobs(tuned, sequences), strict=True):
                 expected["base_logprobs"] = logprobs
+        model: Any = tuned.get_base_model()
     else:
         model = hold_adapter(weights.to(device), str(adapter), DTYPES[dtype])
-        again = padded_logprobs(model, sequences)
-        for expected, logprobs in zip(expectations, again, strict=True):
-            expected.setdefault("logprobs_again", {})[dtype] = logprobs
-    for expected, logprobs in zip(expectations, sequence_logprobs(model, sequences), strict=True):
-        expected.setdefault("logprobs", {})[dtype] = logprobs
+    once, again = sequence_logprobs(model, sequences), padded_logprobs(model, sequences)
+    for expected, first, second in zip(expectations, once, again, strict=True):
+        expected.setdefault("logprobs", {})[dtype] = first
+        expected.setdefault("logprobs_again", {})[dtype] = second

@@ -140,6 +140,13 @@ def _training(task: str, rng: random.Random) -> m.Training:
             tolerance=1e-5,
             dtype="float32",
             engines="peft 0.21.2, vllm 0.32.0",
+            base_dtype="bfloat16",
+            rms=4.1e-7,
+            rms_tolerance=5e-6,
+            effect=0.84,
+            effect_difference=-1.2e-6,
+            effect_tolerance=0.01,
+            effect_kept=1.0,
         ),
     )
 
