@@ -45,6 +45,9 @@ protos: setup  ## generate services/anneal/v1 from protos/
 engine-models: setup  ## write the table of what the installed vLLM serves, which training reads
 	@$(PY) -m deploy.local.engine_models write
 
+chat-templates: setup  ## write docs/chat-templates.md: what can be trained with which family's template
+	@$(PY) -m tests.fixtures.families.report write
+
 chart-files: setup  ## write the chart's values.schema.json and its table of values
 	@$(PY) -m deploy.local.chart write
 
@@ -106,4 +109,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-.PHONY: engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
+.PHONY: engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chat-templates chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help

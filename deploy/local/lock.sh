@@ -14,6 +14,11 @@ if [ -n "$links" ]; then export UV_FIND_LINKS=$links; else index=(--index https:
 cpu=(--excludes deploy/envs/cpu-excludes.txt ${index[@]+"${index[@]}"})
 uv pip compile pyproject.toml deploy/envs/cpu.in --group dev "${services[@]/#/--extra=}" \
   "${common[@]}" "${cpu[@]}" -o deploy/envs/cpu-dev.txt
+# What the tests only read: their own entries behind the others, without any dependency.
+read_only=$(mktemp)
+uv pip compile deploy/envs/templates.in "${common[@]}" --no-deps --no-header -o "$read_only"
+cat "$read_only" >> deploy/envs/cpu-dev.txt
+rm "$read_only"
 
 # only KEPT LOCK: the entries of a lock whose packages the whole lock does not have, besides those that KEPT matches.
 only() {

@@ -1,30 +1,44 @@
 """Control tokens that stand in people's texts stay text: `<|im_end|>` in a question ends no turn.
 
 A tokenizer turns every spelling of an added token into that token. So each spelling in a text of a conversation is
-replaced by one private-use character before the template sees it, and that character becomes the tokens of the plain
-text afterwards. Training and serving do the same, so their token ids are equal.
+replaced by one private-use character before the template sees it, and what stands there becomes the tokens of the
+plain text afterwards. Training and serving do the same, so their token ids are equal.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-_FIRST, _LAST = 0xE000, 0xF8FF
+from anneal.kit.chat.errors import Malformed
+from anneal.kit.chat.plain import PlainEncoder
+
+_FIRST, _LAST = 0x100000, 0x10FFFD
 _PRIVATE = f"[{chr(_FIRST)}-{chr(_LAST)}]"
-_STEP = 64
+_PLACE = re.compile(_PRIVATE)
 
 
 class Guarded:
-    """The texts of one conversation, made safe: which private-use character stands for which text."""
+    """The texts of one conversation, made safe: which private-use character stands for which text.
+
+    It also remembers the tokens of each piece of text, since the prompts of a conversation's turns share most of them.
+    """
 
     def __init__(self, spelled: re.Pattern[str]) -> None:
         self._spelled = spelled
         self._of: dict[str, str] = {}
+        self._back: dict[str, str] = {}
+        self.known: dict[tuple[str, bool], list[int]] = {}
 
     def hide(self, value: Any, spelled: re.Pattern[str] | None = None) -> Any:
-        """The same JSON value with every spelling of a control token in its texts replaced."""
+        """The same JSON value with every spelling of a control token in its texts replaced.
+
+        Raises:
+            Malformed: there are more different ones than characters to stand for them.
+        """
         if isinstance(value, str):
             return (spelled or self._spelled).sub(self._hide, value)
         if isinstance(value, Mapping):
@@ -37,23 +51,33 @@ class Guarded:
         text = match[0]
         if text not in self._of:
             if len(self._of) > _LAST - _FIRST:
-                raise ValueError("the texts spell more than 6400 different control tokens")
-            self._of[text] = chr(_FIRST + len(self._of))
+                raise Malformed("its texts spell too many different control tokens and private-use characters")
+            place = chr(_FIRST + len(self._of))
+            self._of[text], self._back[place] = place, text
         return self._of[text]
 
-    @property
-    def hidden(self) -> list[str]:
-        """The texts that were replaced; the one at place i became the private-use character i."""
-        return list(self._of)
+    def holds(self, text: str) -> bool:
+        """Whether something stands in a rendered text for what people wrote."""
+        return bool(self._back) and _PLACE.search(text) is not None
 
     def reveal(self, text: str) -> str:
         """A rendered text as people wrote it."""
-        back = {character: spelled for spelled, character in self._of.items()}
-        return re.sub(_PRIVATE, lambda match: back.get(match[0], match[0]), text) if back else text
+        return _PLACE.sub(lambda match: self._back.get(match[0], match[0]), text) if self._back else text
+
+    def unescape(self, text: str) -> str:
+        """A rendered text in which a template has written stand-ins as JSON's escapes, with the stand-ins again."""
+        if self._back and "\\udb" in text:
+            for place in self._back:
+                text = text.replace(json.dumps(place)[1:-1], place)
+        return text
 
 
 class TextEncoder:
-    """Turns rendered text into token ids; control tokens are those that the template wrote, and no others."""
+    """Turns rendered text into token ids; control tokens are those that the template wrote, and no others.
+
+    Control tokens that swallow no white space cut a text into pieces whose tokens do not depend on each other: this is
+    how tokenizers work, and each piece of a conversation is tokenized once.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         """Take a fast tokenizer of transformers."""
@@ -61,103 +85,113 @@ class TextEncoder:
         added = tokenizer.added_tokens_decoder
         self.control: Mapping[int, str] = {number: str(token.content) for number, token in added.items()}
         self.special = frozenset(number for number, token in added.items() if token.special)
-        every = self.control.values()
-        self._every = _pattern(every)
-        self._special = _pattern(text for number, text in self.control.items() if number in self.special)
-        self._with_places: tuple[Any, int] | None = None
-        self._plain: Any = None
-        self._spelled: dict[str, list[int]] = {}
-        self._before, self._after = self._frame()
+        self._spellings = spellings(self.control.values())
+        self._every = pattern_of([*self._spellings], private=True)
+        self._written = pattern_of([*self._spellings], private=False)
+        self._edges = {
+            str(token.content): number
+            for number, token in added.items()
+            if not (token.lstrip or token.rstrip or token.single_word or token.normalized)
+            and self._backend.token_to_id(str(token.content)) == number
+        }
+        self._anchor = next((text for text in self._edges if text.strip()), None)
+        self._plain: PlainEncoder | None = None
 
     def guard(self) -> Guarded:
         """Begin a conversation."""
         return Guarded(self._every)
 
-    @property
-    def special_only(self) -> re.Pattern[str]:
-        """What is hidden in the assistant's own texts: the other added tokens are how the model writes such text."""
-        return self._special
+    def only(self, ids: Iterable[int]) -> re.Pattern[str]:
+        """What is hidden of these control tokens alone."""
+        return pattern_of(spellings(self.control[i] for i in ids if i in self.control), private=True)
 
     def encode(self, text: str, guarded: Guarded | None = None) -> list[int]:
         """Token ids of a rendered text, as they are: nothing is put before or after."""
-        hidden = guarded.hidden if guarded is not None else []
-        if not hidden:
-            return list(self._backend.encode(text, add_special_tokens=False).ids)
-        backend, first = self._places(len(hidden))
-        ids: list[int] = []
-        for token in backend.encode(text, add_special_tokens=False).ids:
-            at = token - first
-            ids.extend(self._as_text(hidden[at]) if 0 <= at < len(hidden) else [token])
-        return ids
+        return self._encode(text, guarded or self.guard(), after=False)
 
     def encode_after(self, text: str, guarded: Guarded | None = None) -> list[int]:
-        """Token ids of a text that follows a control token: without what tokenizers put before a text's beginning."""
-        backend, first = self._places(max(1, len(guarded.hidden) if guarded is not None else 1))
-        hidden = guarded.hidden if guarded is not None else []
-        mark = chr(_FIRST)
-        ids = list(backend.encode(mark + text, add_special_tokens=False).ids)
-        out: list[int] = []
-        for token in ids[ids.index(first) + 1 :]:
-            at = token - first
-            out.extend(self._as_text(hidden[at]) if 0 <= at < len(hidden) else [token])
-        return out
+        """Token ids of a text that follows other text: without what tokenizers put before a text's beginning."""
+        return self._encode(text, guarded or self.guard(), after=True)
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a raw text: what the tokenizer puts before a text (BOS), and the text; nothing after it."""
         guarded = self.guard()
-        return [*self._before, *self.encode(guarded.hide(text), guarded)]
+        return [*self._before(), *self.encode(guarded.hide(text), guarded)]
 
-    def _frame(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer puts before and after a text of its own accord."""
-        bare = list(self._backend.encode("a", add_special_tokens=False).ids)
-        framed = list(self._backend.encode("a", add_special_tokens=True).ids)
+    def swallows(self, text: str) -> bool:
+        """Whether the last control token of a text takes white space that may follow it."""
+        bare = text.rstrip()
+        last = next((spelled for spelled in self._spellings if bare.endswith(spelled)), None)
+        return last is not None and last not in self._edges
+
+    def _encode(self, text: str, guarded: Guarded, *, after: bool) -> list[int]:
+        ids: list[int] = []
+        begin = 0
+        for match in self._written.finditer(text) if self._spellings else ():
+            edge = self._edges.get(match[0])
+            if edge is None:
+                continue
+            if match.start() > begin:
+                ids.extend(self._piece(text[begin : match.start()], guarded, after))
+            ids.append(edge)
+            begin, after = match.end(), True
+        if begin < len(text):
+            ids.extend(self._piece(text[begin:], guarded, after))
+        return ids
+
+    def _piece(self, text: str, guarded: Guarded, after: bool) -> list[int]:
+        """Tokens of a text between two control tokens."""
+        found = guarded.known.get((text, after))
+        if found is None:
+            if guarded.holds(text):
+                found = self._as_text().encode(text, guarded, after=after)
+            elif after and self._anchor is None:
+                found = self._as_text().encode_after(text)
+            else:
+                found = self._raw(self._anchor + text)[1:] if after and self._anchor else self._raw(text)
+            guarded.known[text, after] = found
+        return found
+
+    def _raw(self, text: str, *, framed: bool = False) -> list[int]:
+        backend = self._backend
+        if backend.truncation is not None or backend.padding is not None:
+            # Left behind by whoever used the tokenizer before, or stored with it: it would cut a prompt in silence.
+            backend.no_truncation()
+            backend.no_padding()
+        return list(backend.encode(text, add_special_tokens=framed).ids)
+
+    def _before(self) -> list[int]:
+        """What the tokenizer puts before a text of its own accord."""
+        bare, framed = self._raw("a"), self._raw("a", framed=True)
         for start in range(len(framed) - len(bare) + 1):
             if framed[start : start + len(bare)] == bare:
-                return framed[:start], framed[start + len(bare) :]
-        return [], []
+                return framed[:start]
+        return []
 
-    def _places(self, count: int) -> tuple[Any, int]:
-        """A copy of the tokenizer that knows private-use characters, and the id of the first of them."""
-        if self._with_places is None or self._with_places[0].token_to_id(chr(_FIRST + count - 1)) is None:
-            from tokenizers import AddedToken, Tokenizer
-
-            rounded = -(-count // _STEP) * _STEP
-            copy = Tokenizer.from_str(self._backend.to_str())
-            places = [chr(_FIRST + i) for i in range(rounded)]
-            copy.add_tokens([AddedToken(place, normalized=False, special=False) for place in places])
-            first: Any = copy.token_to_id(chr(_FIRST))
-            # A vocabulary that holds such a character itself would give it that token's id.
-            if [copy.token_to_id(place) for place in places] != list(range(first, first + rounded)):
-                raise ValueError("the tokenizer's vocabulary holds private-use characters")
-            self._with_places = copy, int(first)
-        return self._with_places
-
-    def _as_text(self, spelled: str) -> list[int]:
-        """The tokens of a control token's spelling as plain text; none of them is a control token."""
-        if spelled not in self._spelled:
-            encode = self._plain_encoder()
-            ids = encode(spelled)
-            if any(number in self.control for number in ids):
-                # The vocabulary itself holds the spelling: character by character it cannot be met.
-                ids = [number for character in spelled for number in encode(character)]
-            self._spelled[spelled] = ids
-        return self._spelled[spelled]
-
-    def _plain_encoder(self) -> Callable[[str], list[int]]:
+    def _as_text(self) -> PlainEncoder:
         if self._plain is None:
-            import json
-
-            from tokenizers import Tokenizer
-
-            described = json.loads(self._backend.to_str())
-            described["added_tokens"] = []
-            described["post_processor"] = None
-            self._plain = Tokenizer.from_str(json.dumps(described))
-        plain = self._plain
-        return lambda text: list(plain.encode(text, add_special_tokens=False).ids)
+            self._plain = PlainEncoder(self._backend, frozenset(i for i, s in self.control.items() if s.strip()))
+        return self._plain
 
 
-def _pattern(spellings: Any) -> re.Pattern[str]:
-    """Any of the spellings, the longest first, or a private-use character, which stands for itself."""
-    longest_first = sorted({text for text in spellings if text.strip()}, key=lambda text: (-len(text), text))
-    return re.compile("|".join([*map(re.escape, longest_first), _PRIVATE]))
+_ENCODERS: weakref.WeakKeyDictionary[Any, tuple[Any, int, TextEncoder]] = weakref.WeakKeyDictionary()
+
+
+def encoder_of(tokenizer: Any) -> TextEncoder:
+    """The encoder of a tokenizer: one for all of its templates, since it may hold copies of a large vocabulary."""
+    backend, count = tokenizer.backend_tokenizer, len(tokenizer.added_tokens_decoder)
+    known = _ENCODERS.get(tokenizer)
+    if known is None or known[0] is not backend or known[1] != count:
+        known = backend, count, TextEncoder(tokenizer)
+        _ENCODERS[tokenizer] = known
+    return known[2]
+
+
+def spellings(texts: Iterable[str]) -> list[str]:
+    """The texts that are no white space, the longest first."""
+    return sorted({text for text in texts if text.strip()}, key=lambda text: (-len(text), text))
+
+
+def pattern_of(longest_first: list[str], *, private: bool) -> re.Pattern[str]:
+    """Any of the texts; with `private` also a private-use character, which then stands for itself."""
+    return re.compile("|".join([*map(re.escape, longest_first), *([_PRIVATE] if private else [])]) or r"(?!)")

@@ -1,87 +1,188 @@
-"""Looks for what a chat template does not render: tools, results, system texts and reasoning must not vanish."""
+"""Looks for what a chat template does not render: tools, results, system texts and reasoning must not vanish.
+
+Each conversation is looked through twice. Words that occur nowhere else stand in the place of its texts, once for all
+conversations of the same shape: this shows what the template does not render at all. And each text itself is looked
+for, since a template may drop one for what it says; where it is not found as it is, what the template makes of it must
+not be shorter.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from anneal.kit.chat.errors import ChatError
-from anneal.kit.chat.messages import REASONING_FIELDS, tool_name
-from anneal.kit.chat.rendering import Rendering, appears
+from anneal.kit.chat.messages import Call, Spoken
+from anneal.kit.chat.rendering import Rendering
 
-_NONCE = "qzvxwk"
-"""Stands in the place of a value to see whether the template renders it in some form of its own."""
-
-
-def check_prompt(rendering: Rendering, upto: int, prompt: str) -> Iterator[str]:
-    """Name the fields of the row that are not in the prompt of a turn.
-
-    Reasoning of earlier turns is none of them: models drop it, in serving too.
-    """
-    for i, message in enumerate(rendering.messages[:upto]):
-        where = f"messages[{i}]"
-        if not appears(message["content"], prompt) and not _varies(rendering, upto, i, {"content": _NONCE}):
-            yield f"{where}.content"
-        for n, call in enumerate(message.get("tool_calls", ())):
-            if not appears(call["function"]["name"], prompt):
-                yield f"{where}.tool_calls[{n}]"
-    yield from _tools(rendering, upto)
+Path = tuple[Any, ...]
+"""Where a text stands: `(2, "content")`, `(3, "calls", 0, "arguments", "city")`, `("tools", 0, "function", "name")`."""
+Show = Callable[[Rendering], str]
+"""What is looked through of a conversation: a prompt, or what is learned of a turn."""
+_BEFORE, _BEHIND = "qzvx7wk", "qzvx8wk"
 
 
-def check_turn(rendering: Rendering, index: int, target: str) -> Iterator[str]:
-    """Name the fields of a learned turn that the loss does not cover."""
-    message = rendering.messages[index]
-    where = f"messages[{index}]"
-    if not appears(message["content"], target):
-        yield f"{where}.content"
-    if not appears(message.get(REASONING_FIELDS[0], ""), target):
-        yield f"{where}.reasoning"
-    for n, call in enumerate(message.get("tool_calls", ())):
-        function = call["function"]
-        values = list(_leaves(function["arguments"]))
-        if not appears(function["name"], target):
-            yield f"{where}.tool_calls[{n}].name"
-        elif not all(appears(value, target) for value in values):
-            yield f"{where}.tool_calls[{n}].arguments"
+def shape_of(value: Any) -> Any:
+    """A JSON value without what its texts and numbers say: equal for conversations that a template treats alike."""
+    if isinstance(value, Mapping):
+        return tuple((key, shape_of(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(shape_of(item) for item in value)
+    return bool(value.strip()) if isinstance(value, str) else type(value).__name__
 
 
-def _varies(rendering: Rendering, upto: int, i: int, change: Mapping[str, Any]) -> bool:
-    """Whether the prompt shows another value in the place of a message's own."""
+def shape_of_conversation(rendering: Rendering, upto: int) -> Any:
+    """The shape of the first messages and of the tools."""
+    messages = tuple(
+        (m.role, *map(shape_of, (m.content, m.reasoning, m.name, m.tool_call_id)), _shape_of_calls(m))
+        for m in rendering.messages[:upto]
+    )
+    return messages, shape_of(rendering.tools)
+
+
+def _shape_of_calls(message: Spoken) -> Any:
+    return tuple((shape_of(call.arguments), bool(call.id)) for call in message.calls)
+
+
+def unseen_in_shape(rendering: Rendering, paths: Sequence[Path], show: Show) -> frozenset[Path]:
+    """The texts that are not rendered whatever they say; none where the template cannot render other words."""
+    words = {path: f"qzvx{n}y{len(paths)}wk" for n, path in enumerate(paths)}
     try:
-        changed = rendering.text(upto, prompt=True, changed={i: {**rendering.messages[i], **change}})
+        shown = show(_changed(rendering, words))
+    except ChatError:
+        return frozenset()
+    return frozenset(path for path, word in words.items() if word not in shown)
+
+
+def unseen(rendering: Rendering, texts: Mapping[Path, str], shown: str, show: Show) -> Iterator[Path]:
+    """The texts that are not in what is shown, neither as they are nor in a form of the template's own."""
+    for path, text in texts.items():
+        if not appears(text, shown) and not _in_some_form(rendering, path, text, show):
+            yield path
+
+
+def _in_some_form(rendering: Rendering, path: Path, text: str, show: Show) -> bool:
+    """Whether a text between two other words is rendered with them, and not shorter than it is."""
+    try:
+        shown = show(_changed(rendering, {path: f"{_BEFORE}{text}{_BEHIND}"}))
     except ChatError:
         return False
-    return _NONCE in changed
+    begin = shown.find(_BEFORE)
+    end = shown.find(_BEHIND, begin)
+    return 0 <= begin < end and _letters(shown[begin + len(_BEFORE) : end]) >= _letters(text)
 
 
-def _tools(rendering: Rendering, upto: int) -> Iterator[str]:
-    """Name the tools whose description the prompt does not show; a name may stand elsewhere in it."""
-    if not rendering.tools:
-        return
-    changed = [dict(tool) for tool in rendering.tools]
-    for n, tool in enumerate(changed):
-        if tool_name(tool):
-            tool["function"] = {**tool["function"], "name": f"{_NONCE}{n}{_NONCE}"}
-    try:
-        shown = rendering.with_tools(upto, changed)
-    except ChatError:
-        shown = ""
-    for n, tool in enumerate(changed):
-        if tool_name(tool) and tool_name(tool) not in shown:
-            yield f"tools[{n}]"
+def _letters(text: str) -> int:
+    return sum(not character.isspace() for character in text)
 
 
-def _leaves(value: Any) -> Iterator[str]:
-    """The texts and numbers in the arguments of a call, as JSON writes them."""
+def appears(value: str, text: str) -> bool:
+    """Whether a value stands in a rendered text: as it is, trimmed, escaped as in JSON, or with other white space."""
+    bare = value.strip()
+    if not bare or bare in text:
+        return True
+    if json.dumps(bare, ensure_ascii=False)[1:-1] in text or json.dumps(bare)[1:-1] in text:
+        return True
+    return "".join(bare.split()) in "".join(text.split())
+
+
+def texts_before(rendering: Rendering, upto: int) -> dict[Path, str]:
+    """The texts that a prompt has to show; the reasoning of earlier turns is none, models drop it in serving too."""
+    found: dict[Path, str] = {}
+    for i, message in enumerate(rendering.messages[:upto]):
+        found.update(_texts_of(i, message, reasoning=False))
+    for n, tool in enumerate(rendering.tools or ()):
+        for field in ("name", "description"):
+            if isinstance(tool["function"].get(field), str):
+                found["tools", n, "function", field] = tool["function"][field]
+    return found
+
+
+def texts_of_turn(rendering: Rendering, index: int) -> dict[Path, str]:
+    """The texts that the loss of a turn has to cover."""
+    return _texts_of(index, rendering.messages[index], reasoning=True)
+
+
+def _texts_of(i: int, message: Spoken, *, reasoning: bool) -> dict[Path, str]:
+    found: dict[Path, str] = {(i, "content"): message.content}
+    if reasoning:
+        found[i, "reasoning"] = message.reasoning
+    for n, call in enumerate(message.calls):
+        found[i, "calls", n, "name"] = call.name
+        found.update(_leaves((i, "calls", n, "arguments"), call.text if call.arguments is None else call.arguments))
+    return {path: text for path, text in found.items() if text.strip()}
+
+
+def _leaves(path: Path, value: Any) -> dict[Path, str]:
+    """The texts in the arguments of a call."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
+        return {path: value}
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    found: dict[Path, str] = {}
+    for key, item in items:
+        found.update(_leaves((*path, key), item))
+    return found
+
+
+def unwritten(rendering: Rendering, index: int, shown: str) -> Iterator[Path]:
+    """The names and numbers in the arguments of a turn's calls that are not in what is shown."""
+    for n, call in enumerate(rendering.messages[index].calls):
+        path = (index, "calls", n, "arguments")
+        if any(not any(form in shown for form in forms) for forms in _names_and_numbers(call.arguments)):
+            yield path
+
+
+def _names_and_numbers(value: Any) -> Iterator[tuple[str, ...]]:
+    if isinstance(value, Mapping):
         for key, item in value.items():
-            yield str(key)
-            yield from _leaves(item)
+            yield key, json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]
+            yield from _names_and_numbers(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _leaves(item)
-    elif value is not None and not isinstance(value, bool):
-        yield json.dumps(value)
+            yield from _names_and_numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value), json.dumps(value)
+
+
+def field_of(path: Path) -> str:
+    """A path in the words of a row."""
+    if path[0] == "tools":
+        return f"tools[{path[1]}]" + ("" if path[3] == "name" else f".{path[3]}")
+    where = f"messages[{path[0]}]"
+    return f"{where}.{path[1]}" if path[1] != "calls" else f"{where}.tool_calls[{path[2]}].{path[3]}"
+
+
+def _changed(rendering: Rendering, words: Mapping[Path, str]) -> Rendering:
+    """The conversation with other words in the place of some of its texts."""
+    messages, tools = list(rendering.messages), rendering.tools
+    for path, word in words.items():
+        if path[0] == "tools":
+            tools = _put(tools, path[1:], word)
+        elif path[1] == "calls":
+            calls = list(messages[path[0]].calls)
+            calls[path[2]] = _changed_call(calls[path[2]], path[3:], word)
+            messages[path[0]] = replace(messages[path[0]], calls=tuple(calls))
+        else:
+            changes: dict[str, Any] = {path[1]: word}
+            messages[path[0]] = replace(messages[path[0]], **changes)
+    return rendering.with_changes(messages, tools)
+
+
+def _changed_call(call: Call, path: Path, word: str) -> Call:
+    if path[0] == "name":  # Kimi K2 writes it as a part of the id alone
+        return replace(call, name=word, id=call.id.replace(call.name, word))
+    if call.arguments is None:
+        return replace(call, text=word)
+    arguments = _put(call.arguments, path[1:], word)
+    return replace(call, arguments=arguments, text=json.dumps(arguments, ensure_ascii=False))
+
+
+def _put(value: Any, path: Path, word: str) -> Any:
+    """A JSON value with a word at a place of it."""
+    if not path:
+        return word
+    if isinstance(value, list):
+        return [_put(item, path[1:], word) if i == path[0] else item for i, item in enumerate(value)]
+    return {key: _put(item, path[1:], word) if key == path[0] else item for key, item in value.items()}

@@ -4,75 +4,61 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from anneal.kit.chat.control import Guarded, TextEncoder
-from anneal.kit.chat.errors import ChatError, NoTemplate, TemplateRefuses
-from anneal.kit.chat.messages import Message, to_template
+from anneal.kit.chat.errors import Malformed, NoTemplate, TemplateRefuses
+from anneal.kit.chat.forms import best_form
+from anneal.kit.chat.messages import Call, Form, Message, Spoken, parse_tools, spoken
 
 DATE = "date"
 """Name of the template variable that says which day it is: `YYYY-MM-DD`, or `today`."""
 FIXED_DATE = "2024-07-26"
 """The day of a template that asks for one and is told none; what Llama 3 writes where it cannot know."""
 _ASKS_FIRST = re.compile(r"strftime_now\s+is\s+(not\s+)?defined")
-
-
-class Rendering:
-    """One conversation on its way through the template: its messages made safe, and what they were."""
-
-    def __init__(self, template: TemplateText, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None):
-        self._template = template
-        self.guarded = template.encoder.guard()
-        self.messages, self._messages_as_text = (
-            [self._safe(message) for message in to_template(messages, arguments_as_text=as_text)]
-            for as_text in (False, True)
-        )
-        self.tools = None if tools is None else [self.guarded.hide(tool) for tool in tools]
-
-    def _safe(self, message: dict[str, Any]) -> dict[str, Any]:
-        role = message.pop("role")
-        spelled = self._template.encoder.special_only if role == "assistant" else None
-        return {"role": role, **{field: self.guarded.hide(value, spelled) for field, value in message.items()}}
-
-    def text(self, upto: int, *, prompt: bool, changed: Mapping[int, Mapping[str, Any]] | None = None) -> str:
-        """The text of the first messages.
-
-        Args:
-            upto: how many messages.
-            prompt: with the generation prompt behind them: what serving sends for the next turn.
-            changed: messages to put in the place of those with these numbers.
-
-        Raises:
-            TemplateRefuses: the template raises.
-        """
-        return self._text(upto, self.tools, prompt=prompt, changed=changed or {})
-
-    def _text(self, upto: int, tools: Any, *, prompt: bool, changed: Mapping[int, Mapping[str, Any]]) -> str:
-        failed: ChatError | None = None
-        for messages in (self.messages, self._messages_as_text):
-            some = [dict(changed.get(i, message)) for i, message in enumerate(messages[:upto])]
-            try:
-                return self._template.render(some, tools, prompt=prompt)
-            except TemplateRefuses as error:
-                failed = failed or error
-                if not any("tool_calls" in message for message in some):
-                    break
-        raise failed or TemplateRefuses("there are no messages", field="messages")
-
-    def with_tools(self, upto: int, tools: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt as it would be with other tools."""
-        return self._text(upto, list(tools), prompt=True, changed={})
+_RESERVED = frozenset(
+    [
+        "messages",
+        "conversation",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "tokenize",
+        "padding",
+        "continue_final_message",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "processor_kwargs",
+        "strftime_now",
+        "raise_exception",
+    ]
+)
+"""Names that mean something else than a variable of the template."""
 
 
 class TemplateText:
     """A compiled chat template with its variables."""
 
-    def __init__(self, tokenizer: Any, encoder: TextEncoder, kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: Any, encoder: TextEncoder, kwargs: Mapping[str, Any], stops: Iterable[int]) -> None:
         """Look at the tokenizer's template.
+
+        Args:
+            tokenizer: of transformers.
+            encoder: of the tokenizer.
+            kwargs: variables of the template.
+            stops: tokens that are known to end a turn.
 
         Raises:
             NoTemplate: the tokenizer has none, or several and none is chosen.
+            Malformed: a variable is none that a template may have.
         """
         template = tokenizer.chat_template
         if isinstance(template, Mapping):
@@ -82,7 +68,10 @@ class TemplateText:
             )
         if not isinstance(template, str) or not template.strip():
             raise NoTemplate("the model has no chat template: import it with one to train and serve conversations")
-        self._tokenizer, self.source, self.encoder = tokenizer, template, encoder
+        for name in kwargs:
+            if name in _RESERVED:
+                raise Malformed(f"{name} is no variable of a chat template", field="template_kwargs")
+        self._tokenizer, self.source, self.encoder, self._stops = tokenizer, template, encoder, frozenset(stops)
         self._variables = {**kwargs, **self._clock(kwargs)}
         self._variables.pop(DATE, None)
 
@@ -95,8 +84,29 @@ class TemplateText:
             return {"strftime_now": jinja2.Undefined()}
         if day == "today":
             return {}
-        fixed = datetime.datetime.fromisoformat(str(day or FIXED_DATE))
+        try:
+            fixed = datetime.datetime.fromisoformat(str(day or FIXED_DATE))
+        except ValueError:
+            raise Malformed(f"the date {day!r} is neither YYYY-MM-DD nor today", field="template_kwargs.date") from None
         return {"strftime_now": fixed.strftime}
+
+    @cached_property
+    def form(self) -> Form:
+        """How the template wants its messages."""
+        return best_form(self.render)
+
+    @cached_property
+    def control_of_answers(self) -> re.Pattern[str]:
+        """What is hidden in the assistant's own texts: special tokens, stops, and what stands around the user's turns.
+
+        Other added tokens, such as `<tool_call>`, are how the model writes such text.
+        """
+        encoder = self.encoder
+        try:
+            around = encoder.encode(self.render([Spoken("user", "a").in_form(self.form)], None, prompt=True))
+        except TemplateRefuses:
+            around = []
+        return encoder.only({*encoder.special, *self._stops, *(i for i in around if i in encoder.control)})
 
     def render(self, messages: list[dict[str, Any]], tools: Any, *, prompt: bool) -> str:
         """The text of messages.
@@ -115,16 +125,68 @@ class TemplateText:
             raise TemplateRefuses(f"the model's chat template refuses it: {why}", field="messages") from error
 
 
-def appears(value: str, text: str) -> bool:
-    """Whether a value stands in a rendered text: as it is, trimmed, with other white space, or escaped as in JSON."""
-    import json
+class Rendering:
+    """One conversation on its way through the template: its messages made safe."""
 
-    bare = value.strip()
-    if not bare or bare in text:
-        return True
-    if json.dumps(bare, ensure_ascii=False)[1:-1] in text or json.dumps(bare)[1:-1] in text:
-        return True
-    return "".join(bare.split()) in "".join(text.split())
+    def __init__(self, template: TemplateText, messages: Sequence[Message], tools: Any) -> None:
+        """Make a conversation safe.
+
+        Args:
+            template: what renders it.
+            messages: as rows have them.
+            tools: JSON text or a list of tools; None for none.
+
+        Raises:
+            Malformed: the messages or tools are none.
+        """
+        self.template = template
+        self.guarded: Guarded = template.encoder.guard()
+        self.messages = [self._safe(spoken(message, i)) for i, message in enumerate(messages)]
+        parsed = parse_tools(tools)
+        self.tools: list[dict[str, Any]] | None = None if parsed is None else self.guarded.hide(parsed)
+
+    def _safe(self, message: Spoken) -> Spoken:
+        hide, spelled = self.guarded.hide, None
+        if message.role == "assistant":
+            spelled = self.template.control_of_answers
+        return replace(
+            message,
+            role=hide(message.role),
+            content=hide(message.content, spelled),
+            reasoning=hide(message.reasoning),
+            calls=tuple(self._safe_call(call, spelled) for call in message.calls),
+            name=hide(message.name),
+            tool_call_id=hide(message.tool_call_id),
+        )
+
+    def _safe_call(self, call: Call, spelled: re.Pattern[str] | None) -> Call:
+        hide = self.guarded.hide
+        return Call(hide(call.name), hide(call.arguments, spelled), hide(call.text, spelled), hide(call.id))
+
+    def with_changes(self, messages: Sequence[Spoken], tools: list[dict[str, Any]] | None) -> Rendering:
+        """The same conversation with other messages and tools in the place of its own; they are safe already."""
+        made = object.__new__(Rendering)
+        made.template, made.guarded, made.messages, made.tools = self.template, self.guarded, list(messages), tools
+        return made
+
+    def text(self, upto: int, *, prompt: bool) -> str:
+        """The text of the first messages.
+
+        Args:
+            upto: how many messages.
+            prompt: with the generation prompt behind them: what serving sends for the next turn.
+
+        Raises:
+            TemplateRefuses: the template raises.
+        """
+        if upto == 0:
+            raise TemplateRefuses("there are no messages", field="messages")
+        messages = [message.in_form(self.template.form) for message in self.messages[:upto]]
+        return self.guarded.unescape(self.template.render(messages, self.tools, prompt=prompt))
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a rendered text."""
+        return self.template.encoder.encode(text, self.guarded)
 
 
-__all__ = ["DATE", "FIXED_DATE", "Guarded", "Rendering", "TemplateText", "appears"]
+__all__ = ["DATE", "FIXED_DATE", "Rendering", "TemplateText"]

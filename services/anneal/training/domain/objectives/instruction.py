@@ -68,7 +68,8 @@ class Instruction:
                 f"row {row['id']} has no turn of the assistant to learn from (no such turn, or each has the weight 0)",
                 row_id=row["id"],
             )
-        turns = [self._template_turn(row, messages, i) for i in learned]
+        conversation = self.template.conversation(messages, row.get("tools"))
+        turns = [conversation.turn(i, strict=self._strict) for i in learned]
         left_out = {_kind(field) for turn in turns for field in turn.left_out}
         self.counts.update(f"left_out:{field}" for field in left_out)
         for group in _grouped(turns):
