@@ -60,7 +60,7 @@ class SynthesisServiceServicer:
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
         FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
-        set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
+        set), FAILED_PRECONDITION/TEACHER_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class SynthesisServiceStub:
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
     FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
-    set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
+    set), FAILED_PRECONDITION/TEACHER_REFUSED.
     """
     PreviewSynthesis: _grpc.UnaryUnaryMultiCallable[_synthesis_service_pb2.PreviewSynthesisRequest, _synthesis_service_pb2.PreviewSynthesisResponse]
     """Shows a handful of rows of the first documents; nothing is stored.
@@ -63,7 +63,7 @@ class SynthesisServiceAsyncStub(SynthesisServiceStub):
     Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
     INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
     FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
-    set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
+    set), FAILED_PRECONDITION/TEACHER_REFUSED.
     """
     PreviewSynthesis: _aio.UnaryUnaryMultiCallable[_synthesis_service_pb2.PreviewSynthesisRequest, _synthesis_service_pb2.PreviewSynthesisResponse]  # type: ignore[assignment]
     """Shows a handful of rows of the first documents; nothing is stored.
@@ -87,7 +87,7 @@ class SynthesisServiceServicer(metaclass=_abc_1.ABCMeta):
         Refuses with: NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         INVALID_ARGUMENT/DEMAND_TOO_WIDE, INVALID_ARGUMENT (carries BadRequest). The operation fails with
         FAILED_PRECONDITION/NOTHING_TO_WORK_ON, FAILED_PRECONDITION/DATASET_EMPTY (no row is left, and `allow_empty` is not
-        set), FAILED_PRECONDITION/TEACHER_REFUSED, UNAVAILABLE/TEACHER_AWAY.
+        set), FAILED_PRECONDITION/TEACHER_REFUSED.
         """
 
     @_abc_1.abstractmethod
