@@ -39,6 +39,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "60")  # the server shares this process with the services
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
     for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     with hub_server() as served:
