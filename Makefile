@@ -90,6 +90,9 @@ base-image:  ## a Debian base for them by debootstrap, where no image registry c
 test-containers: setup  ## what the chart renders, run in its images with PostgreSQL and S3, and the loop across it (podman, as root)
 	@ANNEAL_TEST_CONTAINERS=1 $(PY) -m pytest --capture=no tests/containers
 
+gpu-check:  ## what needs a GPU: the parity certificate with CUDA's vLLM in bfloat16 (torch, transformers, peft, vllm only)
+	@PYTHONPATH=services:. $(if $(wildcard $(PY)),$(PY),python3) -m tests.gpu $(CHECKS)
+
 ##@ Now and then
 
 bench: setup  ## measure throughputs; prints them and keeps them in benchmarks/results/
@@ -109,4 +112,8 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
+<<<<<<< HEAD
 .PHONY: engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chat-templates chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
+=======
+.PHONY: gpu-check engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
+>>>>>>> acb1a03 (wip: gpu-check)

@@ -84,7 +84,9 @@ def open_bare(folder: Path) -> BaseModel:
     return BaseModel(folder, AutoConfig.from_pretrained(folder), None)
 
 
-def expect(base: Path, adapter: Path, rows: Sequence[Sequence[int]], dtypes: Sequence[str]) -> list[dict[str, Any]]:
+def expect(
+    base: Path, adapter: Path, rows: Sequence[Sequence[int]], dtypes: Sequence[str], device: str = "cpu"
+) -> list[dict[str, Any]]:
     """Expectations of an adapter, as training computes them."""
     made: list[dict[str, Any]] = [
         {"row_id": str(i), "messages": None, "tools": None, "token_ids": list(row)} for i, row in enumerate(rows)
@@ -92,7 +94,7 @@ def expect(base: Path, adapter: Path, rows: Sequence[Sequence[int]], dtypes: Seq
     for expected in made:
         expected["targets"] = list(range(PROMPT, len(expected["token_ids"])))
     for dtype in dict.fromkeys(["float32", *dtypes]):
-        add_logprobs(made, open_bare(base), adapter, dtype, torch.device("cpu"))
+        add_logprobs(made, open_bare(base), adapter, dtype, torch.device(device))
     return made
 
 

@@ -101,9 +101,9 @@ class TextEncoder:
         """Begin a conversation."""
         return Guarded(self._every)
 
-    def only(self, ids: Iterable[int]) -> re.Pattern[str]:
-        """What is hidden of these control tokens alone."""
-        return pattern_of(spellings(self.control[i] for i in ids if i in self.control), private=True)
+    def only(self, ids: Iterable[int], texts: Iterable[str] = ()) -> re.Pattern[str]:
+        """What is hidden of these control tokens and texts alone."""
+        return pattern_of(spellings([*(self.control[i] for i in ids if i in self.control), *texts]), private=True)
 
     def encode(self, text: str, guarded: Guarded | None = None) -> list[int]:
         """Token ids of a rendered text, as they are: nothing is put before or after."""

@@ -13,6 +13,7 @@ from anneal.kit.chat.control import Guarded, TextEncoder
 from anneal.kit.chat.errors import Malformed, NoTemplate, TemplateRefuses
 from anneal.kit.chat.forms import best_form
 from anneal.kit.chat.messages import Call, Form, Message, Spoken, parse_tools, spoken
+from anneal.kit.chat.reasoning import TAGS
 
 DATE = "date"
 """Name of the template variable that says which day it is: `YYYY-MM-DD`, or `today`."""
@@ -97,16 +98,18 @@ class TemplateText:
 
     @cached_property
     def control_of_answers(self) -> re.Pattern[str]:
-        """What is hidden in the assistant's own texts: special tokens, stops, and what stands around the user's turns.
+        """What is hidden in the assistant's own texts: special tokens, stops, what stands around turns and reasoning.
 
-        Other added tokens, such as `<tool_call>`, are how the model writes such text.
+        Other added tokens, such as `<tool_call>`, are how the model writes such text. A row's reasoning is told from
+        its content before; templates that look for its marks would find those that the content only speaks of.
         """
         encoder = self.encoder
         try:
             around = encoder.encode(self.render([Spoken("user", "a").in_form(self.form)], None, prompt=True))
         except TemplateRefuses:
             around = []
-        return encoder.only({*encoder.special, *self._stops, *(i for i in around if i in encoder.control)})
+        marks = [mark for m in TAGS for mark in (m.begin, m.end) if mark in self.source]
+        return encoder.only({*encoder.special, *self._stops, *(i for i in around if i in encoder.control)}, marks)
 
     def render(self, messages: list[dict[str, Any]], tools: Any, *, prompt: bool) -> str:
         """The text of messages.

@@ -101,6 +101,13 @@ class TestReasoning:
             learned(made(off), [HARBOUR[0], assistant("The old one.", reasoning="There are two.")])
         assert refused.value.field == "messages[1].reasoning"
 
+    def test_a_content_that_speaks_of_the_marks_is_whole(self) -> None:
+        splits = self.OPENS.replace("m['content'] +", "m['content'].split('</think>')[-1] +")
+        for content in ("</think>", "It writes <think> first and </think> then."):
+            for template in (made(splits), made(splits, replace(VOCABULARY, plain="<think> </think>"))):
+                said = learned(template, [HARBOUR[0], assistant(content)])
+                assert said == f"\n</think>\n\n{content}<|im_end|>"
+
     def test_reasoning_that_the_template_does_not_know_is_refused(self) -> None:
         for thinking in (assistant("The old one.", reasoning="Two."), assistant("<think>Two.</think>The old one.")):
             with pytest.raises(LeftOut) as refused:
