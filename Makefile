@@ -112,8 +112,4 @@ help:
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST); echo
 
-<<<<<<< HEAD
-.PHONY: engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chat-templates chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
-=======
-.PHONY: gpu-check engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
->>>>>>> acb1a03 (wip: gpu-check)
+.PHONY: gpu-check engine-models bench-curation demo test test-real-model setup fast test-monitoring test-cluster test-containers chart format protos chat-templates chart-files up check lint types imports dependencies contract yaml images base-image bench lock clean help
