@@ -79,7 +79,10 @@ class TrainingServiceServicer:
         A training whose operation failed or was cancelled after its last step is not done again: a request for the same
         training in the same project (base, datasets, spec and seed, with the same versions of the libraries) uses its
         weights. The comparison with serving waits for serving up to the service's `parity_deadline_s`, and then the
-        operation fails with UNAVAILABLE/SERVING_UNAVAILABLE.
+        operation fails with UNAVAILABLE/SERVING_UNAVAILABLE. It is made in the number format that serving says it computes
+        in, and the operation fails with FAILED_PRECONDITION/PARITY_FAILED where the two differ by more than rounding (the
+        weights are forgotten), with FAILED_PRECONDITION/EFFECT_TOO_SMALL where the adapter changes less than rounding in
+        that format hides, and with FAILED_PRECONDITION/SERVING_DTYPE_UNKNOWN where no tolerance is known for it.
 
         Refuses with: NOT_FOUND/MODEL_MISSING, NOT_FOUND/DATASET_VERSION_MISSING, ALREADY_EXISTS/REQUEST_ID_REUSED,
         FAILED_PRECONDITION/BASE_MODEL_UNUSABLE (serving could not compute the base, or take an adapter on it),
