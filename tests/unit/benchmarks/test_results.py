@@ -94,4 +94,5 @@ def test_the_bare_engine_is_given_every_option_that_the_engine_reads() -> None:
     assert read <= set(engine_options().of_engine(Path("base"), "digest", 8))
     tree = ast.parse((ROOT / "benchmarks" / "serving.py").read_text())
     engines = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "VllmEngine"]
-    assert [ast.unparse(call.args[0]) for call in engines] == ["engine_options().of_engine(Path(base), 'bench')"]
+    (options,) = [ast.unparse(call.args[0]) for call in engines]
+    assert options.startswith("engine_options().of_engine("), "no dictionary of its own"
