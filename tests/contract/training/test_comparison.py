@@ -49,7 +49,7 @@ class World:
 
     def order(self, seed: int, **changes: Any) -> Any:
         """A training of three steps; each seed is another one."""
-        return order(self.names["base"], self.names["rows"], seed=seed, max_steps=3, **changes)
+        return order(self.names["base"], self.names["rows"], seed=seed, **{"max_steps": 3, **changes})
 
     async def start(self, seed: int, **changes: Any) -> operations_pb2.Operation:
         started: operations_pb2.Operation = await self.house.training.CreateTrainingJob(self.order(seed, **changes))
@@ -225,7 +225,7 @@ async def test_what_serving_must_answer_is_computed_in_the_number_format_that_it
     """Training knows what is expected in float32 only; the rest follows from what serving says."""
     world.serving.dtype = "bfloat16"
     async with world.listening():
-        started = await world.start(6, epochs=20, max_steps=0)
+        started = await world.start(6, epochs=20, max_steps=30)
         version = await world.adapter(started)
     parity = version.parity
     assert (parity.dtype, parity.base_dtype, parity.engines.split(", ")[1]) == ("bfloat16", "float32", "stand-in 1")
