@@ -41,13 +41,13 @@ class StandIn:
     splits: int = 1
     rounds_parts: bool = False
     lora: Literal["engine", "wide", "torch"] = "engine"
-    threads: int = 2
+    threads: int = 1
 
 
 STAND_INS: dict[str, StandIn] = {
     "eager attention": StandIn(attention="eager"),
     "padded batch, math attention": StandIn(batch="padded", is_math=True),
-    "packed, one thread": StandIn(batch="packed", lora="wide", threads=1),
+    "packed, two threads": StandIn(batch="packed", lora="wide", threads=2),
     "sums in three parts": StandIn(splits=3),
     "tensor parallel over 2": StandIn(splits=2, rounds_parts=True),
     "tensor parallel over 4, eager, padded": StandIn(
@@ -66,7 +66,7 @@ def serve(model: Any, rows: Sequence[Sequence[int]], way: StandIn) -> list[list[
     """
     threads = torch.get_num_threads()
     model.set_attn_implementation(way.attention)
-    torch.set_num_threads(min(way.threads, threads))
+    torch.set_num_threads(way.threads)
     try:
         with _computing(way), torch.no_grad():
             return _logprobs(model, torch.tensor([list(row) for row in rows]), way.batch)

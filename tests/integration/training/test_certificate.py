@@ -112,8 +112,9 @@ def test_an_adapter_that_bfloat16_rounds_away_is_certified_in_float32_only(world
         open_served(world.base, adapter, "float32"), "float32", "eager attention", expected=expected
     )
     assert float32.passed
-    with pytest.raises(EffectTooSmall, match="serve in float32"):
+    with pytest.raises(EffectTooSmall, match="serve in float32") as refused:
         world.certify(open_served(world.base, adapter, "bfloat16"), "bfloat16", "eager attention", expected=expected)
+    assert refused.value.reason == "EFFECT_TOO_SMALL"
 
 
 def test_both_computations_of_training_are_of_the_same_sequences(world: World) -> None:

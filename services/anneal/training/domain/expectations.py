@@ -9,7 +9,7 @@ bfloat16 than in float32 (measured on SmolLM2-135M: 87 % of an effect of 0.7 nat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,13 @@ class HeldLora(nn.Module):
         """Round the factors of the adapter `name` of a PEFT layer."""
         super().__init__()
         self.base_layer = layer.base_layer
-        self.is_applied = True
         self.register_buffer("lora_a", layer.lora_A[name].weight.detach().to(dtype))
         self.register_buffer("lora_b", layer.lora_B[name].weight.detach().to(dtype) * layer.scaling[name])
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output with the update added."""
         out: Tensor = self.base_layer(x)
-        return out + self.update(x).to(out.dtype) if self.is_applied else out
+        return out + self.update(x).to(out.dtype)
 
     def update(self, x: Tensor) -> Tensor:
         """What the factors add, in float32."""
@@ -76,18 +75,6 @@ def hold_adapter(base: nn.Module, folder: str, dtype: torch.dtype) -> nn.Module:
         parent, _, child = path.rpartition(".")
         setattr(model.get_submodule(parent), child, HeldLora(layer, loaded.active_adapter, dtype))
     return model.eval()
-
-
-def without_adapter(model: nn.Module, compute: Callable[[], Any]) -> Any:
-    """Compute with the adapter of `hold_adapter` switched off."""
-    held = [module for module in model.modules() if isinstance(module, HeldLora)]
-    for module in held:
-        module.is_applied = False
-    try:
-        return compute()
-    finally:
-        for module in held:
-            module.is_applied = True
 
 
 def sequence_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
