@@ -25,6 +25,7 @@ from anneal.evaluation.bootstrap import build as build_evaluation
 from anneal.gateway import bootstrap as gateway
 from anneal.gateway.settings import GatewayOptions
 from anneal.ingestion.bootstrap import build as build_ingestion
+from anneal.ingestion.settings import IngestionOptions
 from anneal.kit.metrics import Metrics
 from anneal.kit.options import JobOptions, MetricsOptions, StoreOptions
 from anneal.kit.rpc.channels import Channels
@@ -224,7 +225,7 @@ async def running(folder: Path, s3: FaultyS3, postgres: PostgresServer) -> Async
         first = await host("registry", [build_registry])
         registry = relay(first.port)
         builds = [
-            build_ingestion,
+            partial(build_ingestion, options=IngestionOptions(hub_owners=("acme",))),
             partial(build_synthesis, teacher=TeacherOptions(hosts=("127.0.0.1",))),
             build_curation,
             build_training,
@@ -452,6 +453,19 @@ def _order_calls(names: Names) -> list[Call]:
             ingestion,
             "ImportDataset",
             [ingestion_service_pb2.ImportDatasetRequest(blob="sha256:" + "0" * 64, **into)],
+        ),
+        Call(
+            ingestion,
+            "PushDataset",
+            [
+                ingestion_service_pb2.PushDatasetRequest(
+                    parent=PROJECT,
+                    dataset_version=names.data,
+                    hub_id="acme/rows",
+                    validate_only=True,
+                    request_id="order-4",
+                )
+            ],
         ),
         Call(curation, "CurateDataset", [curated]),
         Call(

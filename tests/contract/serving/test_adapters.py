@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from anneal.kit.engine.adapters import MAX_RANK
 from anneal.kit.rpc.status import refusal_of
 from anneal.v1 import adapter_service_pb2 as pb
 from anneal.v1 import inference_service_pb2 as inference_pb
@@ -214,7 +215,7 @@ async def test_a_bad_adapter_never_reaches_the_engine(
 
 async def test_a_rank_without_room_is_refused(serving_world: ServingWorld, tmp_path: Path) -> None:
     base, digest = serving_world.files.base, serving_world.base
-    folder = await asyncio.to_thread(make_adapter, base, tmp_path / "wide", base_digest=digest, rank=9)
+    folder = await asyncio.to_thread(make_adapter, base, tmp_path / "wide", base_digest=digest, rank=MAX_RANK + 1)
     wide = await asyncio.to_thread(serving_world.host.store.put_tree, folder)
     assert (await refused(load(serving_world, wide))).facts["cause"] == "rank"
 
