@@ -143,7 +143,7 @@ class ChatTemplate:
         rendering = Rendering(self.template, messages, tools)
         text = rendering.text(len(messages), prompt=True)
         if strict and not self.options.allows_left_out:
-            field = next(iter(self._left_out_of_prompt(rendering, len(messages), text)), None)
+            field = next(iter(self._left_out_of_prompt(rendering, len(messages), text, names=False)), None)
             if field is not None:
                 raise LeftOut(f"the model's chat template does not render {field}", field=field)
         return ChatPromptIds(rendering.ids(text), opened(text) is not None)
@@ -188,8 +188,8 @@ class ChatTemplate:
         """
         return self.conversation(messages[: index + 1], tools).turn(index, strict=strict)
 
-    def _left_out_of_prompt(self, rendering: Rendering, upto: int, prompt: str) -> list[str]:
-        texts = left_out.texts_before(rendering, upto)
+    def _left_out_of_prompt(self, rendering: Rendering, upto: int, prompt: str, *, names: bool) -> list[str]:
+        texts = left_out.texts_before(rendering, upto, names=names)
         return self._left_out(rendering, texts, prompt, upto, lambda some: some.text(upto, prompt=True))
 
     def _left_out_of_turn(self, rendering: Rendering, index: int, target: str) -> list[str]:
@@ -203,7 +203,7 @@ class ChatTemplate:
     def _left_out(
         self, rendering: Rendering, texts: dict[left_out.Path, str], shown: str, what: int, show: left_out.Show
     ) -> list[str]:
-        key = what, left_out.shape_of_conversation(rendering, abs(what) + 1)
+        key = what, tuple(texts), left_out.shape_of_conversation(rendering, abs(what) + 1)
         if key not in self._unseen:
             self._unseen[key] = left_out.unseen_in_shape(rendering, list(texts), show)
             while len(self._unseen) > _MOST_SHAPES:
@@ -239,7 +239,7 @@ class Conversation:
         prompt = rendering.text(index, prompt=True)
         target, appended = self._of._answers.target(rendering, index, prompt)
         missing = [
-            *self._of._left_out_of_prompt(rendering, index, prompt),
+            *self._of._left_out_of_prompt(rendering, index, prompt, names=True),
             *self._of._left_out_of_turn(rendering, index, target),
         ]
         if missing and strict:

@@ -88,11 +88,20 @@ def appears(value: str, text: str) -> bool:
     return "".join(bare.split()) in "".join(text.split())
 
 
-def texts_before(rendering: Rendering, upto: int) -> dict[Path, str]:
-    """The texts that a prompt has to show; the reasoning of earlier turns is none, models drop it in serving too."""
+def texts_before(rendering: Rendering, upto: int, *, names: bool) -> dict[Path, str]:
+    """The texts that a prompt has to show; the reasoning of earlier turns is none, models drop it in serving too.
+
+    Args:
+        rendering: the conversation.
+        upto: number of messages in the prompt.
+        names: also the names of speakers, which apps send whether a template writes them or not. The name in a tool's
+            result is its call's and is none of them.
+    """
     found: dict[Path, str] = {}
     for i, message in enumerate(rendering.messages[:upto]):
         found.update(_texts_of(i, message, reasoning=False))
+        if names and message.role != "tool" and message.name.strip():
+            found[i, "name"] = message.name
     for n, tool in enumerate(rendering.tools or ()):
         for field in ("name", "description"):
             if isinstance(tool["function"].get(field), str):

@@ -161,6 +161,16 @@ class TestLeftOut:
             learned(made(first), [HARBOUR[0], assistant("", tool_calls=[call, call])])
         assert refused.value.field == "messages[1].tool_calls[1].name"
 
+    def test_who_speaks_is_learned_or_refused_and_served_as_apps_send_it(self) -> None:
+        named = [{**user("Which harbour?"), "name": "ann"}, HARBOUR[1]]
+        with pytest.raises(LeftOut) as refused:
+            learned(made(), named)
+        assert refused.value.field == "messages[0].name"
+        assert learned(made(CHATML.replace("m['role'] +", "m['role'] + (m.name or '') +", 1)), named)
+        assert made().prompt(named[:1]).token_ids == made().prompt(HARBOUR[:1]).token_ids
+        result = {"role": "tool", "content": "4 m", "name": "tides"}
+        assert learned(made(), [HARBOUR[0], assistant("I look."), result, assistant("4 m.")])
+
     def test_allowed_it_is_named(self) -> None:
         turn = made().turn(HARBOUR, 1, TOOLS, strict=False)
         assert turn.left_out == ("tools[0]", "tools[0].description")
