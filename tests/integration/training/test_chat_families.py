@@ -76,11 +76,11 @@ def two_turns(n: int, reasoning: str | None) -> list[Message]:
 
 
 FAMILIES = {
-    "chatml": Family({"template": UNMARKED}, (), [two_turns(n, None) for n in range(6)], ""),
+    "chatml": Family({"template": UNMARKED}, (), [two_turns(n, None) for n in range(4)], ""),
     "reasoning": Family(
         {"template": REASONING, "visible": ["<think>", "</think>"]},
         (),
-        [two_turns(n, "The function returns the value.") for n in range(6)],
+        [two_turns(n, "The function returns the value.") for n in range(4)],
         "The function returns the value.",
     ),
     "turns": Family(
@@ -90,7 +90,7 @@ FAMILIES = {
             "eos": "<eos>",
         },
         ("<eos>", "<end_of_turn>"),
-        [two_turns(n, None) for n in range(6)],
+        [two_turns(n, None) for n in range(4)],
         "",
     ),
 }
@@ -102,7 +102,7 @@ def trained(family: Family, folder: Path) -> tuple[Path, Path, list[dict[str, An
     if "<bos>" in family.tokenizer.get("special", ()):
         made.bos_token = "<bos>"
     base = write_base(folder / "base", context=256, made=made, stops=family.stops)
-    changes = {"context_tokens": 256, "num_epochs": 60.0, "learning_rate": 2e-2, "schedule": "constant"}
+    changes = {"context_tokens": 256, "num_epochs": 90.0, "learning_rate": 2e-2, "schedule": "constant"}
     lora = {"rank": 8, "alpha": 16, "dropout": 0.0}
     order = RunOrder(
         spec={**SPEC, **changes, "eval_every_steps": 1000, "lora": lora},
