@@ -191,7 +191,7 @@ def test_reasoning_names_and_calls_are_masked_and_calls_stay_json() -> None:
     assert (sent["id"], sent["name"], turns[2]["tool_call_id"]) == ("c", "send", "c")
     assert (turns[2]["content"], turns[2]["name"]) == ("sent to [EMAIL_1]", "[EMAIL_2]")
     assert plain_messages(masked[0]["messages"]) == asked("x", "y")["messages"]
-    assert PiiFilter().judge(batch_of([row])) == {0: Removal("pii_email", {"email": 2, "phone": 2})}
+    assert PiiFilter().judge(batch_of([row])) == {0: Removal("pii_email", {"email": 4, "phone": 2})}
 
 
 def test_both_answers_of_a_preference_are_masked() -> None:

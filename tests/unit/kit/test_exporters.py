@@ -37,7 +37,7 @@ class Gathered:
         self.rows: list[dict[str, Any]] = []
         self.reasons: Counter[str] = Counter()
 
-    def keep(self, row: dict[str, Any]) -> None:
+    def keep(self, row: dict[str, Any], file: str = "") -> None:
         self.rows.append(row)
 
     def quarantine(self, row: dict[str, Any]) -> None:

@@ -58,6 +58,13 @@ class Messages:
         """One text per message that tells whole messages apart, as a `large_string` array without nulls."""
         return self._with_more(_told, OPTIONAL_FIELDS)
 
+    def with_names(self) -> pa.Array:
+        """What each message says, and behind it the name of who says it."""
+        return self._with_more(
+            lambda turn: "\n".join(text for text in (said(turn), turn.get("name")) if text),
+            ("reasoning", "tool_calls", "name"),
+        )
+
     def _with_more(self, told: Callable[[Message], str], fields: Sequence[str]) -> pa.Array:
         """The content of each message; of those with one of some fields, few as they often are, what `told` says."""
         contents = pc.fill_null(pc.struct_field(self._flat, "content"), "").cast(pa.large_string())
@@ -149,16 +156,23 @@ def text_of(batch: pa.RecordBatch, part: Part) -> pa.Array:
     return joined(messages.contents.filter(pa.array(wanted)), bounds)
 
 
-def turns_of(batch: pa.RecordBatch, part: Part) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The messages of a part, not joined (a `large_string` array without nulls), and the row of each, ascending."""
+def turns_of(batch: pa.RecordBatch, part: Part, *, names: bool = False) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The messages of a part, not joined (a `large_string` array without nulls), and the row of each, ascending.
+
+    Args:
+        batch: rows of one kind.
+        part: which messages.
+        names: put the name of who says a message behind it.
+    """
     if not is_conversation(batch):
         return text_of(batch, part), np.arange(batch.num_rows)
     messages = Messages(batch)
+    contents = messages.with_names() if names else messages.contents
     rows = np.repeat(np.arange(batch.num_rows), messages.lengths)
     if part == "conversation":
-        return messages.contents, rows
+        return contents, rows
     wanted = messages.is_answer if part == "answer" else ~messages.is_answer
-    return messages.contents.filter(pa.array(wanted)), rows[wanted]
+    return contents.filter(pa.array(wanted)), rows[wanted]
 
 
 def whole_of(batch: pa.RecordBatch) -> pa.Array:

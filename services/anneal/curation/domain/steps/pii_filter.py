@@ -32,7 +32,7 @@ class PiiFilter:
 
     def judge(self, batch: pa.RecordBatch) -> Removals:
         """The rows that hold any, with how many of each kind: the finds themselves are told nowhere."""
-        texts, rows = turns_of(batch, self.part)
+        texts, rows = turns_of(batch, self.part, names=True)
         counts: dict[int, Counter[PiiKind]] = {}
         for turn, kinds in sorted(suspects_of(texts, self.kinds).items()):
             found = find_pii(texts[turn].as_py(), kinds)
