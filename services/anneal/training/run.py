@@ -63,7 +63,7 @@ def settle(spec: dict[str, Any], base: ModelShape) -> TrainingSpec:
 
 
 def best_precision() -> str:
-    """Return bfloat16 where the accelerator computes it; float32 on a CPU, so that serving can match it to 1e-5."""
+    """Return bfloat16 where the accelerator computes it; float32 on a CPU, so that serving can match it closely."""
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
