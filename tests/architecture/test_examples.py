@@ -51,7 +51,7 @@ def test_the_shops_test_files_ask_what_no_training_file_asks(stem: str) -> None:
     assert {path.name for path in SHOP.glob(f"{stem}-*.md")} == set(cases), "every file is in the recipe"
     (tested,) = [name for name in cases if split.of(name) == "test"]
     assert [split.of(name) for name in cases].count("validation") == 1
-    assert len(cases[tested]) == recipe["min_scored_rows"] == recipe["ask"]["unseen"] == 20
+    assert recipe["min_scored_rows"] == 20 <= len(cases[tested]) <= recipe["ask"]["unseen"], "all are scored and shown"
     asked = [question.casefold() for questions in cases.values() for question, _ in questions]
     assert len(asked) == len(set(asked)), "no question twice"
 
