@@ -186,7 +186,7 @@ def conversation(
         "id": conversation_id(turns, tools),
         "messages": turns,
         "tools": tools,
-        **_made(source, parents, origin, scores, meta),
+        **_common_columns(source, parents, origin, scores, meta),
     }
 
 
@@ -231,11 +231,11 @@ def preference(
         "rejected": unwanted,
         "tools": tools,
         "margin": None if margin is None else float(margin),
-        **_made(source, parents, origin, scores, meta),
+        **_common_columns(source, parents, origin, scores, meta),
     }
 
 
-def _made(
+def _common_columns(
     source: str,
     parents: Sequence[str],
     origin: Mapping[str, Any] | None,

@@ -28,7 +28,7 @@ class SynthesisServicer(SynthesisServiceServicer):
     async def SynthesizeDataset(self, request: pb.SynthesizeDatasetRequest, context: Any) -> operations_pb2.Operation:
         """Accept an order and answer at once; rows are made in a process of its own."""
         recipe = codec.decode_order(request, self._teacher_hosts)
-        await self._look_up(request.source, recipe.against)
+        await self._resolve_versions(request.source, recipe.against)
         self._jobs.check("synthesize", request)
         if request.validate_only:
             return codec.encode_validated()
@@ -37,10 +37,10 @@ class SynthesisServicer(SynthesisServiceServicer):
     async def PreviewSynthesis(self, request: pb.PreviewSynthesisRequest, context: Any) -> pb.PreviewSynthesisResponse:
         """Show a handful of rows."""
         recipe, max_rows = codec.decode_preview(request)
-        versions = await self._look_up(request.source, recipe.against)
+        versions = await self._resolve_versions(request.source, recipe.against)
         return await asyncio.to_thread(preview, self._store, [version.digest for version in versions], recipe, max_rows)
 
-    async def _look_up(self, source: str, against: Sequence[str]) -> list[dataset_pb2.DatasetVersion]:
+    async def _resolve_versions(self, source: str, against: Sequence[str]) -> list[dataset_pb2.DatasetVersion]:
         fields = {"source": source, **{f"recipe.novelty.against[{index}]": name for index, name in enumerate(against)}}
         found = []
         for field, name in fields.items():

@@ -68,7 +68,7 @@ def compare(
             return certificate(finished.result)
         except ExpectationsMissing as missing:
             ctx.log(f"serving computes in {missing.dtype}: what it must answer is computed in it as well")
-            order = _order(ctx, finished, base_digest, missing.dtype)
+            order = _run_order(ctx, finished, base_digest, missing.dtype)
             fuller = replace(finished, result={**finished.result, "parity": run(order)["parity"]})
             keep(fuller)
             return certificate(fuller.result)
@@ -81,7 +81,7 @@ def compare(
         ) from away
 
 
-def _order(ctx: JobContext, finished: Finished, base_digest: str, dtype: str) -> RunOrder:
+def _run_order(ctx: JobContext, finished: Finished, base_digest: str, dtype: str) -> RunOrder:
     """What a worker is told to compute the expectations in a number format."""
     folder = ctx.scratch / f"expect-{dtype}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ class Columns:
         if not self._mapping:
             names = lowered(row)
             rest = {name: row[name] for field, name in names.items() if field not in self._fields}
-            return {field: row[name] for field, name in names.items()}, _kept(rest)
+            return {field: row[name] for field, name in names.items()}, _metadata_of(rest)
         missing = [column for column in self._mapping.values() if column not in row]
         if missing:
             raise BadRow("missing_field", f"the row has no column {missing[0]!r}")
@@ -66,7 +66,7 @@ class Columns:
         if found.get("context") and "context" not in self._fields:
             found["prompt"] = f"{found.pop('context')}\n\n{found['prompt']}"
         used = set(self._mapping.values())
-        return found, _kept({name: value for name, value in row.items() if name not in used})
+        return found, _metadata_of({name: value for name, value in row.items() if name not in used})
 
 
 def lowered(row: Mapping[str, Any]) -> dict[str, str]:
@@ -98,7 +98,7 @@ def _field(target: str, fields: frozenset[str]) -> str:
     return "completion" if target == "answer" and "completion" in fields else target
 
 
-def _kept(rest: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata_of(rest: Mapping[str, Any]) -> dict[str, Any]:
     """Columns that are kept: those that hold something."""
     return {str(name): plain(value) for name, value in rest.items() if value is not None}
 

@@ -30,7 +30,7 @@ def mark_footnotes(root: HtmlElement, prefix: str = "") -> int:
             target = (link.get("href") or "").rpartition("#")[2]
             label = labels.setdefault(target, prefix + (re.sub(r"\W", "", plain(link)) or str(len(labels) + 1)))
             _replace_content(link, f"[^{label}]")
-    for note in [element for element in root.iter() if _is_note(element)]:
+    for note in [element for element in root.iter() if _is_footnote(element)]:
         label = labels.get(note.get("id") or "", "")
         if not label:
             continue
@@ -58,7 +58,7 @@ def _is_reference(link: HtmlElement) -> bool:
     return bool(_kinds(link) & _REFERENCES) or bool(_WORD_REFERENCE.match(link.get("id") or ""))
 
 
-def _is_note(element: HtmlElement) -> bool:
+def _is_footnote(element: HtmlElement) -> bool:
     if not isinstance(element.tag, str):
         return False
     is_words = element.tag == "li" and bool(_WORD_NOTE.match(element.get("id") or ""))

@@ -113,7 +113,7 @@ class _Reader:
             character = "\ufffd"
         box = self._box(index)
         if box is not None:
-            if self._boxes and _is_apart(self._boxes[-1], box):
+            if self._boxes and _is_separate(self._boxes[-1], box):
                 self._end()
             self._boxes.append(box)
             self._indexes.append(index)
@@ -179,7 +179,7 @@ def _character(code: int) -> str:
     return chr(code) if 0 < code <= 0x10FFFF else "\ufffd"
 
 
-def _is_apart(before: Box, box: Box) -> bool:
+def _is_separate(before: Box, box: Box) -> bool:
     """Whether a character stands on another line, or behind a gap, to either side."""
     height = max(min(before[3] - before[2], box[3] - box[2]), 1.0)
     if min(before[3], box[3]) - max(before[2], box[2]) < 0.3 * height:

@@ -124,14 +124,14 @@ def _content(entry: Mapping[str, Any], number: int) -> tuple[str | None, str]:
     if isinstance(content, Mapping):
         content = [content]
     if isinstance(content, list):
-        parts = [_part(part, number) for part in content]
+        parts = [_content_part(part, number) for part in content]
         return "".join(text for text, _ in parts), "".join(thought for _, thought in parts)
     if content is not None and not isinstance(content, str):
         raise BadRow("wrong_type", f"the content of message {number} is {type(content).__name__}, not text")
     return content, ""
 
 
-def _part(part: Any, number: int) -> tuple[str, str]:
+def _content_part(part: Any, number: int) -> tuple[str, str]:
     """Text and reasoning of one part of a content."""
     if isinstance(part, str):
         return part, ""
@@ -149,7 +149,7 @@ def _part(part: Any, number: int) -> tuple[str, str]:
 def _thought(part: Mapping[str, Any], number: int) -> str:
     thought = next((part[key] for key in ("thinking", "reasoning", "text", "value") if part.get(key) is not None), "")
     if isinstance(thought, list):
-        return "".join(_part(one, number)[0] for one in thought)
+        return "".join(_content_part(one, number)[0] for one in thought)
     if not isinstance(thought, str):
         raise BadRow("wrong_type", f"the reasoning of message {number} is {type(thought).__name__}, not text")
     return thought

@@ -111,7 +111,7 @@ class Joiner:
         start, end = span
         longest, shortest = self.max_characters, max(self.min_characters, 1)
         low, high = max(start + shortest, end - longest), min(start + longest, end - shortest)
-        places = list(self._borders(low, high, (low + high) // 2))
+        places = list(self._boundaries(low, high, (low + high) // 2))
         for place in places:
             left, right = self._trimmed(start, place), self._trimmed(place, end)
             if not self._is_weak(left) and not self._is_weak(right):
@@ -119,7 +119,7 @@ class Joiner:
         # Where not both can say something, at least both are long enough.
         return [(start, places[0]), (places[0], end)] if places and self.min_characters else []
 
-    def _borders(self, low: int, high: int, middle: int) -> Iterator[int]:
+    def _boundaries(self, low: int, high: int, middle: int) -> Iterator[int]:
         for border in _BORDERS:
             # One character before `low`, so that a border that ends at `low` is found.
             found = [match.end() for match in border.finditer(self.text, max(low - 1, 0), high)]

@@ -132,14 +132,14 @@ class TextEncoder:
             if edge is None:
                 continue
             if match.start() > begin:
-                ids.extend(self._piece(text[begin : match.start()], guarded, after))
+                ids.extend(self._encode_segment(text[begin : match.start()], guarded, after))
             ids.append(edge)
             begin, after = match.end(), True
         if begin < len(text):
-            ids.extend(self._piece(text[begin:], guarded, after))
+            ids.extend(self._encode_segment(text[begin:], guarded, after))
         return ids
 
-    def _piece(self, text: str, guarded: Guarded, after: bool) -> list[int]:
+    def _encode_segment(self, text: str, guarded: Guarded, after: bool) -> list[int]:
         """Tokens of a text between two control tokens."""
         found = guarded.known.get((text, after))
         if found is None:

@@ -18,7 +18,7 @@ from typing import Any
 from anneal.kit.chat import left_out
 from anneal.kit.chat.answers import Answers
 from anneal.kit.chat.control import encoder_of
-from anneal.kit.chat.errors import LeftOut, NoTemplate, NothingToLearn
+from anneal.kit.chat.errors import ChatTemplateMissing, LeftOut, NothingToLearn
 from anneal.kit.chat.messages import Message
 from anneal.kit.chat.options import ChatOptions
 from anneal.kit.chat.reasoning import Marks, marks_of, opened
@@ -65,10 +65,10 @@ class ChatTemplate:
             stops: the stop tokens that the model's generation configuration names.
 
         Raises:
-            NoTemplate: the tokenizer is not a fast one, so that texts cannot be mapped to tokens.
+            ChatTemplateMissing: the tokenizer is not a fast one, so that texts cannot be mapped to tokens.
         """
         if getattr(tokenizer, "backend_tokenizer", None) is None:
-            raise NoTemplate("the tokenizer is not a fast one (tokenizer.json), and only those are used")
+            raise ChatTemplateMissing("the tokenizer is not a fast one (tokenizer.json), and only those are used")
         self.options = options or ChatOptions()
         self.encoder = encoder_of(tokenizer)
         self._tokenizer = tokenizer
@@ -96,7 +96,7 @@ class ChatTemplate:
         """Whether conversations can be rendered."""
         try:
             return bool(self.template)
-        except NoTemplate:
+        except ChatTemplateMissing:
             return False
 
     @cached_property

@@ -21,7 +21,7 @@ class ChatError(ValueError):
         self.field = field
 
 
-class NoTemplate(ChatError):
+class ChatTemplateMissing(ChatError):
     """The model has no chat template that can be used."""
 
     cause = "no_template"

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from anneal.kit.chat.control import Guarded, TextEncoder
-from anneal.kit.chat.errors import Malformed, NoTemplate, TemplateRefuses
+from anneal.kit.chat.errors import ChatTemplateMissing, Malformed, TemplateRefuses
 from anneal.kit.chat.forms import best_form
 from anneal.kit.chat.messages import Call, Form, Message, Spoken, parse_tools, spoken
 from anneal.kit.chat.reasoning import TAGS
@@ -58,17 +58,19 @@ class TemplateText:
             stops: tokens that are known to end a turn.
 
         Raises:
-            NoTemplate: the tokenizer has none, or several and none is chosen.
+            ChatTemplateMissing: the tokenizer has none, or several and none is chosen.
             Malformed: a variable is none that a template may have.
         """
         template = tokenizer.chat_template
         if isinstance(template, Mapping):
-            raise NoTemplate(
+            raise ChatTemplateMissing(
                 f"the tokenizer has several chat templates ({', '.join(sorted(template))}), and none is chosen: import "
                 "the model with one of them"
             )
         if not isinstance(template, str) or not template.strip():
-            raise NoTemplate("the model has no chat template: import it with one to train and serve conversations")
+            raise ChatTemplateMissing(
+                "the model has no chat template: import it with one to train and serve conversations"
+            )
         for name in kwargs:
             if name in _RESERVED:
                 raise Malformed(f"{name} is no variable of a chat template", field="template_kwargs")

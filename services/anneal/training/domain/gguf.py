@@ -154,7 +154,7 @@ def convert(file: GgufFile, target: Path) -> None:
     source = {"pretrained_model_name_or_path": str(file.path.parent), "gguf_file": file.path.name}
     options: dict[str, Any] = {**source, "local_files_only": True}
     try:
-        with _kept_reads():
+        with _cached_reads():
             tokenizer = AutoTokenizer.from_pretrained(**options)
             model, report = AutoModelForCausalLM.from_pretrained(
                 **options,
@@ -183,7 +183,7 @@ def convert(file: GgufFile, target: Path) -> None:
 
 
 @contextmanager
-def _kept_reads() -> Iterator[None]:
+def _cached_reads() -> Iterator[None]:
     """Let transformers open the file once, and build the map of names once.
 
     It opens the file for configuration, tokenizer and weights each, and builds the map anew for every module: 397 times

@@ -11,10 +11,10 @@ from typing import Any
 from anneal.kit.chat.conversation import ChatTemplate, Turn
 from anneal.kit.chat.errors import (
     ChatError,
+    ChatTemplateMissing,
     LeftOut,
     Malformed,
     NoStop,
-    NoTemplate,
     NothingToLearn,
     TemplateRewrites,
 )
@@ -32,7 +32,7 @@ from anneal.training.domain.errors import (
 )
 
 _REFUSALS: Mapping[type[ChatError], type[TrainingRefused]] = {
-    NoTemplate: TemplateMissing,
+    ChatTemplateMissing: TemplateMissing,
     Raises: TemplateRefuses,
     TemplateRewrites: TemplateUnstable,
     LeftOut: RowLeftOut,

@@ -13,9 +13,9 @@ from anneal.kit.chat.control import encoder_of
 from anneal.kit.chat.conversation import ChatTemplate
 from anneal.kit.chat.errors import (
     ChatError,
+    ChatTemplateMissing,
     LeftOut,
     Malformed,
-    NoTemplate,
     NothingToLearn,
     TemplateRefuses,
     TemplateRewrites,
@@ -221,7 +221,7 @@ class TestRefusals:
 
     def test_no_template(self) -> None:
         for source in (None, "", {"default": CHATML, "tool_use": CHATML}):
-            with pytest.raises(NoTemplate):
+            with pytest.raises(ChatTemplateMissing):
                 learned(made(source), HARBOUR)  # type: ignore[arg-type]
 
 

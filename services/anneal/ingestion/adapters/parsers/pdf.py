@@ -48,7 +48,7 @@ def parse(data: bytes, uri: str) -> ParsedDocument:
         blocks = [blocks_of(page.segments, is_right_to_left=page.is_right_to_left) for page in pages]
         flowed = reflow(blocks, _outline(document))
         notes: dict[str, object] = {"extractor": "pdfium", "pages": len(pages)}
-        _note_pages(pages, flowed, notes, warnings)
+        _record_pages(pages, flowed, notes, warnings)
         _count_the_rest(document, warnings)
         return _document(document, uri, flowed, notes, warnings)
 
@@ -131,7 +131,7 @@ def _check_text(pages: list[PageText], warnings: Counter[str]) -> None:
         warnings["unmapped_characters"] = unmapped
 
 
-def _note_pages(pages: list[PageText], flowed: Reflowed, notes: dict[str, object], warnings: Counter[str]) -> None:
+def _record_pages(pages: list[PageText], flowed: Reflowed, notes: dict[str, object], warnings: Counter[str]) -> None:
     empty = [number for number, page in enumerate(pages, start=1) if not page.characters]
     if empty:
         warnings["pages_without_text"] = len(empty)
