@@ -59,10 +59,11 @@ another scale, half of its rank, swapped layers, no adapter or another base was 
 SmolLM2-135M in bfloat16: 1.25 roundings, and the same bugs at least 10 tolerances away. What is not noticed there is
 one layer of thirty missing, which is smaller than rounding.
 
-In float32 two computations of torch share their matrix products and differ by less than two engines do: of
-SmolLM2-135M, trained at a high rate, vLLM's CPU build was 5.7 roundings away (7.3e-6 nats; 5.7e-5 for one token), which
-the bench's stand-ins do not show (1.4e-6). Every planted bug is at least 71 tolerances away, one layer missing among
-them.
+In float32 two computations of torch share their matrix products and differ by less than two engines do. Of
+SmolLM2-135M, trained at a high rate, vLLM's CPU build was up to 5.7 roundings away (7.3e-6 nats; 5.7e-5 for one token),
+which the bench's stand-ins do not show (1.4e-6). Training's own logprobs were 1.2e-6 to 2.5e-6 nats from float64 there,
+so that the engine is the less exact one; which of its kernels it is has not been found. Every planted bug is at least
+71 tolerances away, one layer missing among them.
 
 On a prompt's improbable tokens (logprobs near -20), which are not compared, float32 itself is no better than 1.7e-5
 nats: so far apart were two PEFT computations of one adapter, in float32 and in float64, on `anneal-tiny`. On the tokens
